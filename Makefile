@@ -1,0 +1,54 @@
+# The course's commands. `make help` lists them.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+LAB_FLAGS ?=
+BIN := .venv/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks format clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+lab: .venv/lab  ## set up what is missing, then open the course in JupyterLab
+	$(BIN)/jupyter lab $(AS_ROOT) $(LAB_FLAGS) notebooks/00_start_here.ipynb
+
+test: lint test-unit test-notebooks  ## set up what is missing, then lint, run the unit tests and check every notebook
+
+lint: .venv/test  ## check the style of code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test-unit: .venv/test  ## unit tests: numbers, properties, errors, widgets, quizzes
+	$(BIN)/pytest -n 2
+
+test-notebooks: .venv/test  ## run every lesson from a fresh kernel and compare text and numbers with the stored outputs
+	$(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile $(NOTEBOOKS)
+
+test-browser: .venv/test  ## drive every lesson in headless Chromium (needs Debian's chromium or another Chromium)
+	$(BIN)/pytest -m browser tests/browser
+
+notebooks: .venv/test  ## execute every lesson again and store its outputs
+	$(BIN)/python tests/notebooks/execute.py $(NOTEBOOKS)
+
+format: .venv/test  ## rewrite code and notebooks in the course's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment that make has set up
+	rm -rf .venv
+
+# TORCH_INDEX names another package index for torch alone, for example the CPU-only one that pytorch.org lists.
+.venv/lab: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) install -c constraints.txt -e '.[notebooks]'
+	touch $@
+
+.venv/test: .venv/lab
+	$(PIP) install -c constraints.txt -e '.[notebooks,test]'
+	touch $@
