@@ -1,0 +1,77 @@
+"""Argument checks: every refusal names the argument, its value and what was expected."""
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+
+def refuse(name: str, value: Any, expected: str, kind: type[Exception] = ValueError) -> NoReturn:
+    """Raise `kind` with the one message format of the package."""
+    shown = f"a tensor of shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else repr(value)
+    raise kind(f"{name} is {shown}; expected {expected}")
+
+
+def check_int(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return `value` as int; TypeError if it is not a whole-number type, ValueError outside low..high."""
+    expected = f"a whole number, at least {low}" if high is None else f"a whole number from {low} to {high}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        refuse(name, value, expected, TypeError)
+    if value < low or (high is not None and value > high):
+        refuse(name, value, expected)
+    return int(value)
+
+
+def check_real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """Return `value` as a finite float; TypeError if it is no number, ValueError if not finite or outside low..high."""
+    bounds = "" if (low, high) == (-math.inf, math.inf) else f" in [{low:g}, {high:g}]"
+    if isinstance(value, Tensor) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        refuse(name, value, f"a finite number{bounds}", TypeError)
+    if not math.isfinite(value) or not low <= value <= high:
+        refuse(name, value, f"a finite number{bounds}")
+    return float(value)
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
+    """Return `value` if it is one of `choices`, else ValueError listing them."""
+    if value not in choices:
+        refuse(name, value, "one of " + ", ".join(repr(choice) for choice in choices))
+    return value
+
+
+def check_batch(name: str, x: Any) -> Tensor:
+    """Return `x` if it is a floating tensor of shape (B, *event), else TypeError or ValueError."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        refuse(name, x, "a floating-point tensor of shape (B, *event)", TypeError)
+    if x.ndim < 2:
+        refuse(name, x, "shape (B, *event): a batch axis and at least one event axis")
+    return x
+
+
+def check_like(name: str, value: Any, like_name: str, like: Tensor) -> Tensor:
+    """Return `value` if it is a tensor with the shape, dtype and device of `like`."""
+    expected = f"shape, dtype and device of {like_name}: {tuple(like.shape)}, {like.dtype}, {like.device}"
+    if not isinstance(value, Tensor) or value.dtype != like.dtype or value.device != like.device:
+        refuse(name, value, expected, TypeError)
+    if value.shape != like.shape:
+        refuse(name, value, expected)
+    return value
+
+
+def check_labels(name: str, label: Any, batch: int, num_classes: int, device: torch.device) -> Tensor:
+    """Return `label` (one int, or int64 of shape (batch,)) as an int64 tensor; the null label is `num_classes`."""
+    expected = f"one int or int64 of shape ({batch},), from 0 to {num_classes} ({num_classes} is the null label)"
+    if not isinstance(label, Tensor):
+        return torch.full((batch,), check_int(name, label, 0, num_classes), device=device)
+    if label.dtype != torch.int64:
+        refuse(name, label, expected, TypeError)
+    if label.shape != (batch,):
+        refuse(name, label, expected)
+    if batch and not 0 <= int(label.min()) <= int(label.max()) <= num_classes:
+        refuse(name, label.tolist(), expected)
+    return label.to(device)

@@ -1,0 +1,181 @@
+"""Noise schedules: how much of the data is left at each time, and which times a sampler visits.
+
+A schedule is the sequence alpha_bar[0..T] with alpha_bar[0] = 1 (clean data): x_t = sqrt(alpha_bar) x0 +
+sqrt(1 - alpha_bar) eps. Everything is float64 and 1-based as in the papers: alpha_bar[t] belongs to time t.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lessons_src.checks import check_choice, check_int, check_real, refuse
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """A validated alpha_bar of shape (T + 1,), float64, from exactly 1 strictly down to a positive value.
+
+    Raises TypeError if alpha_bar is not a float64 tensor, ValueError if it is not of that form.
+    """
+
+    alpha_bar: Tensor
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        ab = self.alpha_bar
+        if not isinstance(ab, Tensor) or ab.dtype != torch.float64:
+            refuse("alpha_bar", ab, "a float64 tensor of shape (T + 1,)", TypeError)
+        if ab.ndim != 1 or len(ab) < 2:
+            refuse("alpha_bar", ab, "shape (T + 1,) with T >= 1")
+        if ab[0] != 1:
+            refuse("alpha_bar[0]", ab[0].item(), "exactly 1 (clean data)")
+        if not (ab[1:] < ab[:-1]).all():
+            t = 1 + int((~(ab[1:] < ab[:-1])).nonzero()[0])
+            refuse(f"alpha_bar[{t}]", ab[t].item(), f"less than alpha_bar[{t - 1}] = {ab[t - 1].item()}")
+        if not ab[-1] > 0:
+            refuse("alpha_bar[T]", ab[-1].item(), "a value in (0, 1]: at 0 the data could not be predicted from x_T")
+
+    @property
+    def T(self) -> int:
+        """Number of forward steps."""
+        return len(self.alpha_bar) - 1
+
+    @property
+    def alpha(self) -> Tensor:
+        """alpha_t = alpha_bar_t / alpha_bar_{t-1}, shape (T + 1,); alpha[0] = 1."""
+        return torch.cat([self.alpha_bar[:1], self.alpha_bar[1:] / self.alpha_bar[:-1]])
+
+    @property
+    def beta(self) -> Tensor:
+        """beta_t = 1 - alpha_t, the variance added by step t, shape (T + 1,); beta[0] = 0."""
+        return 1 - self.alpha
+
+    @property
+    def snr(self) -> Tensor:
+        """alpha_bar / (1 - alpha_bar): signal-to-noise ratio of data with unit variance; infinite at t = 0."""
+        return self.alpha_bar / (1 - self.alpha_bar)
+
+    @property
+    def log_snr(self) -> Tensor:
+        """Natural logarithm of `snr`; 0 where signal and noise are equally strong."""
+        return self.snr.log()
+
+
+def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
+    """beta rises linearly from beta_start at t = 1 to beta_end at t = T (Ho et al. 2020, section 4).
+
+    The default range is meant for T = 1000: with fewer steps it leaves signal at T. Scale both ends by 1000 / T then.
+    """
+    check_int("T", T, 1)
+    check_real("beta_start", beta_start, 1e-12, 0.999)
+    check_real("beta_end", beta_end, beta_start, 0.999)
+    beta = torch.linspace(beta_start, beta_end, T, dtype=torch.float64)
+    return NoiseSchedule(torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)]), "linear")
+
+
+def cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
+    """alpha_bar follows a squared cosine (Nichol & Dhariwal 2021, equation 17), its betas clipped at max_beta.
+
+    The offset s keeps the first betas from vanishing; the clip keeps alpha_bar[T] above zero.
+    """
+    check_int("T", T, 1)
+    check_real("s", s, 0.0, 1.0)
+    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2) ** 2
+    return NoiseSchedule(_clip_beta(f / f[0], max_beta), "cosine")
+
+
+def sigmoid(T: int = 1000, c: float = 3.0, max_beta: float = 0.999) -> NoiseSchedule:
+    """alpha_bar falls along a logistic curve, steeper with c (Jabri et al. 2022, figure 8); betas clipped."""
+    check_int("T", T, 1)
+    check_real("c", c, 1e-3, 30.0)
+    u = torch.arange(T + 1, dtype=torch.float64) / T
+    top, bottom = torch.sigmoid(torch.tensor([c, -c], dtype=torch.float64))
+    return NoiseSchedule(_clip_beta((torch.sigmoid(c - 2 * c * u) - bottom) / (top - bottom), max_beta), "sigmoid")
+
+
+def shifted_cosine(T: int = 1000, size: int = 128, max_beta: float = 0.999) -> NoiseSchedule:
+    """Cosine schedule for images of size x size pixels: log-SNR -2 log tan(pi t / 2T) + 2 log(64 / size).
+
+    Larger images get more noise at the same t, because neighbouring pixels repeat each other (Hoogeboom et al. 2023,
+    "simple diffusion", section 3.1). For a latent model `size` is the side of the latent.
+    """
+    check_int("T", T, 1)
+    check_int("size", size, 1)
+    u = torch.arange(T + 1, dtype=torch.float64) / T
+    log_snr = -2 * torch.log(torch.tan(math.pi / 2 * u)) + 2 * math.log(64 / size)
+    log_snr[-1] = -math.inf  # tan(pi / 2) is merely huge in floating point
+    return NoiseSchedule(_clip_beta(torch.sigmoid(log_snr), max_beta), "shifted_cosine")
+
+
+def _clip_beta(alpha_bar: Tensor, max_beta: float) -> Tensor:
+    """Limit every beta to max_beta and multiply up again (Nichol & Dhariwal 2021, section 3.2)."""
+    check_real("max_beta", max_beta, 1e-12, 1 - 1e-12)
+    alpha = (alpha_bar[1:] / alpha_bar[:-1]).clamp(min=1 - max_beta)
+    return torch.cat([torch.ones(1, dtype=torch.float64), alpha.cumprod(0)])
+
+
+SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
+    "linear": linear,
+    "cosine": cosine,
+    "sigmoid": sigmoid,
+    "shifted_cosine": shifted_cosine,
+}
+
+
+def make_schedule(name: str, T: int = 1000, **parameters: float) -> NoiseSchedule:
+    """Build a schedule by name, one of SCHEDULES; ValueError for an unknown name."""
+    return SCHEDULES[check_choice("name", name, SCHEDULES)](T, **parameters)
+
+
+GRIDS = ("linspace", "trailing", "ddim_uniform", "quadratic", "log_snr")
+
+
+def time_grid(schedule: NoiseSchedule, steps: int, grid: str = "linspace") -> list[int]:
+    """Times a sampler visits: strictly decreasing whole numbers, the last 0; consecutive pairs are its steps t -> s.
+
+    - "linspace": T i / steps, rounded. "trailing": counted down from T in strides of T / steps (Lin et al. 2023,
+      table 2); since 0 is the clean end here the two differ only in how ties are rounded.
+    - "quadratic": T (i / steps)^2, denser near the data (Song, Meng & Ermon 2020, appendix D.2, stretched to reach T).
+    - "log_snr": equal steps of log-SNR from T down to t = 1, then one to 0 (Lu et al. 2022, section 4).
+    - "ddim_uniform": stride T // steps, as in the code of DDIM. It starts short of T (at T - stride + 1 when steps
+      divides T), and makes more than `steps` network evaluations when steps does not divide T.
+
+    All but "ddim_uniform" start at T and have exactly `steps` steps; where rounding would repeat a time they move it to
+    the next free one. Raises ValueError for an unknown grid or steps outside 1..T.
+    """
+    check_int("steps", steps, 1, schedule.T)
+    check_choice("grid", grid, GRIDS)
+    T = schedule.T
+    fraction = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    if grid == "ddim_uniform":
+        return [t + 1 for t in reversed(range(0, T, T // steps))] + [0]
+    if grid == "linspace":
+        times = (T * fraction).round()
+    elif grid == "trailing":
+        times = T - (T / steps * torch.arange(steps, -1, -1)).round()
+    elif grid == "quadratic":
+        times = (T * fraction**2).round()
+    else:
+        times = _log_snr_times(schedule, steps)
+    return _distinct([int(t) for t in times], T)[::-1]
+
+
+def _log_snr_times(schedule: NoiseSchedule, steps: int) -> list[int]:
+    """0, then the times 1..T whose log-SNR is nearest to `steps` equally spaced values, increasing in t."""
+    log_snr = schedule.log_snr[1:]
+    wanted = torch.linspace(log_snr[0], log_snr[-1], steps, dtype=torch.float64)
+    if steps == 1:
+        return [0, schedule.T]
+    return [0, *(1 + (log_snr[None] - wanted[:, None]).abs().argmin(1)).tolist()]
+
+
+def _distinct(times: list[int], T: int) -> list[int]:
+    """Move repeated times of a non-decreasing list 0..T to the next free ones, keeping both ends."""
+    for i in range(1, len(times)):
+        times[i] = max(times[i], times[i - 1] + 1)
+    for i, highest in zip(reversed(range(len(times))), range(T, -1, -1), strict=False):
+        times[i] = min(times[i], highest)
+    return times
