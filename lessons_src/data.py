@@ -1,0 +1,97 @@
+"""What the course generates: bundled handwritten digits and two-dimensional point sets."""
+
+import math
+import zipfile
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lessons_src.checks import check_choice, check_int, check_real
+from lessons_src.oracle import GaussianMixture
+
+DIGITS = Path(str(files("lessons_src") / "assets" / "digits_10k_2k.npz"))
+
+
+def digits(split: str = "train", path: str | Path = DIGITS) -> tuple[Tensor, Tensor]:
+    """Handwritten digits: x of shape (N, 1, 28, 28), float32 in [-1, 1], and labels (N,) int64.
+
+    split "train" holds 10,000 digits, "test" another 2,000 (MNIST, LeCun et al. 1998; see assets/NOTICE.md).
+    Raises ValueError for another split, or naming the file when it is missing, damaged or of another layout.
+    """
+    names = {"train": ("x", "y"), "test": ("xt", "yt")}[check_choice("split", split, ("train", "test"))]
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            x, y = (archive[name] for name in names)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"path is {str(path)!r}; expected an .npz file with arrays {names}: {error}") from error
+    if x.dtype != np.uint8 or y.dtype != np.uint8 or x.shape != (len(y), 28, 28) or (len(y) and y.max() > 9):
+        raise ValueError(
+            f"path is {str(path)!r}; expected uint8 images (N, 28, 28) and labels 0..9 (N,), "
+            f"got {x.dtype} {x.shape} and {y.dtype} {y.shape}"
+        )
+    return torch.from_numpy(x).unsqueeze(1).float() / 127.5 - 1, torch.from_numpy(y).long()
+
+
+def ring(n: int = 8, radius: float = 1.4, std: float = 0.15) -> GaussianMixture:
+    """n round Gaussians evenly spaced on a circle, each its own class; about unit variance per axis by default."""
+    check_int("n", n, 1)
+    check_real("radius", radius, 0.0)
+    check_real("std", std, 0.0)
+    angle = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
+    means = radius * torch.stack([angle.cos(), angle.sin()], 1)
+    return GaussianMixture(torch.full((n,), 1 / n), means, std**2 * torch.eye(2).expand(n, 2, 2))
+
+
+def eight_gaussians(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n points from `ring()`, shape (n, 2)."""
+    return ring().sample(n, generator)[0]
+
+
+def two_moons(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n points on two interleaved half circles with noise of standard deviation 0.08, shape (n, 2)."""
+    angle, lower = math.pi * _uniform(n, generator), _uniform(n, generator) < 0.5
+    x = torch.where(lower, 1 - angle.cos(), angle.cos()) - 0.5
+    y = torch.where(lower, 0.5 - angle.sin(), angle.sin()) - 0.25
+    return 1.3 * torch.stack([x, y], 1) + 0.08 * _normal(n, generator)
+
+
+def checkerboard(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n points uniform on the eight dark squares of a 4 x 4 board of side 4, shape (n, 2)."""
+    column = (4 * _uniform(n, generator)).floor()
+    row = 2 * (2 * _uniform(n, generator)).floor() + column % 2
+    inside = torch.stack([_uniform(n, generator), _uniform(n, generator)], 1)
+    return torch.stack([column, row], 1) + inside - 2
+
+
+def spirals(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n points on two arms that wind one and a half turns around each other, noise 0.05, shape (n, 2)."""
+    along = _uniform(n, generator).sqrt()
+    sign = torch.where(_uniform(n, generator) < 0.5, 1.0, -1.0)
+    angle = 3 * math.pi * along
+    arm = (0.2 + 1.8 * along)[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+    return sign[:, None] * arm + 0.05 * _normal(n, generator)
+
+
+POINTS: dict[str, Callable[..., Tensor]] = {
+    "eight_gaussians": eight_gaussians,
+    "two_moons": two_moons,
+    "checkerboard": checkerboard,
+    "spirals": spirals,
+}
+
+
+def points(name: str, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n points of the two-dimensional set called `name`, one of POINTS; shape (n, 2), float64, centred."""
+    return POINTS[check_choice("name", name, POINTS)](n, generator)
+
+
+def _uniform(n: int, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(check_int("n", n, 0), generator=generator, dtype=torch.float64)
+
+
+def _normal(n: int, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(n, 2, generator=generator, dtype=torch.float64)

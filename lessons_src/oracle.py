@@ -1,0 +1,163 @@
+"""Exact answers: Gaussian mixtures whose noisy versions are known in closed form at every noise level.
+
+If x0 follows a mixture of Gaussians, so does x_t: component k has mean sqrt(ab) mu_k and covariance ab Sigma_k +
+(1 - ab) I. The best possible noise prediction follows, so a sampler run on it shows the sampler's own error alone.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from lessons_src.checks import check_batch, check_int, check_labels, check_real, refuse
+from lessons_src.process import Level, eps_from_score, predict_x0, signal_and_noise
+from lessons_src.schedules import NoiseSchedule
+
+
+class GaussianMixture:
+    """Mixture of K Gaussians in d dimensions, each component belonging to a class.
+
+    weights: (K,), positive, summing to 1. means: (K, d). covariances: (K, d, d), symmetric, no negative eigenvalue.
+    labels: K class numbers 0..C-1, each used; by default every component is its own class. All float64.
+    Raises ValueError for anything else.
+    """
+
+    def __init__(
+        self,
+        weights: list[float] | Tensor,
+        means: list[list[float]] | Tensor,
+        covariances: list[list[list[float]]] | Tensor,
+        labels: list[int] | None = None,
+    ) -> None:
+        self.weights = torch.as_tensor(weights, dtype=torch.float64)
+        self.means = torch.as_tensor(means, dtype=torch.float64)
+        self.covariances = torch.as_tensor(covariances, dtype=torch.float64)
+        K = len(self.weights)
+        if self.weights.ndim != 1 or not (self.weights > 0).all() or abs(self.weights.sum() - 1) > 1e-9:
+            refuse("weights", self.weights.tolist(), "positive numbers that sum to 1")
+        if self.means.ndim != 2 or len(self.means) != K:
+            refuse("means", self.means, f"shape ({K}, d), a mean for each weight")
+        self.dim = self.means.shape[1]
+        if self.covariances.shape != (K, self.dim, self.dim):
+            refuse("covariances", self.covariances, f"shape ({K}, {self.dim}, {self.dim})")
+        if not torch.allclose(self.covariances, self.covariances.mT):
+            refuse("covariances", self.covariances.tolist(), "symmetric matrices")
+        self._variances, self._axes = torch.linalg.eigh(self.covariances)
+        if not (self._variances > -1e-12).all():
+            refuse("covariances", self.covariances.tolist(), "matrices without negative eigenvalues")
+        self.labels = torch.tensor(list(range(K)) if labels is None else labels)
+        self.num_classes = int(self.labels.max()) + 1
+        if len(self.labels) != K or sorted(set(self.labels.tolist())) != list(range(self.num_classes)):
+            refuse("labels", self.labels.tolist(), f"{K} class numbers, every class from 0 up used")
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Draw n clean points: x0 of shape (n, d) float64 and their class labels (n,)."""
+        check_int("n", n, 0)
+        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        z = torch.randn(n, self.dim, generator=generator, dtype=torch.float64) * self._variances.clamp(min=0).sqrt()[k]
+        return self.means[k] + torch.einsum("nij,nj->ni", self._axes[k], z), self.labels[k]
+
+    def log_density(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
+        """log p_t(x) for x (B, d), or log p_t(x | label); shape (B,), natural logarithm."""
+        return torch.logsumexp(self._joint(x, alpha_bar, label)[0], 1)
+
+    def responsibilities(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
+        """Probability of each component given x_t = x (and the label); shape (B, K)."""
+        return self._joint(x, alpha_bar, label)[0].softmax(1)
+
+    def class_posterior(self, x: Tensor, alpha_bar: Level) -> Tensor:
+        """p(label | x_t = x), the perfect noise-aware classifier; shape (B, C)."""
+        belongs = torch.nn.functional.one_hot(self.labels, self.num_classes).to(x)
+        return self.responsibilities(x, alpha_bar) @ belongs
+
+    def score(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
+        """Gradient of log p_t(x), or of log p_t(x | label), with respect to x; shape (B, d)."""
+        log_joint, gradients = self._joint(x, alpha_bar, label)
+        return (log_joint.softmax(1).unsqueeze(2) * gradients).sum(1)
+
+    def eps(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
+        """The optimal noise prediction E[eps | x_t = x] = -sqrt(1 - alpha_bar) score; shape (B, d)."""
+        return eps_from_score(self.score(x, alpha_bar, label), alpha_bar)
+
+    def x0(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
+        """The optimal clean prediction E[x0 | x_t = x]; shape (B, d)."""
+        return predict_x0(x, self.eps(x, alpha_bar, label), alpha_bar)
+
+    def network(self, schedule: NoiseSchedule) -> "OracleNetwork":
+        """This mixture as a perfectly trained network net(x, t, label=None) -> eps."""
+        return OracleNetwork(self, schedule)
+
+    def _joint(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None) -> tuple[Tensor, Tensor]:
+        """Log of weight times density, (B, K), and its gradient in x, (B, K, d), for every noisy component."""
+        if check_batch("x", x).ndim != 2 or x.shape[1] != self.dim:
+            refuse("x", x, f"shape (B, {self.dim})")
+        signal, noise = signal_and_noise(alpha_bar, x)
+        if isinstance(signal, Tensor):
+            signal, noise = signal.unsqueeze(2), noise.unsqueeze(2)
+        variances = signal**2 * self._variances.to(x) + noise**2
+        if not (variances > 0).all():
+            refuse("alpha_bar", alpha_bar, "less than 1: a component without spread has no density at alpha_bar = 1")
+        axes = self._axes.to(x)
+        offset = torch.einsum("bkd,kde->bke", x.unsqueeze(1) - signal * self.means.to(x), axes)
+        log_normal = -0.5 * (offset**2 / variances + (2 * math.pi * variances).log()).sum(2)
+        gradients = -torch.einsum("bke,kde->bkd", offset / variances, axes)
+        return self._log_prior(label, len(x), x) + log_normal, gradients
+
+    def _log_prior(self, label: int | Tensor | None, batch: int, x: Tensor) -> Tensor:
+        """Log component weights, (B, K) or (1, K), with the components of other classes ruled out."""
+        log_weights = self.weights.log().to(x)
+        if label is None:
+            return log_weights.unsqueeze(0)
+        label = check_labels("label", label, batch, self.num_classes, x.device).unsqueeze(1)
+        allowed = (label == self.labels.to(x.device)) | (label == self.num_classes)
+        return log_weights.masked_fill(~allowed, -math.inf).log_softmax(1)
+
+
+class OracleNetwork:
+    """A Gaussian mixture under a schedule, called like a network: net(x, t, label=None) -> eps.
+
+    t is (B,) int64 in 1..T. The null label is `num_classes`; None means the same.
+    """
+
+    def __init__(self, mixture: GaussianMixture, schedule: NoiseSchedule) -> None:
+        self.mixture, self.schedule, self.num_classes = mixture, schedule, mixture.num_classes
+
+    def __call__(self, x: Tensor, t: Tensor, label: int | Tensor | None = None) -> Tensor:
+        """Exact noise prediction for x (B, d) at times t (B,)."""
+        if not isinstance(t, Tensor) or t.dtype != torch.int64:
+            refuse("t", t, f"an int64 tensor of shape ({len(x)},)", TypeError)
+        if t.shape != x.shape[:1] or (len(t) and not 1 <= int(t.min()) <= int(t.max()) <= self.schedule.T):
+            refuse("t", t.tolist(), f"shape ({len(x)},), times from 1 to {self.schedule.T}")
+        if len(t) and bool((t == t[0]).all()):  # one noise level for the whole batch: cheaper
+            return self.mixture.eps(x, float(self.schedule.alpha_bar[t[0]]), label)
+        return self.mixture.eps(x, self.schedule.alpha_bar[t], label)
+
+
+def exact_flow(eps: Callable[[Tensor, float], Tensor], x: Tensor, alpha_bar: float, steps: int = 400) -> Tensor:
+    """Follow the probability-flow ODE from noise level alpha_bar to clean data, to high accuracy.
+
+    eps(x, alpha_bar) is a noise prediction at any level, for example `GaussianMixture.eps`. In x / sqrt(alpha_bar) and
+    sigma = sqrt((1 - alpha_bar) / alpha_bar) the ODE is dx/dsigma = eps (Song, Meng & Ermon 2020, equation 14); it is
+    solved here by the classical fourth-order Runge-Kutta method in `steps` equal steps of log sigma. Raises ValueError
+    for alpha_bar outside (0, 1) or steps < 1.
+    """
+    check_int("steps", steps, 1)
+    signal, noise = signal_and_noise(check_real("alpha_bar", alpha_bar), x, noisy=True)
+    last_sigma = 1e-6
+    log_sigma = torch.linspace(math.log(noise / signal), math.log(last_sigma), steps + 1, dtype=torch.float64).tolist()
+
+    def slope(u: float, y: Tensor) -> Tensor:
+        ab = 1 / (1 + math.exp(2 * u))
+        return math.exp(u) * eps(y * math.sqrt(ab), ab)
+
+    y = x / signal
+    for u, u_next in pairwise(log_sigma):
+        h = u_next - u
+        k1 = slope(u, y)
+        k2 = slope(u + h / 2, y + h / 2 * k1)
+        k3 = slope(u + h / 2, y + h / 2 * k2)
+        k4 = slope(u_next, y + h * k3)
+        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return y - slope(log_sigma[-1], y)  # the remaining step from last_sigma to zero
