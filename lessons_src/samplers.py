@@ -1,0 +1,144 @@
+"""Samplers: generators that start from noise and yield every state on the way to data.
+
+A sampler takes eps_fn(x, t) -> eps (a network, a guided network, an exact oracle), the start noise x of shape
+(B, *event), a schedule, and the times to visit. It goes from each time t to the next time s; the last s is 0 and no
+noise is added there. One step costs one call of eps_fn.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lessons_src.checks import check_batch, check_choice, check_int, check_like, check_real, refuse
+from lessons_src.process import posterior, posterior_variance, predict_x0
+from lessons_src.schedules import NoiseSchedule
+
+EpsFn = Callable[[Tensor, Tensor], Tensor]
+
+
+class State(NamedTuple):
+    """Where a sampler stands: x at time t, and the predictions x0 and eps that brought it there."""
+
+    t: int
+    x: Tensor
+    x0: Tensor
+    eps: Tensor
+
+
+@torch.no_grad()
+def ddpm(
+    eps_fn: EpsFn,
+    x: Tensor,
+    schedule: NoiseSchedule,
+    times: Sequence[int] | None = None,
+    variance: str = "beta_tilde",
+    generator: torch.Generator | None = None,
+) -> Iterator[State]:
+    """Ancestral sampling (Ho et al. 2020, algorithm 2): step to the posterior mean, add fresh noise.
+
+    variance: "beta_tilde" (the posterior's own) or "beta" (1 - ab_t / ab_s). times defaults to the full chain.
+    """
+    check_choice("variance", variance, ("beta_tilde", "beta"))
+    for t, s, ab_t, ab_s in _steps(schedule, times):
+        eps = _predict(eps_fn, x, t)
+        x0 = predict_x0(x, eps, ab_t)
+        mean, beta_tilde = posterior(x, x0, ab_t, ab_s)
+        sigma = math.sqrt(beta_tilde if variance == "beta_tilde" else 1 - ab_t / ab_s)
+        x = mean + sigma * _noise_like(x, generator) if s > 0 else mean
+        yield State(s, x, x0, eps)
+
+
+@torch.no_grad()
+def ddim(
+    eps_fn: EpsFn,
+    x: Tensor,
+    schedule: NoiseSchedule,
+    times: Sequence[int] | None = None,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[State]:
+    """Denoising diffusion implicit models (Song, Meng & Ermon 2020, equations 12 and 16).
+
+    eta = 0 is deterministic; eta = 1 has the law of `ddpm` with "beta_tilde". times defaults to the full chain.
+    """
+    check_real("eta", eta, 0.0)
+    for t, s, ab_t, ab_s in _steps(schedule, times):
+        eps = _predict(eps_fn, x, t)
+        x0 = predict_x0(x, eps, ab_t)
+        sigma = eta * math.sqrt(posterior_variance(ab_t, ab_s))
+        x = renoise(x0, eps, ab_s, sigma, generator)
+        yield State(s, x, x0, eps)
+
+
+def renoise(
+    x0: Tensor, eps: Tensor, alpha_bar_s: float, sigma: float = 0.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """sqrt(ab_s) x0 + sqrt(1 - ab_s - sigma^2) eps + sigma z: the noise level of s, a part sigma^2 of it fresh.
+
+    Raises ValueError unless 0 < ab_s <= 1 and 0 <= sigma^2 <= 1 - ab_s: more fresh noise than s has room for.
+    """
+    check_like("eps", eps, "x0", check_batch("x0", x0))
+    ab_s, sigma = check_real("alpha_bar_s", alpha_bar_s, 0.0, 1.0), check_real("sigma", sigma, 0.0)
+    if ab_s == 0:
+        refuse("alpha_bar_s", ab_s, "in (0, 1]")
+    kept = 1 - ab_s - sigma**2
+    if kept < -1e-12:
+        refuse("sigma", sigma, f"sigma^2 <= 1 - alpha_bar_s = {1 - ab_s:.6g}")
+    x = math.sqrt(ab_s) * x0 + math.sqrt(max(kept, 0.0)) * eps
+    return x + sigma * _noise_like(x, generator) if sigma > 0 else x
+
+
+def sample(states: Iterable[State]) -> Tensor:
+    """Run a sampler to its end and return the last x."""
+    last = deque(states, maxlen=1)
+    if not last:
+        refuse("states", states, "a sampler that makes at least one step")
+    return last[0].x
+
+
+def trajectory(x: Tensor, states: Iterable[State]) -> Tensor:
+    """The start x and the x of every state, stacked: shape (steps + 1, B, *event)."""
+    return torch.stack([x, *(state.x for state in states)])
+
+
+class Counted:
+    """Wraps a network or eps_fn and counts its evaluations: the cost of sampling in `nfe`."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function, self.nfe = function, 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Call the wrapped function and count."""
+        self.nfe += 1
+        return self.function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
+
+
+def _steps(schedule: NoiseSchedule, times: Sequence[int] | None) -> Iterator[tuple[int, int, float, float]]:
+    """(t, s, alpha_bar_t, alpha_bar_s) for every step; refuses times that do not fall strictly to 0."""
+    times = list(range(schedule.T, -1, -1)) if times is None else list(times)
+    expected = f"strictly decreasing whole numbers from at most {schedule.T} to 0"
+    if len(times) < 2:
+        refuse("times", times, expected)
+    for time in times:
+        check_int("times", time, 0, schedule.T)
+    if times[-1] != 0 or any(s >= t for t, s in pairwise(times)):
+        refuse("times", times, expected)
+    alpha_bar = schedule.alpha_bar.tolist()
+    return iter([(t, s, alpha_bar[t], alpha_bar[s]) for t, s in pairwise(times)])
+
+
+def _predict(eps_fn: EpsFn, x: Tensor, t: int) -> Tensor:
+    check_batch("x", x)
+    return check_like("eps_fn(x, t)", eps_fn(x, torch.full((len(x),), t, device=x.device)), "x", x)
+
+
+def _noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
