@@ -1,0 +1,228 @@
+"""The explorations of the lessons: pure functions from a few settings to a picture, and their controls.
+
+Each `*_picture` function can be called on its own; each `explore_*` function is what a lesson shows.
+"""
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lessons_src import data
+from lessons_src.guidance import classifier_free
+from lessons_src.oracle import GaussianMixture, exact_flow
+from lessons_src.process import add_noise
+from lessons_src.samplers import Counted, ddim, trajectory
+from lessons_src.schedules import GRIDS, NoiseSchedule, linear, make_schedule, time_grid
+from lessons_src.widgets import Choice, Curves, Explorer, Images, Picture, Points, Slider
+
+
+def _grey(x: Tensor) -> np.ndarray:
+    """Images in [-1, 1], values beyond clipped, as uint8 from 0 (black) to 255 (white)."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+
+
+@cache
+def _one_digit_each() -> Tensor:
+    """The first test digit of each class, (10, 28, 28)."""
+    x, y = data.digits("test")
+    return torch.stack([x[y == digit][0, 0] for digit in range(10)])
+
+
+def _normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def forward_picture(digit: int, schedule: str) -> Picture:
+    """A digit, one draw of noise, and their blend x_t at every twentieth time of the schedule (T = 1000)."""
+    noise_schedule = make_schedule(schedule)
+    x0, eps = _one_digit_each()[digit], _normal(28, 28).float()
+    times = list(range(0, noise_schedule.T + 1, 20))
+    alpha_bar = noise_schedule.alpha_bar[times]
+    x_t = add_noise(x0.expand(len(times), -1, -1), eps.expand(len(times), -1, -1), alpha_bar)
+    frames = torch.stack([x0.expand_as(x_t), eps.expand_as(x_t), x_t], 1)
+    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    return Picture(
+        [
+            Images("One line of arithmetic", _grey(frames), ["clean x0", "noise eps", "noisy x_t"]),
+            Curves(
+                "The two coefficients",
+                np.array(times),
+                {"signal √ᾱ": signal.numpy(), "noise √(1-ᾱ)": noise.numpy()},
+                "time t",
+                "coefficient",
+                (0.0, 1.05),
+                marker=np.array(times),
+            ),
+        ],
+        f"Digit {digit} under the {schedule} schedule.",
+        frame_label="Time t",
+        frame_names=[f"t = {t}" for t in times],
+        frame_texts=[
+            f"At t = {t}, x_t = {a:.3f} x0 + {b:.3f} eps." for t, a, b in zip(times, signal, noise, strict=True)
+        ],
+        start=len(times) // 4,
+    )
+
+
+def explore_forward() -> Explorer:
+    """Scrub the noise level of a digit of your choice."""
+    return Explorer(
+        forward_picture,
+        [
+            Choice("digit", "Digit", list(range(10)), 3),
+            Choice("schedule", "Schedule", ["linear", "cosine"], "linear"),
+        ],
+    )
+
+
+def schedule_picture(family: str, T: int, beta_end: float, s: float, c: float, size: int) -> Picture:
+    """alpha_bar and log-SNR of one schedule, and a digit at five times; only the family's own parameter counts."""
+    own = {
+        "linear": {"beta_end": beta_end},
+        "cosine": {"s": s},
+        "sigmoid": {"c": c},
+        "shifted_cosine": {"size": size},
+    }[family]
+    schedule = make_schedule(family, T, **own)
+    u = np.arange(T + 1) / T
+    times = [round(T * part / 4) for part in range(5)]
+    x0, eps = _one_digit_each()[3].expand(5, -1, -1), _normal(28, 28, seed=1).float().expand(5, -1, -1)
+    x_t = add_noise(x0, eps, schedule.alpha_bar[times])
+    crossing = int((schedule.log_snr < 0).nonzero()[0]) if schedule.log_snr[-1] < 0 else None
+    half = f"Noise overtakes signal at t = {crossing}" if crossing else "Noise never overtakes signal"
+    (parameter, value), left = next(iter(own.items())), schedule.alpha_bar[-1].item()
+    verdict = "practically nothing" if left < 1e-3 else "too much: sampling starts from pure noise"
+    return Picture(
+        [
+            Curves("Signal left", u, {"ᾱ": schedule.alpha_bar.numpy()}, "t / T", "ᾱ", (0.0, 1.05)),
+            Curves(
+                "Signal to noise",
+                u[1:],
+                {"log-SNR": schedule.log_snr[1:].clamp(-12, 12).numpy(), "equal parts": np.zeros(T)},
+                "t / T",
+                "log-SNR (shown from -12 to 12)",
+                (-12.5, 12.5),
+            ),
+            Images("The same digit", _grey(x_t)[None], [f"t = {t}" for t in times]),
+        ],
+        f"{family}, T = {T}, {parameter} = {value:g}. {half}; ᾱ at T is {left:.2g}, {verdict}.",
+    )
+
+
+def explore_schedules() -> Explorer:
+    """Choose a schedule and move its parameter."""
+    return Explorer(
+        schedule_picture,
+        [
+            Choice("family", "Schedule", ["linear", "cosine", "sigmoid", "shifted_cosine"], "linear"),
+            Slider("T", "Steps T", 50, 1000, 50, 1000),
+            Slider("beta_end", "linear: last β", 0.005, 0.1, 0.005, 0.02),
+            Slider("s", "cosine: offset s", 0.0, 0.1, 0.004, 0.008),
+            Slider("c", "sigmoid: steepness c", 0.5, 10.0, 0.5, 3.0),
+            Slider("size", "shifted cosine: image side", 32, 1024, 32, 128),
+        ],
+    )
+
+
+DDIM_POINTS = 400
+
+
+@cache
+def _ddim_reference() -> tuple[GaussianMixture, NoiseSchedule, Tensor, Tensor, Tensor]:
+    """Eight Gaussians, the linear schedule, start noise, its exact end points, and samples of the data."""
+    mixture, schedule = data.ring(), linear()
+    start = _normal(DDIM_POINTS, 2, seed=2)
+    end = exact_flow(mixture.eps, start, float(schedule.alpha_bar[-1]), steps=200)
+    return mixture, schedule, start, end, data.eight_gaussians(600, torch.Generator().manual_seed(3))
+
+
+def on_target(mixture: GaussianMixture, x: Tensor) -> float:
+    """Share of points within three standard deviations of the nearest mode of a mixture of round Gaussians."""
+    std = mixture.covariances[0, 0, 0].sqrt()
+    return float((torch.cdist(x, mixture.means).min(1).values < 3 * std).double().mean())
+
+
+def ddim_picture(steps: int, eta: float, grid: str) -> Picture:
+    """DDIM from the same start noise on the exact predictor of eight Gaussians, with its distance to the exact flow."""
+    mixture, schedule, start, exact, target = _ddim_reference()
+    net = Counted(mixture.network(schedule))
+    times = time_grid(schedule, steps, grid)
+    path = trajectory(start, ddim(net, start, schedule, times, eta, torch.Generator().manual_seed(4)))
+    distance = (path[-1] - exact).square().sum(1).mean().sqrt().item()
+    rest = "they share one path" if eta == 0 else "fresh noise leads elsewhere on purpose"
+    return Picture(
+        [Points("From noise (first frame) to data (last)", path.numpy(), target.numpy(), limit=3.0)],
+        f"DDIM with {steps} steps, eta = {eta:g}, {grid} grid: {net.nfe} network evaluations. "
+        f"Distance of the end points to the exact flow {distance:.3f} (root mean square; {rest}). "
+        f"{100 * on_target(mixture, path[-1]):.1f} % end within three standard deviations of a mode; "
+        f"of the data 98.9 % do.",
+        frame_label="Step",
+        frame_names=[f"t = {t}" for t in times],
+    )
+
+
+def explore_ddim() -> Explorer:
+    """Move step count, eta and grid; replay the path of every point."""
+    return Explorer(
+        ddim_picture,
+        [
+            Slider("steps", "Steps", 1, 100, 1, 10),
+            Slider("eta", "Noise eta", 0.0, 1.0, 0.1, 0.0),
+            Choice("grid", "Time grid", list(GRIDS), "linspace"),
+        ],
+    )
+
+
+def three_classes() -> GaussianMixture:
+    """Three round, overlapping classes in the plane: the exact conditional law of the guidance exploration."""
+    angle = torch.tensor([90.0, 210.0, 330.0], dtype=torch.float64).deg2rad()
+    means = torch.stack([angle.cos(), angle.sin()], 1)
+    return GaussianMixture([1 / 3] * 3, means, 0.5**2 * torch.eye(2).expand(3, 2, 2))
+
+
+@cache
+def _guidance_reference() -> tuple[GaussianMixture, NoiseSchedule, Tensor, Tensor]:
+    """The three classes, the linear schedule, start noise, and 900 samples of the data with their labels."""
+    x, label = three_classes().sample(1800, torch.Generator().manual_seed(5))
+    return three_classes(), linear(), _normal(300, 2, seed=6), x, label
+
+
+def guidance_picture(w: float, label: int, steps: int) -> Picture:
+    """Classifier-free guidance on exact predictions: where the samples of one class go as w grows."""
+    mixture, schedule, start, x, labels = _guidance_reference()
+    net = Counted(mixture.network(schedule))
+    times = time_grid(schedule, steps, "quadratic")
+    path = trajectory(start, ddim(classifier_free(net, label, w), start, schedule, times))
+    end = path[-1]
+    share = (mixture.class_posterior(end, 1.0).argmax(1) == label).double().mean().item()
+    away = end.mean(0).norm().item()
+    spread = end.var(0).sum().div(2).sqrt().item()
+    return Picture(
+        [Points(f"Class {label} at w = {w:g}", path.numpy(), x[labels == label].numpy(), limit=4.0)],
+        f"w = {w:g}, class {label}, {net.nfe} network evaluations. {100 * share:.0f} % of the samples are classified as "
+        f"class {label} (of its own data {100 * _own_share(label):.0f} %). Their mean lies {away:.2f} from the centre of "
+        f"all classes (data 1.00), their spread is {spread:.2f} per axis (data 0.50).",
+        frame_label="Step",
+        frame_names=[f"t = {t}" for t in times],
+    )
+
+
+@cache
+def _own_share(label: int) -> float:
+    """Share of a class's own data that the exact classifier gives to it."""
+    mixture, _, _, x, labels = _guidance_reference()
+    return (mixture.class_posterior(x[labels == label], 1.0).argmax(1) == label).double().mean().item()
+
+
+def explore_guidance() -> Explorer:
+    """Move the guidance scale; the start noise stays the same."""
+    return Explorer(
+        guidance_picture,
+        [
+            Slider("w", "Guidance scale w", -2.0, 10.0, 0.5, 3.0),
+            Choice("label", "Class", [0, 1, 2], 0),
+            Slider("steps", "DDIM steps", 2, 60, 2, 30),
+        ],
+    )

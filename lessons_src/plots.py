@@ -1,0 +1,122 @@
+"""Static figures: one look, colours that colour-blind readers can tell apart, and a sentence under every picture.
+
+The sentence is computed by the lesson, shown as the caption, and stored as the picture's alternative text.
+"""
+
+import io
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from IPython.display import Markdown, display
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lessons_src.checks import refuse
+
+Values = Sequence[float] | Tensor | np.ndarray
+
+# Okabe & Ito (2008), "Color universal design"
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), "-")
+
+STYLE = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 2,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+}
+
+
+def figure(columns: int = 1, rows: int = 1, width: float = 9.0, height: float = 3.2) -> tuple[Figure, np.ndarray]:
+    """A figure of rows x columns panels in the course's style (sizes in inches), and its axes as an array."""
+    with rc_context(STYLE):
+        fig = Figure(figsize=(width, height))
+        return fig, fig.subplots(rows, columns, squeeze=False)
+
+
+def show(fig: Figure, text: str) -> None:
+    """Display a figure with its sentence: as caption below, as alternative text, and as plain text for text readers."""
+    if not text.strip():
+        refuse("text", text, "a sentence that says what the figure shows")
+    buffer = io.BytesIO()
+    with rc_context(STYLE):
+        fig.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    picture = {"image/png": b64encode(buffer.getvalue()).decode(), "text/plain": text}
+    display(picture, metadata={"image/png": {"alt": text}}, raw=True)
+    display(Markdown(f"*{text}*"))
+
+
+def lines(
+    x: Values,
+    series: Mapping[str, Values],
+    text: str,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    markers: bool = False,
+) -> None:
+    """One panel of labelled lines, told apart by colour and dash; `text` as in `show`."""
+    fig, axes = figure(width=7.5, height=3.6)
+    draw_lines(axes[0, 0], x, series, x_label, y_label, markers)
+    if log_x:
+        axes[0, 0].set_xscale("log")
+    if log_y:
+        axes[0, 0].set_yscale("log")
+    show(fig, text)
+
+
+def draw_lines(
+    axis: Axes, x: Values, series: Mapping[str, Values], x_label: str, y_label: str, markers: bool = False
+) -> None:
+    """Draw labelled lines on one axis of a figure of several panels."""
+    for i, (label, y) in enumerate(series.items()):
+        style = {"marker": "osD^v<>"[i % 7], "markersize": 5} if markers else {}
+        axis.plot(x, y, label=label, color=COLOURS[i % 7], linestyle=DASHES[i % 7], **style)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    if len(series) > 1:
+        axis.legend()
+
+
+def points(clouds: Mapping[str, Tensor], text: str, limit: float = 3.0, target: Tensor | None = None) -> None:
+    """Point sets (N, 2) side by side under their titles, over an optional faint target; `text` as in `show`."""
+    fig, axes = figure(columns=len(clouds), width=2.9 * len(clouds), height=3.1)
+    for axis, (title, cloud) in zip(axes[0], clouds.items(), strict=True):
+        draw_points(axis, cloud, title, limit, target)
+    show(fig, text)
+
+
+def draw_points(axis: Axes, cloud: Tensor, title: str, limit: float = 3.0, target: Tensor | None = None) -> None:
+    """Draw one point set on one square axis."""
+    if target is not None:
+        axis.scatter(*target.T, s=4, color="#bbbbbb", linewidths=0)
+    axis.scatter(*cloud.T, s=5, color=BLUE, linewidths=0)
+    axis.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+
+
+def images(x: Tensor, text: str, labels: Sequence[str] | None = None, columns: int = 10) -> None:
+    """Grey images (N, 1, H, W) or (N, H, W) in [-1, 1], values beyond clipped, in a grid; `text` as in `show`."""
+    x = x.reshape(-1, *x.shape[-2:])
+    columns = min(columns, len(x))
+    rows = -(-len(x) // columns)
+    fig, axes = figure(columns, rows, width=0.95 * columns, height=(1.25 if labels else 0.95) * rows)
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (axis, image) in enumerate(zip(axes.flat, x, strict=False)):
+        axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        if labels:
+            axis.set_title(labels[i], fontsize=9)
+    show(fig, text)
