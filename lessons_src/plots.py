@@ -120,3 +120,14 @@ def images(x: Tensor, text: str, labels: Sequence[str] | None = None, columns: i
         if labels:
             axis.set_title(labels[i], fontsize=9)
     show(fig, text)
+
+
+def table(columns: Mapping[str, Sequence[object]], text: str | None = None) -> None:
+    """A table of equally long columns, numbers to six significant digits, with an optional sentence below."""
+    header = "| " + " | ".join(columns) + " |"
+    rule = "|" + "|".join("---" if isinstance(column[0], str) else "--:" for column in columns.values()) + "|"
+    rows = [
+        "| " + " | ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in row) + " |"
+        for row in zip(*columns.values(), strict=True)
+    ]
+    display(Markdown("\n".join([header, rule, *rows]) + (f"\n\n*{text}*" if text else "")))

@@ -1,0 +1,185 @@
+// Predictions, checkpoints and flashcards. Everything happens in the page: no message goes to the kernel.
+
+// Jupyter's command mode would take letters and arrow keys unless each focusable element asks it not to.
+const FOCUSABLE = new Set(["INPUT", "BUTTON", "SUMMARY"]);
+
+function h(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value);
+  }
+  if (FOCUSABLE.has(node.tagName)) node.dataset.lmSuppressShortcuts = "true";
+  node.append(...children);
+  return node;
+}
+
+// `code`, *emphasis* and line ends are all the markup there is (see quiz.py).
+function inline(text) {
+  return text.split(/(`[^`\n]+`|\*[^\s*](?:[^*\n]*[^\s*])?\*|\n)/).map((part) => {
+    if (part === "\n") return h("br");
+    if (part.length > 2 && part[0] === "`") return h("code", {}, part.slice(1, -1));
+    if (part.length > 2 && part[0] === "*") return h("em", {}, part.slice(1, -1));
+    return part.replace(/ ([−·]) /g, "\u00a0$1\u00a0").replaceAll(" = ", " =\u00a0"); // formulas stay together
+  });
+}
+
+const SYMBOLS = { right: "✓", wrong: "✗", hint: "→" };
+const WORDS = { right: "Correct.", wrong: "Not yet.", hint: "" };
+
+function remark(tag, state, word, text) {
+  const symbol = h("span", { class: "dq-symbol", "aria-hidden": "true" }, SYMBOLS[state]);
+  return h(tag, { class: `dq-remark dq-${state}` }, symbol, h("strong", {}, word), " ", h("span", {}, ...inline(text)));
+}
+
+// A number with a dot or a comma; otherwise a friendly reason why it could not be read.
+function readNumber(typed) {
+  const text = typed.replace(/\s/g, "").replaceAll("−", "-");
+  if (!text) return { problem: "Type a number first. A rough guess is welcome." };
+  if (text.endsWith("%")) return { problem: "Please write a plain number, 0.5 rather than 50 %." };
+  if (/^[-+]?[1-9]\d{0,2}(,\d{3})+$/.test(text)) {
+    return { problem: "Is this comma a decimal comma? A dot would make it clear." };
+  }
+  if (!/^[-+]?(\d+[.,]?\d*|[.,]\d+)(e[-+]?\d+)?$/i.test(text)) {
+    return { problem: "I could not read this as one number. Write it like 0.5, 0,5 or 5e-1." };
+  }
+  return { value: Number(text.replace(",", ".")) };
+}
+
+function answerNumber(item, value) {
+  if (Math.abs(value - item.answer) <= item.tolerance) return ["right", item.explanation];
+  const distance = (miss) => Math.abs(value - miss.value);
+  const near = item.near_misses.filter((miss) => distance(miss) <= item.tolerance);
+  if (near.length) return ["wrong", near.sort((a, b) => distance(a) - distance(b))[0].message];
+  return ["wrong", `The number is ${value < item.answer ? "larger" : "smaller"} than ${value}.`];
+}
+
+// How each kind of question is asked: its controls, what Check says, and what there is to know about every answer.
+function choiceControls(item, uid) {
+  const rows = item.options.map((option, i) =>
+    h("label", { class: "dq-option" },
+      h("input", { type: "radio", name: uid, value: i }),
+      h("span", { class: "dq-letter" }, String.fromCharCode(65 + i)),
+      h("span", {}, ...inline(option.text))));
+  const node = h("div", { class: "dq-options" }, ...rows);
+  return {
+    node,
+    check() {
+      const picked = node.querySelector(":checked");
+      if (!picked) return ["hint", "Choose one of the options first."];
+      const option = item.options[picked.value];
+      return [option.correct ? "right" : "wrong", option.feedback];
+    },
+    answers: item.options.map((option, i) => [option.correct, String.fromCharCode(65 + i), option.feedback]),
+  };
+}
+
+function numberControls(item, uid) {
+  const input = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", id: uid });
+  input.setAttribute("aria-describedby", `${uid}-hint`);
+  const label = item.place === "predict" ? "Your prediction" : "Your answer";
+  return {
+    node: h("div", { class: "dq-number" }, h("label", { for: uid }, label), input,
+      h("span", { id: `${uid}-hint`, class: "dq-quiet" }, `within ± ${item.tolerance} is right`)),
+    check() {
+      const { value, problem } = readNumber(input.value);
+      return problem ? ["hint", problem] : answerNumber(item, value);
+    },
+    answers: [[true, item.answer, item.explanation],
+      ...item.near_misses.map((miss) => [false, miss.value, miss.message])],
+  };
+}
+
+// One question. Whoever has solved it, or is stuck, may see everything there is to know about it: after one try when
+// predicting, where being wrong is part of the plan, and after two in a checkpoint.
+function question(item, eyebrow, onTry = () => {}) {
+  const uid = `dq${Math.random().toString(36).slice(2)}`;
+  const controls = item.kind === "choice" ? choiceControls(item, uid) : numberControls(item, uid);
+  const status = h("div", { role: "status" });
+  const more = h("details", { hidden: "" }, h("summary", {}, "Show all explanations"), h("ul", {},
+    ...controls.answers.map(([right, answer, text]) => (right
+      ? remark("li", "right", `${answer} is correct.`, text)
+      : remark("li", "wrong", `${answer} is not correct.`, text)))));
+  let tries = 0;
+  function check(event) {
+    event.preventDefault();
+    const [state, text] = controls.check();
+    status.replaceChildren(remark("div", state, WORDS[state], text));
+    if (state === "hint") return;
+    tries += 1;
+    if (state === "right" || item.place === "predict" || tries > 1) more.hidden = false;
+    onTry(state === "right");
+  }
+  // JupyterLab cancels the line break in text fields of a cell, and with it the browser's own submit on Enter.
+  const enter = (event) => event.key === "Enter" && event.target.tagName === "INPUT" && check(event);
+  return h("form", { onsubmit: check, onkeydown: enter, oninput: () => status.replaceChildren() },
+    h("fieldset", {}, h("legend", {}, h("span", { class: "dq-eyebrow" }, eyebrow), h("span", {}, ...inline(item.text))),
+      controls.node, h("button", { type: "submit", class: "dq-primary" }, "Check"), status, more));
+}
+
+function predict(root, entries, title) {
+  root.replaceChildren(...entries.map((item) => question(item, title)));
+}
+
+function checkpoint(root, entries) {
+  const total = entries.length;
+  const first = entries.map(() => null);
+  const solved = entries.map(() => false);
+  const score = h("p", { role: "status", class: "dq-score" }, `${total} questions. Take your time.`);
+  const again = h("button", { type: "button", hidden: "" }, "Start again");
+  again.addEventListener("click", () => {
+    checkpoint(root, entries);
+    root.querySelector("input").focus();
+  });
+  const forms = entries.map((item, i) => question(item, `Question ${i + 1} of ${total}`, (right) => {
+    first[i] ??= right;
+    solved[i] ||= right;
+    const open = solved.filter((done) => !done).length;
+    const end = open ? `${open} still open.` : "All solved.";
+    score.textContent = `${first.filter(Boolean).length} of ${total} right at the first try. ${end}`;
+    again.hidden = open > 0;
+  }));
+  root.replaceChildren(...forms, h("div", { class: "dq-row" }, score, again));
+}
+
+function flashcards(root, entries) {
+  const total = entries.length;
+  const known = entries.map(() => false);
+  const side = h("div", { class: "dq-quiet" });
+  const face = h("div", { class: "dq-face" });
+  const progress = h("p", { class: "dq-score" });
+  let at = 0;
+  let turned = false;
+  const button = (text, onclick, look = "") => h("button", { type: "button", class: look, onclick }, text);
+  const flip = button("Flip", () => show(at, !turned), "dq-primary");
+  const rate = (value) => {
+    known[at] = value;
+    const ahead = entries.map((_, i) => (at + 1 + i) % total);
+    show(ahead.find((i) => !known[i]) ?? at, false);
+    flip.focus(); // the button just pressed is gone
+  };
+  const rating = h("div", { class: "dq-row" }, button("Again", () => rate(false)), button("Know it", () => rate(true)));
+  function show(next, back) {
+    at = (next + total) % total;
+    turned = back;
+    side.textContent = back ? "Back" : "Front";
+    face.replaceChildren(...inline(back ? entries[at].back : entries[at].front));
+    rating.hidden = !back;
+    const count = known.filter(Boolean).length;
+    progress.textContent = `Card ${at + 1} of ${total}, ${count === total ? "all" : count} known`;
+  }
+  const previous = button("Previous", () => show(at - 1, false));
+  const next = button("Next", () => show(at + 1, false));
+  root.replaceChildren(h("div", { class: "dq-card", role: "status" }, side, face),
+    h("div", { class: "dq-row" }, previous, flip, next, rating), progress);
+  show(0, false);
+}
+
+function render({ model, el }) {
+  const title = model.get("title");
+  const root = h("div", { class: "dq", role: "group", "aria-label": title });
+  ({ predict, checkpoint, flashcards })[model.get("place")](root, model.get("entries"), title);
+  el.append(root);
+}
+
+export default { render };
