@@ -8,6 +8,9 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# Two test workers on two cores: one thread each, or they wait for each other.
+test-unit test-notebooks test-browser notebooks: export OMP_NUM_THREADS = 1
+
 .DEFAULT_GOAL := help
 .PHONY: help lab test lint test-unit test-notebooks test-browser notebooks format clean
 

@@ -127,7 +127,7 @@ def table(columns: Mapping[str, Sequence[object]], text: str | None = None) -> N
     header = "| " + " | ".join(columns) + " |"
     rule = "|" + "|".join("---" if isinstance(column[0], str) else "--:" for column in columns.values()) + "|"
     rows = [
-        "| " + " | ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in row) + " |"
+        "| " + " | ".join(f"{value + 0.0:.6g}" if isinstance(value, float) else str(value) for value in row) + " |"
         for row in zip(*columns.values(), strict=True)
     ]
     display(Markdown("\n".join([header, rule, *rows]) + (f"\n\n*{text}*" if text else "")))
