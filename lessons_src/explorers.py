@@ -3,6 +3,7 @@
 Each `*_picture` function can be called on its own; each `explore_*` function is what a lesson shows.
 """
 
+import math
 from functools import cache
 
 import numpy as np
@@ -78,36 +79,44 @@ def explore_forward() -> Explorer:
 
 
 def schedule_picture(family: str, T: int, beta_end: float, s: float, c: float, size: int) -> Picture:
-    """alpha_bar and log-SNR of one schedule, and a digit at five times; only the family's own parameter counts."""
+    """A digit at five times, alpha_bar and log-SNR of one schedule; only the family's own parameter counts."""
     own = {
         "linear": {"beta_end": beta_end},
         "cosine": {"s": s},
         "sigmoid": {"c": c},
         "shifted_cosine": {"size": size},
     }[family]
-    schedule = make_schedule(family, T, **own)
-    u = np.arange(T + 1) / T
+    schedule, reference = make_schedule(family, T, **own), linear()
     times = [round(T * part / 4) for part in range(5)]
     x0, eps = _one_digit_each()[3].expand(5, -1, -1), _normal(28, 28, seed=1).float().expand(5, -1, -1)
     x_t = add_noise(x0, eps, schedule.alpha_bar[times])
-    crossing = int((schedule.log_snr < 0).nonzero()[0]) if schedule.log_snr[-1] < 0 else None
-    half = f"Noise overtakes signal at t = {crossing}" if crossing else "Noise never overtakes signal"
+    u, same_u = np.arange(T + 1) / T, [round(1000 * t / T) for t in range(T + 1)]
+
+    below = (schedule.log_snr < -1e-9).nonzero()  # the margin keeps rounding from deciding a tie
+    half = f"Noise overtakes signal at t = {int(below[0])}" if len(below) else "Noise never overtakes signal"
+    tail = (schedule.snr[1:] < 0.01).double().mean().item()
     (parameter, value), left = next(iter(own.items())), schedule.alpha_bar[-1].item()
     verdict = "practically nothing" if left < 1e-3 else "too much: sampling starts from pure noise"
+    name = family.replace("_", " ")
+    curves = {
+        name: (schedule.alpha_bar, schedule.log_snr.clamp(-12, 12)),
+        "linear, T = 1000, β to 0.02": (reference.alpha_bar[same_u], reference.log_snr[same_u]),
+    }
     return Picture(
         [
-            Curves("Signal left", u, {"ᾱ": schedule.alpha_bar.numpy()}, "t / T", "ᾱ", (0.0, 1.05)),
+            Images("The same digit", _grey(x_t)[None], [f"t = {t}" for t in times]),
+            Curves("Signal left", u, {key: ab.numpy() for key, (ab, _) in curves.items()}, "t / T", "ᾱ", (0.0, 1.05)),
             Curves(
                 "Signal to noise",
                 u[1:],
-                {"log-SNR": schedule.log_snr[1:].clamp(-12, 12).numpy(), "equal parts": np.zeros(T)},
+                {key: log_snr[1:].numpy() for key, (_, log_snr) in curves.items()},
                 "t / T",
-                "log-SNR (shown from -12 to 12)",
+                "log-SNR (cut at -12 and 12)",
                 (-12.5, 12.5),
             ),
-            Images("The same digit", _grey(x_t)[None], [f"t = {t}" for t in times]),
         ],
-        f"{family}, T = {T}, {parameter} = {value:g}. {half}; ᾱ at T is {left:.2g}, {verdict}.",
+        f"{name}, T = {T}, {parameter} = {value:g}. {half}; {100 * tail:.0f} % of the steps have SNR < 0.01; "
+        f"ᾱ at T is {left:.2g}, {verdict}.",
     )
 
 
@@ -118,7 +127,7 @@ def explore_schedules() -> Explorer:
         [
             Choice("family", "Schedule", ["linear", "cosine", "sigmoid", "shifted_cosine"], "linear"),
             Slider("T", "Steps T", 50, 1000, 50, 1000),
-            Slider("beta_end", "linear: last β", 0.005, 0.1, 0.005, 0.02),
+            Slider("beta_end", "linear: last β", 0.005, 0.2, 0.005, 0.02),
             Slider("s", "cosine: offset s", 0.0, 0.1, 0.004, 0.008),
             Slider("c", "sigmoid: steepness c", 0.5, 10.0, 0.5, 3.0),
             Slider("size", "shifted cosine: image side", 32, 1024, 32, 128),
@@ -130,12 +139,11 @@ DDIM_POINTS = 400
 
 
 @cache
-def _ddim_reference() -> tuple[GaussianMixture, NoiseSchedule, Tensor, Tensor, Tensor]:
-    """Eight Gaussians, the linear schedule, start noise, its exact end points, and samples of the data."""
+def _ddim_reference() -> tuple[GaussianMixture, NoiseSchedule, Tensor, Tensor]:
+    """Eight Gaussians, the linear schedule, start noise, and where the exact flow takes it."""
     mixture, schedule = data.ring(), linear()
     start = _normal(DDIM_POINTS, 2, seed=2)
-    end = exact_flow(mixture.eps, start, float(schedule.alpha_bar[-1]), steps=200)
-    return mixture, schedule, start, end, data.eight_gaussians(600, torch.Generator().manual_seed(3))
+    return mixture, schedule, start, exact_flow(mixture.eps, start, float(schedule.alpha_bar[-1]), steps=200)
 
 
 def on_target(mixture: GaussianMixture, x: Tensor) -> float:
@@ -146,18 +154,23 @@ def on_target(mixture: GaussianMixture, x: Tensor) -> float:
 
 def ddim_picture(steps: int, eta: float, grid: str) -> Picture:
     """DDIM from the same start noise on the exact predictor of eight Gaussians, with its distance to the exact flow."""
-    mixture, schedule, start, exact, target = _ddim_reference()
+    mixture, schedule, start, exact = _ddim_reference()
     net = Counted(mixture.network(schedule))
     times = time_grid(schedule, steps, grid)
     path = trajectory(start, ddim(net, start, schedule, times, eta, torch.Generator().manual_seed(4)))
-    distance = (path[-1] - exact).square().sum(1).mean().sqrt().item()
-    rest = "they share one path" if eta == 0 else "fresh noise leads elsewhere on purpose"
+    end = path[-1]
+    distance = (end - exact).square().sum(1).mean().sqrt().item()
+    mode, exact_mode = (torch.cdist(x, mixture.means).argmin(1) for x in (end, exact))
+    same = (mode == exact_mode).double().mean().item()
     return Picture(
-        [Points("From noise (first frame) to data (last)", path.numpy(), target.numpy(), limit=3.0)],
-        f"DDIM with {steps} steps, eta = {eta:g}, {grid} grid: {net.nfe} network evaluations. "
-        f"Distance of the end points to the exact flow {distance:.3f} (root mean square; {rest}). "
-        f"{100 * on_target(mixture, path[-1]):.1f} % end within three standard deviations of a mode; "
-        f"of the data 98.9 % do.",
+        [
+            Points("All points; target: ends of the exact flow", path.numpy(), exact.numpy(), limit=3.0, paths=False),
+            Points("Twelve of them, with their paths", path[:, :12].numpy(), exact[:12].numpy(), limit=3.0),
+        ],
+        f"{steps} step{'s' if steps > 1 else ''}, eta = {eta:g}, {grid} grid: {net.nfe} network evaluation"
+        f"{'s' if net.nfe > 1 else ''}. Distance to the exact flow's end points, root mean square: {distance:.3f}. "
+        f"{100 * same:.0f} % end nearest to the same mode as with it. {100 * on_target(mixture, end):.1f} % end within "
+        f"three standard deviations of a mode (of the data 98.9 %).",
         frame_label="Step",
         frame_names=[f"t = {t}" for t in times],
     )
@@ -190,23 +203,47 @@ def _guidance_reference() -> tuple[GaussianMixture, NoiseSchedule, Tensor, Tenso
 
 
 def guidance_picture(w: float, label: int, steps: int) -> Picture:
-    """Classifier-free guidance on exact predictions: where the samples of one class go as w grows."""
+    """Classifier-free guidance on exact predictions: where the samples of one class go as w moves."""
     mixture, schedule, start, x, labels = _guidance_reference()
     net = Counted(mixture.network(schedule))
     times = time_grid(schedule, steps, "quadratic")
     path = trajectory(start, ddim(classifier_free(net, label, w), start, schedule, times))
-    end = path[-1]
+    end, centre = path[-1], mixture.means[label]
     share = (mixture.class_posterior(end, 1.0).argmax(1) == label).double().mean().item()
-    away = end.mean(0).norm().item()
-    spread = end.var(0).sum().div(2).sqrt().item()
+    spread = end.var(0).mean().sqrt().item()
+    stray = ((end - centre).norm(dim=1) > 0.5 * math.sqrt(2 * math.log(100))).double().mean().item()
+    along = torch.linspace(-4, 4, 161, dtype=torch.float64).unsqueeze(1)
+    cut, smooth = _on_line(mixture.means @ centre, 0.5), _on_line(end @ centre, 0.12)
     return Picture(
-        [Points(f"Class {label} at w = {w:g}", path.numpy(), x[labels == label].numpy(), limit=4.0)],
-        f"w = {w:g}, class {label}, {net.nfe} network evaluations. {100 * share:.0f} % of the samples are classified as "
-        f"class {label} (of its own data {100 * _own_share(label):.0f} %). Their mean lies {away:.2f} from the centre of "
-        f"all classes (data 1.00), their spread is {spread:.2f} per axis (data 0.50).",
+        [
+            Points(f"Samples of class {label}, w = {w:g}", path.numpy(), x[labels == label].numpy(), 4.0, paths=False),
+            Curves(
+                "Seen along the line from the centre through the class",
+                along[:, 0].numpy(),
+                {
+                    "samples (smoothed)": smooth.log_density(along, 1.0).exp().numpy(),
+                    "data of the class": cut.log_density(along, 1.0, label).exp().numpy(),
+                    "data of all classes": cut.log_density(along, 1.0).exp().numpy(),
+                },
+                "position (0 is the centre of all classes)",
+                "density",
+                (0.0, 3.0),
+            ),
+        ],
+        f"w = {w:g}, class {label}, {steps} steps, {net.nfe} network evaluations. "
+        f"Classified as class {label}: {100 * share:.0f} % (of its data {100 * _own_share(label):.0f} %). "
+        f"Mean {end.mean(0).norm():.2f} from the centre of all classes (data 1.00). "
+        f"Spread {spread:.2f} per axis (data 0.50). "
+        f"Outside the circle that holds 99 % of the class's data: {100 * stray:.0f} %.",
         frame_label="Step",
         frame_names=[f"t = {t}" for t in times],
     )
+
+
+def _on_line(means: Tensor, std: float) -> GaussianMixture:
+    """Equally weighted Gaussians on a line, one at each mean."""
+    K = len(means)
+    return GaussianMixture([1 / K] * K, means.unsqueeze(1), std**2 * torch.ones(K, 1, 1))
 
 
 @cache

@@ -1,0 +1,86 @@
+"""Every number that a question expects is computed again from the library."""
+
+import math
+from importlib.resources import files
+from itertools import pairwise
+
+import pytest
+import torch
+
+from lessons_src import explorers, guidance, oracle, process, quiz, samplers, schedules
+
+LESSONS = sorted(path.stem for path in (files("lessons_src") / "questions").glob("*.toml"))
+LEVELS = (0.0784, 0.36, 0.64, 1.0)
+
+
+def number(value):
+    return torch.tensor([[float(value)]], dtype=torch.float64)
+
+
+def walk(means, w=None):
+    """(x0, next x) of every step of a walk down LEVELS from 1, exact predictors of N(mean, 1), guided if two means."""
+    x, path = number(1), []
+    for ab_t, ab_s in pairwise(LEVELS):
+        eps = [oracle.GaussianMixture([1.0], [[mean]], [[[1.0]]]).eps(x, ab_t) for mean in means]
+        eps = eps[0] if w is None else guidance.blend(*eps, w)
+        x0 = process.predict_x0(x, eps, ab_t)
+        x = samplers.renoise(x0, eps, ab_s)
+        path.append((x0.item(), x.item(), eps.item()))
+    return path
+
+
+def bill():
+    counted = samplers.Counted(explorers.three_classes().network(schedules.linear()))
+    times = schedules.time_grid(schedules.linear(), 20)
+    eps_fn = guidance.classifier_free(counted, 0, 4.0)
+    samplers.sample(samplers.ddim(eps_fn, torch.zeros(8, 2, dtype=torch.float64), schedules.linear(), times))
+    return counted.nfe
+
+
+def translated(theirs):
+    """Our w for which the blend equals (1 + theirs) eps_c - theirs eps_u."""
+    return (((1 + theirs) * number(2) - theirs * number(1)) - number(1)).item() / (number(2) - number(1)).item()
+
+
+ANSWERS = {
+    ("00_start_here", "adding-noise"): lambda: math.hypot(3, 4),
+    ("00_start_here", "guidance-translation"): lambda: translated(2),
+    ("01_forward_shortcut", "signal-at-half"): lambda: schedules.linear().alpha_bar[500].sqrt().item(),
+    ("01_forward_shortcut", "two-equal-steps"): lambda: math.sqrt(1 - (1 - 0.2) ** 2),
+    ("02_noise_schedules", "wasted-steps"): lambda: 100 * (schedules.linear().snr[1:] < 0.01).double().mean().item(),
+    ("02_noise_schedules", "log-snr-of-0-9"): lambda: (
+        schedules.NoiseSchedule(torch.tensor([1, 0.9], dtype=torch.float64)).log_snr[1].item()
+    ),
+    ("02_noise_schedules", "half-contrast"): lambda: 2 * math.log(0.5),
+    ("02_noise_schedules", "side-256"): lambda: schedules.shifted_cosine(size=256).snr[500].item(),
+    ("02_noise_schedules", "quarter-of-the-steps"): lambda: 0.02 * 1000 / 250,
+    ("05_ddim", "practice-one"): lambda: samplers.renoise(
+        process.predict_x0(number(0), number(0.1), 0.6), number(0.1), 0.8
+    ).item(),
+    ("05_ddim", "hand-x0"): lambda: walk([0.0])[0][0],
+    ("05_ddim", "hand-x"): lambda: walk([0.0])[0][1],
+    ("05_ddim", "hand-second-x0"): lambda: walk([0.0])[1][0],
+    ("05_ddim", "hand-second-x"): lambda: walk([0.0])[1][1],
+    ("05_ddim", "hand-final"): lambda: walk([0.0])[2][1],
+    ("05_ddim", "last-step"): lambda: math.sqrt(
+        process.posterior_variance(schedules.linear().alpha_bar[100].item(), 1.0)
+    ),
+    ("06_classifier_free_guidance", "blend-by-hand"): lambda: guidance.blend(number(0.1), number(-0.3), 7.5).item(),
+    ("06_classifier_free_guidance", "first-guided-step"): lambda: walk([0.0, 2.0], 3.0)[0][2],
+    ("06_classifier_free_guidance", "where-it-lands"): lambda: walk([0.0, 2.0], 7.5)[2][1],
+    ("06_classifier_free_guidance", "the-bill"): bill,
+    ("06_classifier_free_guidance", "their-scale"): lambda: translated(4),
+}
+ITEMS = {(lesson, item.id): item for lesson in LESSONS for item in quiz.load(lesson).items if hasattr(item, "answer")}
+
+
+@pytest.mark.parametrize("key", ITEMS, ids="-".join)
+def test_answer(key):
+    item, exact = ITEMS[key], ANSWERS[key]()
+    digits = len(f"{item.answer:g}".partition(".")[2])
+    assert item.answer == pytest.approx(exact, abs=0.5 * 10**-digits + 1e-9), "the answer is not the rounded result"
+    assert abs(exact - item.answer) < item.tolerance
+
+
+def test_no_answer_is_left_over():
+    assert set(ANSWERS) == set(ITEMS)
