@@ -44,11 +44,16 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     return value
 
 
-def check_batch(name: str, x: Any) -> Tensor:
-    """Return `x` if it is a floating tensor of shape (B, *event), else TypeError or ValueError."""
+def check_floating(name: str, x: Any, shape: str = "any shape") -> Tensor:
+    """Return `x` if it is a floating-point tensor, else TypeError."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        refuse(name, x, "a floating-point tensor of shape (B, *event)", TypeError)
-    if x.ndim < 2:
+        refuse(name, x, f"a floating-point tensor of {shape}", TypeError)
+    return x
+
+
+def check_batch(name: str, x: Any) -> Tensor:
+    """Return `x` if it is a floating-point tensor of shape (B, *event), else TypeError or ValueError."""
+    if check_floating(name, x, "shape (B, *event)").ndim < 2:
         refuse(name, x, "shape (B, *event): a batch axis and at least one event axis")
     return x
 

@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -26,9 +27,9 @@ def digits(split: str = "train", path: str | Path = DIGITS) -> tuple[Tensor, Ten
     try:
         with np.load(path, allow_pickle=False) as archive:
             x, y = (archive[name] for name in names)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"path is {str(path)!r}; expected an .npz file with arrays {names}: {error}") from error
-    if x.dtype != np.uint8 or y.dtype != np.uint8 or x.shape != (len(y), 28, 28) or (len(y) and y.max() > 9):
+    if x.dtype != np.uint8 or y.dtype != np.uint8 or x.shape != (*y.shape[:1], 28, 28) or y.ndim != 1 or (y > 9).any():
         raise ValueError(
             f"path is {str(path)!r}; expected uint8 images (N, 28, 28) and labels 0..9 (N,), "
             f"got {x.dtype} {x.shape} and {y.dtype} {y.shape}"
@@ -43,7 +44,7 @@ def ring(n: int = 8, radius: float = 1.4, std: float = 0.15) -> GaussianMixture:
     check_real("std", std, 0.0)
     angle = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
     means = radius * torch.stack([angle.cos(), angle.sin()], 1)
-    return GaussianMixture(torch.full((n,), 1 / n), means, std**2 * torch.eye(2).expand(n, 2, 2))
+    return GaussianMixture([1 / n] * n, means, std**2 * torch.eye(2, dtype=torch.float64).expand(n, 2, 2))
 
 
 def eight_gaussians(n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -192,7 +192,7 @@ def three_classes() -> GaussianMixture:
     """Three round, overlapping classes in the plane: the exact conditional law of the guidance exploration."""
     angle = torch.tensor([90.0, 210.0, 330.0], dtype=torch.float64).deg2rad()
     means = torch.stack([angle.cos(), angle.sin()], 1)
-    return GaussianMixture([1 / 3] * 3, means, 0.5**2 * torch.eye(2).expand(3, 2, 2))
+    return GaussianMixture([1 / 3] * 3, means, 0.5**2 * torch.eye(2, dtype=torch.float64).expand(3, 2, 2))
 
 
 @cache

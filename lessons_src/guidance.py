@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lessons_src.checks import check_labels, check_like, check_real
+from lessons_src.checks import check_floating, check_labels, check_like, check_real
 from lessons_src.samplers import EpsFn
 
 
 def blend(eps_u: Tensor, eps_c: Tensor, w: float) -> Tensor:
     """eps_u + w (eps_c - eps_u), predictions of one shape (Ho & Salimans 2022, equation 6, with w = 1 + w_HS)."""
-    return eps_u + check_real("w", w) * (check_like("eps_c", eps_c, "eps_u", eps_u) - eps_u)
+    check_like("eps_c", eps_c, "eps_u", check_floating("eps_u", eps_u))
+    return eps_u + check_real("w", w) * (eps_c - eps_u)
 
 
 def classifier_free(net: Callable[..., Tensor], label: int | Tensor, w: float) -> EpsFn:

@@ -34,28 +34,32 @@ class GaussianMixture:
         self.weights = torch.as_tensor(weights, dtype=torch.float64)
         self.means = torch.as_tensor(means, dtype=torch.float64)
         self.covariances = torch.as_tensor(covariances, dtype=torch.float64)
-        K = len(self.weights)
+        K = self.weights.numel()
         if self.weights.ndim != 1 or not (self.weights > 0).all() or abs(self.weights.sum() - 1) > 1e-9:
             refuse("weights", self.weights.tolist(), "positive numbers that sum to 1")
         if self.means.ndim != 2 or len(self.means) != K:
             refuse("means", self.means, f"shape ({K}, d), a mean for each weight")
+        if not self.means.isfinite().all():
+            refuse("means", self.means.tolist(), "finite numbers")
         self.dim = self.means.shape[1]
         if self.covariances.shape != (K, self.dim, self.dim):
             refuse("covariances", self.covariances, f"shape ({K}, {self.dim}, {self.dim})")
-        if not torch.allclose(self.covariances, self.covariances.mT):
-            refuse("covariances", self.covariances.tolist(), "symmetric matrices")
+        if not self.covariances.isfinite().all() or not torch.allclose(self.covariances, self.covariances.mT):
+            refuse("covariances", self.covariances.tolist(), "finite, symmetric matrices")
         self._variances, self._axes = torch.linalg.eigh(self.covariances)
         if not (self._variances > -1e-12).all():
             refuse("covariances", self.covariances.tolist(), "matrices without negative eigenvalues")
-        self.labels = torch.tensor(list(range(K)) if labels is None else labels)
-        self.num_classes = int(self.labels.max()) + 1
-        if len(self.labels) != K or sorted(set(self.labels.tolist())) != list(range(self.num_classes)):
-            refuse("labels", self.labels.tolist(), f"{K} class numbers, every class from 0 up used")
+        labels = list(range(K)) if labels is None else labels
+        self.num_classes = len(set(labels))
+        if len(labels) != K or set(labels) != set(range(self.num_classes)):
+            refuse("labels", labels, f"{K} class numbers, every class from 0 up used")
+        self.labels = torch.tensor(labels)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw n clean points: x0 of shape (n, d) float64 and their class labels (n,)."""
         check_int("n", n, 0)
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        u = torch.rand(n, generator=generator, dtype=torch.float64)
+        k = torch.searchsorted(self.weights.cumsum(0)[:-1].contiguous(), u, right=True)
         z = torch.randn(n, self.dim, generator=generator, dtype=torch.float64) * self._variances.clamp(min=0).sqrt()[k]
         return self.means[k] + torch.einsum("nij,nj->ni", self._axes[k], z), self.labels[k]
 

@@ -84,7 +84,7 @@ def draw_lines(
     """Draw labelled lines on one axis of a figure of several panels."""
     for i, (label, y) in enumerate(series.items()):
         style = {"marker": "osD^v<>"[i % 7], "markersize": 5} if markers else {}
-        axis.plot(x, y, label=label, color=COLOURS[i % 7], linestyle=DASHES[i % 7], **style)
+        axis.plot(np.asarray(x), np.asarray(y), label=label, color=COLOURS[i % 7], linestyle=DASHES[i % 7], **style)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     if len(series) > 1:
@@ -102,8 +102,8 @@ def points(clouds: Mapping[str, Tensor], text: str, limit: float = 3.0, target: 
 def draw_points(axis: Axes, cloud: Tensor, title: str, limit: float = 3.0, target: Tensor | None = None) -> None:
     """Draw one point set on one square axis."""
     if target is not None:
-        axis.scatter(*target.T, s=4, color="#bbbbbb", linewidths=0)
-    axis.scatter(*cloud.T, s=5, color=BLUE, linewidths=0)
+        axis.scatter(*np.asarray(target).T, s=4, color="#bbbbbb", linewidths=0)
+    axis.scatter(*np.asarray(cloud).T, s=5, color=BLUE, linewidths=0)
     axis.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
 
 
@@ -116,7 +116,7 @@ def images(x: Tensor, text: str, labels: Sequence[str] | None = None, columns: i
     for axis in axes.flat:
         axis.axis("off")
     for i, (axis, image) in enumerate(zip(axes.flat, x, strict=False)):
-        axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        axis.imshow(np.asarray(image), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         if labels:
             axis.set_title(labels[i], fontsize=9)
     show(fig, text)

@@ -16,12 +16,13 @@ from lessons_src.schedules import NoiseSchedule
 Level = float | Tensor
 
 
-def signal_and_noise(alpha_bar: Level, x: Tensor, noisy: bool = False) -> tuple[Level, Level]:
+def signal_and_noise(alpha_bar: Level, x: Tensor, name: str = "x", noisy: bool = False) -> tuple[Level, Level]:
     """(sqrt(alpha_bar), sqrt(1 - alpha_bar)), shaped to multiply x; `noisy` refuses alpha_bar = 1.
 
-    Numbers come back as numbers, a (B,) tensor as (B, 1, ..., 1) with the rank of x, whatever that is.
+    Numbers come back as numbers, a (B,) tensor as (B, 1, ..., 1) with the rank of x, whatever that is. `name` is what
+    a refusal calls x.
     """
-    check_batch("x", x)
+    check_batch(name, x)
     expected = "in (0, 1)" if noisy else "in (0, 1]"
     if not isinstance(alpha_bar, Tensor) or alpha_bar.ndim == 0:
         ab = check_real("alpha_bar", alpha_bar)
@@ -40,7 +41,7 @@ def signal_and_noise(alpha_bar: Level, x: Tensor, noisy: bool = False) -> tuple[
 
 def add_noise(x0: Tensor, eps: Tensor, alpha_bar: Level) -> Tensor:
     """The forward shortcut x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps (Ho et al. 2020, equation 4)."""
-    signal, noise = signal_and_noise(alpha_bar, x0)
+    signal, noise = signal_and_noise(alpha_bar, x0, "x0")
     return signal * x0 + noise * check_like("eps", eps, "x0", x0)
 
 
@@ -78,39 +79,39 @@ def _pair(alpha_bar_t: float, alpha_bar_s: float) -> tuple[float, float]:
 
 def predict_x0(x_t: Tensor, eps: Tensor, alpha_bar: Level) -> Tensor:
     """The clean sample implied by a noise prediction: (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)."""
-    signal, noise = signal_and_noise(alpha_bar, x_t)
+    signal, noise = signal_and_noise(alpha_bar, x_t, "x_t")
     return (x_t - noise * check_like("eps", eps, "x_t", x_t)) / signal
 
 
 def predict_eps(x_t: Tensor, x0: Tensor, alpha_bar: Level) -> Tensor:
     """The noise implied by a clean prediction: (x_t - sqrt(alpha_bar) x0) / sqrt(1 - alpha_bar); alpha_bar < 1."""
-    signal, noise = signal_and_noise(alpha_bar, x_t, noisy=True)
+    signal, noise = signal_and_noise(alpha_bar, x_t, "x_t", noisy=True)
     return (x_t - signal * check_like("x0", x0, "x_t", x_t)) / noise
 
 
 def velocity(x0: Tensor, eps: Tensor, alpha_bar: Level) -> Tensor:
     """v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0 (Salimans & Ho 2022, section 4)."""
-    signal, noise = signal_and_noise(alpha_bar, x0)
+    signal, noise = signal_and_noise(alpha_bar, x0, "x0")
     return signal * check_like("eps", eps, "x0", x0) - noise * x0
 
 
 def x0_from_velocity(x_t: Tensor, v: Tensor, alpha_bar: Level) -> Tensor:
     """x0 = sqrt(alpha_bar) x_t - sqrt(1 - alpha_bar) v."""
-    signal, noise = signal_and_noise(alpha_bar, x_t)
+    signal, noise = signal_and_noise(alpha_bar, x_t, "x_t")
     return signal * x_t - noise * check_like("v", v, "x_t", x_t)
 
 
 def eps_from_velocity(x_t: Tensor, v: Tensor, alpha_bar: Level) -> Tensor:
     """eps = sqrt(1 - alpha_bar) x_t + sqrt(alpha_bar) v."""
-    signal, noise = signal_and_noise(alpha_bar, x_t)
+    signal, noise = signal_and_noise(alpha_bar, x_t, "x_t")
     return noise * x_t + signal * check_like("v", v, "x_t", x_t)
 
 
 def score_from_eps(eps: Tensor, alpha_bar: Level) -> Tensor:
     """The score of p_t that a noise prediction stands for: -eps / sqrt(1 - alpha_bar); alpha_bar < 1."""
-    return -eps / signal_and_noise(alpha_bar, eps, noisy=True)[1]
+    return -eps / signal_and_noise(alpha_bar, eps, "eps", noisy=True)[1]
 
 
 def eps_from_score(score: Tensor, alpha_bar: Level) -> Tensor:
     """The noise prediction that a score of p_t stands for: -sqrt(1 - alpha_bar) score."""
-    return -signal_and_noise(alpha_bar, score)[1] * score
+    return -signal_and_noise(alpha_bar, score, "score")[1] * score
