@@ -1,0 +1,296 @@
+// The browser half of widgets.Explorer: native controls, a replay slider and one canvas for each panel.
+// Shared state: _controls (what to offer), _request {id, values} (written here), _answer {id, error, panels, text, ...}
+// (written by Python). ipywidgets sends a request only when the one before is answered, and merges those in between.
+
+let instances = 0;
+
+function h(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+const minus = (text) => text.replace("-", "\u2212");
+
+// --- drawing: a painter draws frame k; clear(height) gives the pen of an empty canvas, both in CSS pixels ------------
+
+function ticks(low, high, room) {
+  const rough = (high - low) / Math.max(room, 1), power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= 0.999 * rough);
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  const name = (v) => minus(step < 1e5 && step > 1e-5 ? v.toFixed(digits) : v.toExponential(1));
+  const first = Math.ceil(low / step - 1e-6), last = Math.floor(high / step + 1e-6);
+  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step).map((v) => [v, name(v || 0)]);
+}
+
+// Draws grid, numbers and frame of a box, clips to it, and returns the maps from data to pixels.
+function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacing) {
+  const X = (x) => left + ((x - x0) / (x1 - x0)) * width, Y = (y) => top + (1 - (y - y0) / (y1 - y0)) * height;
+  [pen.fillStyle, pen.strokeStyle, pen.textAlign, pen.textBaseline] = [ink.faint, ink.grid, "center", "top"];
+  pen.beginPath();
+  for (const [x, name] of ticks(x0, x1, width / (spacing * ink.size))) {
+    pen.rect(X(x), top, 0, height);
+    pen.fillText(name, X(x), top + height + 0.4 * ink.size);
+  }
+  [pen.textAlign, pen.textBaseline] = ["right", "middle"];
+  for (const [y, name] of ticks(y0, y1, height / (3.5 * ink.size))) {
+    pen.rect(left, Y(y), width, 0);
+    pen.fillText(name, left - 0.5 * ink.size, Y(y));
+  }
+  pen.stroke();
+  pen.strokeStyle = ink.frame;
+  pen.strokeRect(left, top, width, height);
+  pen.beginPath();
+  pen.rect(left, top, width, height);
+  pen.clip();
+  return [X, Y];
+}
+
+const painters = {
+  points({ data, target, size: n, limit, paths }, k, width, ink, clear) {
+    const left = 2.2 * ink.size, top = 0.6 * ink.size, side = width - left - top, start = 2 * n * k;
+    const pen = clear(top + side + 1.8 * ink.size), span = [-limit, limit];
+    const [X, Y] = axes(pen, ink, { left, top, width: side, height: side }, span, span, 3.5);
+    const r = n > 600 ? 1.7 : n > 40 ? 2.3 : 4; // a few points may be large, many must not hide each other
+    pen.fillStyle = ink.target;
+    for (let j = 0; j < target.length; j += 2) pen.fillRect(X(target[j]) - r / 2, Y(target[j + 1]) - r / 2, r, r);
+    [pen.strokeStyle, pen.lineWidth] = [ink.path, n > 40 ? 1 : 2];
+    for (const i of k ? paths : []) {
+      pen.beginPath();
+      for (let j = 2 * i; j <= start + 2 * i; j += 2 * n) pen.lineTo(X(data[j]), Y(data[j + 1]));
+      pen.stroke();
+    }
+    let outside = 0;
+    pen.fillStyle = ink.dot;
+    pen.beginPath();
+    for (let j = start; j < start + 2 * n; j += 2) {
+      const x = X(data[j]), y = Y(data[j + 1]);
+      pen.moveTo(x + r, y);
+      pen.arc(x, y, r, 0, 7);
+      outside += Math.max(Math.abs(data[j]), Math.abs(data[j + 1])) > limit;
+    }
+    pen.fill();
+    return outside ? `${outside} of ${n} points lie outside` : "";
+  },
+
+  curves({ x, data, lines, marker, x_label, y_label, y_range }, k, width, ink, clear) {
+    const left = 5 * ink.size, top = 0.6 * ink.size, height = Math.min(Math.max(0.65 * width, 200), 330), n = x.length;
+    const box = { left, top, width: width - left - 1.5 * ink.size, height }, at = marker[k], dots = [];
+    const pen = clear(top + height + 3.4 * ink.size);
+    pen.save();
+    const [X, Y] = axes(pen, ink, box, [x[0], x[n - 1]], y_range, 5);
+    pen.fillStyle = ink.faint;
+    if (marker.length) pen.fillRect(X(at) - 0.75, top, 1.5, height);
+    for (const [i, [dash, color]] of lines.entries()) {
+      const y = data.subarray(i * n, (i + 1) * n);
+      [pen.strokeStyle, pen.lineWidth, pen.lineJoin] = [color, 2.2, "round"];
+      pen.setLineDash(dash);
+      pen.beginPath();
+      for (let j = 0; j < n; j++) pen.lineTo(X(x[j]), Y(y[j]));
+      pen.stroke();
+      const j = Math.max(1, x.findIndex((v) => v >= at)), part = (at - x[j - 1]) / (x[j] - x[j - 1]);
+      dots.push([color, y[j - 1] + part * (y[j] - y[j - 1])]);
+    }
+    pen.restore(); // from here on nothing is clipped: dots on the frame stay whole
+    for (const [color, y] of dots.filter(([, y]) => y >= y_range[0] && y <= y_range[1])) {
+      pen.fillStyle = color;
+      pen.beginPath();
+      pen.arc(X(at), Y(y), 4.5, 0, 7);
+      pen.fill();
+    }
+    [pen.fillStyle, pen.textAlign, pen.textBaseline] = [ink.text, "center", "top"];
+    pen.fillText(x_label, left + box.width / 2, top + height + 2 * ink.size);
+    pen.rotate(-Math.PI / 2);
+    pen.fillText(y_label, -(top + height / 2), 2);
+    return "";
+  },
+
+  images({ data, shape: [count, tall, wide], labels }, k, width, ink, clear) {
+    const gap = 10, foot = labels.length ? 1.9 * ink.size : 4, across = Math.floor((width + gap) / (64 + gap)) || 1;
+    const rows = Math.ceil(count / across), columns = Math.ceil(count / rows);
+    const cell = Math.min((width - (columns - 1) * gap) / columns, 190), high = (cell * tall) / wide;
+    const small = h("canvas", { width: wide, height: tall }).getContext("2d");
+    const pixels = small.createImageData(wide, tall), rgba = new Uint32Array(pixels.data.buffer);
+    const pen = clear(rows * (high + foot + gap) - gap);
+    [pen.textAlign, pen.textBaseline, pen.fillStyle, pen.strokeStyle] = ["center", "top", ink.text, ink.frame];
+    pen.imageSmoothingEnabled = false;
+    for (let i = 0; i < count; i++) {
+      const x = (i % columns) * (cell + gap), y = Math.floor(i / columns) * (high + foot + gap);
+      for (let p = 0; p < rgba.length; p++) rgba[p] = 0xff000000 | (0x10101 * data[(k * count + i) * rgba.length + p]);
+      small.putImageData(pixels, 0, 0);
+      pen.drawImage(small.canvas, x, y, cell, high);
+      pen.strokeRect(x + 0.5, y + 0.5, cell - 1, high - 1);
+      if (labels.length) pen.fillText(labels[i], x + cell / 2, y + high + 0.35 * ink.size, cell + gap);
+    }
+    return "";
+  },
+};
+
+function legend([dash, color, label]) {
+  const [wide, shape] = dash
+    ? [34, `<path d="M1 5H33" fill="none" stroke-width="2.2" stroke-dasharray="${dash}" style="stroke:${color}"/>`]
+    : [10, `<circle cx="5" cy="5" r="3.5" style="fill:${color}"/>`];
+  const entry = h("span", {}, " ", label);
+  entry.insertAdjacentHTML("afterbegin", `<svg width="${wide}" height="10" aria-hidden="true">${shape}</svg>`);
+  return entry;
+}
+
+// A binary part may start anywhere in its message, a Float32Array may not: hence the slice.
+function unpack(panel) {
+  const Numbers = panel.kind === "images" ? Uint8Array : Float32Array;
+  const array = (v) => new Numbers(v.buffer.slice(v.byteOffset, v.byteOffset + v.byteLength));
+  return Object.fromEntries(Object.entries(panel).map(([name, v]) => [name, v instanceof DataView ? array(v) : v]));
+}
+
+// --- one view -----------------------------------------------------------------------------------------------------
+
+function render({ model, el }) {
+  const uid = `explorer-${++instances}-${Math.random().toString(36).slice(2)}`;
+  const controls = h("div", { class: "le-controls" }), alert = h("p", { role: "alert", class: "le-error" });
+  const panels = h("div", { class: "le-panels" }), caption = h("p", { class: "le-caption", id: `${uid}-caption` });
+  const status = h("p", { role: "status", "aria-live": "polite", class: "le-status" });
+  const view = h("div", { class: "le-explorer" }, controls, alert, panels, status, caption);
+  const reads = [], shows = [], figures = [];
+  let answer = null, playing = 0, saying = 0, waiting = 0, painting = 0;
+  el.append(view);
+
+  function addControl(tag, name, label, attributes, ...children) {
+    // Jupyter's command mode would take the arrow keys: the attribute must sit on the focused element itself.
+    const shared = { id: `${uid}-${name}`, name, "data-lm-suppress-shortcuts": "true" };
+    const input = h(tag, { ...shared, ...attributes }, ...children), title = h("label", { for: input.id }, label);
+    const value = h("span", { class: "le-value", "aria-hidden": "true" });
+    controls.append(title, input, value);
+    const show = (text) => { value.textContent = text; input.setAttribute("aria-valuetext", text); };
+    return { input, title, show };
+  }
+
+  for (const { kind, name, label, options, decimals, ...range } of model.get("_controls")) {
+    if (kind === "choice") {
+      const { input } = addControl("select", name, label, {}, ...options.map((option) => h("option", {}, option)));
+      reads.push(() => [name, options[input.selectedIndex]]);
+      shows.push((values) => { input.selectedIndex = options.indexOf(values[name]); });
+    } else {
+      const { input, show } = addControl("input", name, label, { type: "range", ...range });
+      reads.push(() => [name, Number(input.value)]);
+      shows.push((values) => { input.value = values[name]; show(minus(values[name].toFixed(decimals))); });
+    }
+  }
+  const { input: scrub, title: scrubTitle, show: showFrame } = addControl("input", "-replay", "", { type: "range" });
+  const play = h("button", { type: "button", class: "le-play", "data-lm-suppress-shortcuts": "true" }, "Play");
+  controls.append(play);
+
+  const draw = () => { painting ||= requestAnimationFrame(paint); };
+  const stop = () => { clearInterval(playing); playing = 0; play.textContent = "Play"; };
+  const say = (text, ms) => { clearTimeout(saying); saying = setTimeout(() => { status.textContent = text; }, ms); };
+
+  function ask() {
+    const values = Object.fromEntries(reads.map((read) => read()));
+    model.set("_request", { id: model.get("_request").id + 1, values });
+    model.save_changes();
+  }
+
+  function onRequest() {
+    shows.forEach((show) => show(model.get("_request").values));
+    watch();
+  }
+
+  // Say "computing" after a moment without any answer; only the answer to the newest request ends that.
+  function watch() {
+    if (model.get("_answer").id === model.get("_request").id) return view.classList.remove("le-busy");
+    waiting ||= setTimeout(() => { view.classList.add("le-busy"); say("computing \u2026", 0); }, 150);
+  }
+
+  function onAnswer() {
+    const last = model.get("_answer").frame_names.length - 1;
+    if (last + 1 !== answer?.frame_names.length) {
+      stop();
+      scrub.max = last;
+      scrub.value = model.get("_answer").start;
+    }
+    answer = { ...model.get("_answer"), panels: model.get("_answer").panels.map(unpack) };
+    controls.classList.toggle("le-still", last === 0);
+    view.classList.toggle("le-failed", answer.error !== "");
+    scrubTitle.textContent = answer.frame_label;
+    alert.textContent = answer.error && `The picture still shows the last settings that worked. ${answer.error}`;
+    while (figures.length > answer.panels.length) figures.pop().root.remove();
+    while (figures.length < answer.panels.length) figures.push(newFigure());
+    for (const [i, panel] of answer.panels.entries()) {
+      const { root, title, canvas, key, note } = figures[i];
+      root.className = `le-panel le-${panel.kind}`;
+      root.style.setProperty("--le-count", panel.shape?.[0] ?? 1);
+      title.textContent = panel.title;
+      canvas.setAttribute("aria-label", panel.title);
+      key.replaceChildren(...(panel.lines ?? []).map(legend), note);
+    }
+    clearTimeout(waiting);
+    waiting = 0;
+    watch();
+    draw();
+  }
+
+  function newFigure() {
+    const canvas = h("canvas", { role: "img", "aria-describedby": caption.id }), note = h("span");
+    const title = h("div", { class: "le-title" }), key = h("div", { class: "le-key" });
+    const root = h("div", {}, title, canvas, key);
+    panels.append(root);
+    sizes.observe(root);
+    return { root, title, canvas, key, note };
+  }
+
+  function paint() {
+    painting = 0;
+    const style = getComputedStyle(view), ratio = window.devicePixelRatio, k = Number(scrub.value);
+    const names = ["text", "faint", "grid", "frame", "dot", "path", "target"];
+    const ink = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--le-${name}`)]));
+    ink.size = 0.86 * parseFloat(style.fontSize);
+    for (const [i, panel] of answer.panels.entries()) {
+      const { root, canvas, note } = figures[i], width = root.clientWidth, pen = canvas.getContext("2d");
+      const clear = (height) => {
+        [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
+        canvas.style.height = `${height}px`;
+        pen.scale(ratio, ratio);
+        pen.font = `${ink.size}px ${style.fontFamily}`;
+        return pen;
+      };
+      if (width) note.textContent = painters[panel.kind](panel, Math.min(k, panel.frames - 1), width, ink, clear);
+    }
+    showFrame(answer.frame_names[k]);
+    caption.textContent = [answer.text, answer.frame_texts[k]].filter(Boolean).join(" ");
+    if (!view.classList.contains("le-busy")) say(caption.textContent, 300);
+  }
+
+  play.addEventListener("click", () => {
+    if (playing) return stop();
+    if (scrub.value === scrub.max) scrub.value = 0;
+    play.textContent = "Pause";
+    playing = setInterval(() => {
+      scrub.value = Number(scrub.value) + Math.ceil(scrub.max / 80);
+      if (scrub.value === scrub.max) stop();
+      draw();
+    }, Math.min(Math.max(4000 / scrub.max, 50), 600));
+    draw();
+  });
+  controls.addEventListener("input", ({ target }) => {
+    if (target !== scrub) return ask();
+    stop();
+    draw();
+  });
+  const sizes = new ResizeObserver(draw), theme = new MutationObserver(draw);
+  theme.observe(document.body, { attributeFilter: ["data-jp-theme-name", "data-jp-theme-light"] });
+  window.addEventListener("resize", draw); // zooming changes the pixel ratio without changing every panel's width
+  model.on("change:_request", onRequest);
+  model.on("change:_answer", onAnswer);
+  onRequest();
+  onAnswer();
+  return () => {
+    stop();
+    sizes.disconnect();
+    theme.disconnect();
+    window.removeEventListener("resize", draw);
+    model.off("change:_request", onRequest);
+    model.off("change:_answer", onAnswer);
+  };
+}
+
+export default { render };
