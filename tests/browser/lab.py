@@ -1,0 +1,158 @@
+"""JupyterLab on the loopback interface, driven through headless Chromium as a learner would drive it."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+TOKEN = "browser-tests"  # the server listens on 127.0.0.1 only and lives for one test run
+
+
+def find_chromium() -> str | None:
+    """Path of a Chromium or Chrome program: CHROMIUM if set, otherwise the first one on PATH."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@contextlib.contextmanager
+def lab_server(root: Path, scratch: Path) -> Iterator["Lab"]:
+    """A JupyterLab that serves `root` and keeps configuration, settings and logs in `scratch`."""
+    folders = {name: scratch / name for name in ("config", "data", "runtime", "ipython", "workspaces", "settings")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    quiet = folders["settings"] / "@jupyterlab" / "apputils-extension"
+    quiet.mkdir(parents=True)
+    news = {"fetchNews": "false", "checkForUpdates": False}
+    (quiet / "notification.jupyterlab-settings").write_text(json.dumps(news))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(folders["config"]),
+        "JUPYTER_DATA_DIR": str(folders["data"]),
+        "JUPYTER_RUNTIME_DIR": str(folders["runtime"]),
+        "IPYTHONDIR": str(folders["ipython"]),
+    }
+    command = [
+        *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        *(f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"),
+        *(f"--LabApp.user_settings_dir={folders['settings']}", f"--LabApp.workspaces_dir={folders['workspaces']}"),
+    ]
+    log = scratch / "server.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    lab = Lab(f"http://127.0.0.1:{port}", root, log)
+    try:
+        deadline = time.monotonic() + 90
+        while not lab.answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
+            time.sleep(0.2)
+        yield lab
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+class Lab:
+    """A running server: opens notebooks in a page and runs them."""
+
+    def __init__(self, url: str, root: Path, log: Path) -> None:
+        self.url, self.root, self.log = url, root, log
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{self.url}/api/status?token={TOKEN}", timeout=2).close()
+            return True
+        return False
+
+    def open(self, page, notebook: str) -> None:
+        """Open `notebook` (relative to the root) alone in a fresh workspace and wait for its kernel."""
+        page.goto(f"{self.url}/lab/tree/{notebook}?token={TOKEN}&reset", wait_until="domcontentloaded")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.jp-StatusBar-TextItem')].some(e => /\\| *Idle/.test(e.textContent))",
+            timeout=90_000,
+        )
+
+    def run_all(self, page, seconds: float = 180) -> None:
+        """Run > Run All Cells, then wait until every code cell has its number and the kernel is idle."""
+        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
+        page.wait_for_function(
+            """() => {
+                const done = e => /^\\[\\d+\\]:$/.test(e.textContent.trim());
+                const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];
+                const status = document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status;
+                return status === 'idle' && prompts.length > 0 && prompts.every(done);
+            }""",
+            timeout=seconds * 1000,
+        )
+
+
+class Watcher:
+    """Collects what must not happen while a learner works: page errors, console errors, requests to other hosts."""
+
+    def __init__(self, page, url: str) -> None:
+        self.problems: list[str] = []
+        page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
+        page.on("console", lambda m: m.type == "error" and self.problems.append(f"console error: {m.text}"))
+        home = (url, url.replace("http", "ws", 1), "data:", "blob:")
+        page.on("request", lambda r: r.url.startswith(home) or self.problems.append(f"external request: {r.url}"))
+        page.on("websocket", lambda w: w.url.startswith(home) or self.problems.append(f"external socket: {w.url}"))
+
+
+def pixels(view) -> list[str]:
+    """The canvases of an explorer, as comparable text."""
+    return view.locator("canvas").evaluate_all("all => all.map(canvas => canvas.toDataURL())")
+
+
+def wait_until(page, check, what: str, seconds: float = 15) -> None:
+    """Wait until check() is true; a plain loop, because the answer may need Python on both sides."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
+        page.wait_for_timeout(20)
+
+
+def wait_settled(page, view, seconds: float = 15) -> None:
+    """Wait until the explorer shows its newest setting and its canvases have stopped changing."""
+    view.scroll_into_view_if_needed()
+    wait_until(page, lambda: "le-busy" not in view.get_attribute("class"), "an answer", seconds)
+    last: list[str] = []
+
+    def still() -> bool:
+        nonlocal last
+        before, last = last, pixels(view)
+        page.wait_for_timeout(120)
+        return before == last
+
+    wait_until(page, still, "the canvases to stop changing")
+
+
+def use_theme(page, name: str) -> None:
+    """Choose a theme in the Settings menu."""
+    page.click('.lm-MenuBar-itemLabel:text-is("Settings")')
+    page.hover('.lm-Menu-itemLabel:text-is("Theme")')
+    page.click(f'.lm-Menu-itemLabel:text-is("{name}")')
+    page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)

@@ -1,0 +1,362 @@
+"""The explorer as a learner meets it: in JupyterLab, by keyboard, in either theme, on a slow day."""
+
+import base64
+import re
+import statistics
+
+import pytest
+from lab import pixels, use_theme, wait_settled, wait_until
+
+from lessons_src.widgets import Picture, Points
+
+pytestmark = pytest.mark.browser
+
+DEFINE = """
+import time
+import numpy as np
+from lessons_src.widgets import Choice, Curves, Explorer, Images, Picture, Points, Slider
+
+X = np.linspace(0, 1, 50)
+NOISE = np.random.default_rng(0)
+START, GREY = NOISE.normal(size=(300, 2)), NOISE.integers(0, 256, (6, 4, 12, 12), dtype=np.uint8)
+CONTROLS = [Slider("n", "Steps", 1, 20, 1, 8), Slider("w", "Scale", 0.0, 2.0, 0.25, 1.0),
+            Choice("grid", "Grid", ["uniform", "log"], "uniform")]
+
+def size(n, w, grid):
+    return (1 + w) * n / 20 * (0.7 if grid == "log" else 1)
+
+def points(n, w, grid):
+    frames = np.stack([START * (1 - k / 6) + size(n, w, grid) * k / 6 for k in range(6)])
+    return Picture([Points("Points", frames, target=START[:50])], f"n = {n}, w = {w}, grid = {grid}.")
+
+def curves(n, w, grid):
+    y = {"first": X ** size(n, w, grid), "second": 1 - X * size(n, w, grid) / 3}
+    panel = Curves("Curves", X, y, "t", "alpha_bar", (0, 1), marker=np.linspace(0, 1, 6))
+    return Picture([panel], f"n = {n}, w = {w}, grid = {grid}.", frame_names=[f"t = {k}" for k in range(6)])
+
+def images(n, w, grid):
+    frames = (GREY * size(n, w, grid) / 3).astype(np.uint8)
+    return Picture([Images("Images", frames, ["a", "b", "c", "d"])], f"n = {n}, w = {w}, grid = {grid}.")
+"""
+
+
+def run(lab, page, name):
+    lab.open(page, name)
+    lab.run_all(page)
+    view = page.locator(".le-explorer").first
+    view.locator("canvas").first.wait_for()
+    wait_settled(page, view)
+    return view
+
+
+def press(page, view, control, key):
+    """Press a key on a control; returns the canvases once they differ from those before."""
+    before = pixels(view)
+    control.press(key)
+    wait_until(page, lambda: pixels(view) != before, f"new pixels after {key}")
+    wait_settled(page, view)
+
+
+@pytest.mark.parametrize("kind", ["points", "curves", "images"])
+def test_every_control_moves_the_picture_by_keyboard(lab, page, notebook, kind):
+    view = run(lab, page, notebook(DEFINE, f"Explorer({kind}, CONTROLS)"))
+    caption, status = view.locator(".le-caption"), view.get_by_role("status")
+    steps, scale, grid = view.get_by_label("Steps"), view.get_by_label("Scale"), view.get_by_label("Grid")
+    cells = page.locator(".jp-Cell").count()
+
+    for key, value in [("ArrowRight", "9"), ("ArrowLeft", "8"), ("End", "20"), ("Home", "1"), ("ArrowUp", "2")]:
+        press(page, view, steps, key)
+        assert steps.input_value() == value
+        assert caption.inner_text().startswith(f"n = {value}, w = 1.0, grid = uniform.")
+    press(page, view, scale, "ArrowRight")
+    assert "w = 1.25" in caption.inner_text()
+    assert scale.get_attribute("aria-valuetext") == "1.25"
+    press(page, view, grid, "ArrowDown")
+    assert "grid = log" in caption.inner_text()
+    grid.press("a")  # in Jupyter's command mode this key would insert a cell
+    assert page.locator(".jp-Cell").count() == cells
+
+    wait_until(page, lambda: status.inner_text() == caption.inner_text(), "the status to repeat the caption")
+    canvas = view.locator("canvas")
+    assert (canvas.get_attribute("role"), canvas.get_attribute("aria-label")) == ("img", kind.capitalize())
+    described = canvas.get_attribute("aria-describedby")
+    assert view.locator(f'[id="{described}"]').inner_text() == caption.inner_text()
+
+
+# Where a canvas is blue (the colour of points and of the first line): x and y of those pixels.
+BLUE = """canvas => {
+    const { width, height } = canvas, data = canvas.getContext('2d').getImageData(0, 0, width, height).data, found = [];
+    for (let i = 0; i < data.length; i += 4)
+        if (data[i] < 60 && data[i + 2] > 120 && data[i + 3] > 200)
+            found.push([i / 4 % width, Math.floor(i / 4 / width)]);
+    return found; }"""
+
+
+def test_points_lines_and_pixels_are_where_they_belong(lab, page, notebook):
+    known = """
+walk = np.array([[[0, 0]], [[1, 0]], [[0, 1]], [[-1, 0]]])
+line = Curves("Line", X, {"y = x": X}, "x", "y", (0, 1))
+four = np.array([[[[0, 80, 160], [200, 225, 255]]]], dtype=np.uint8)
+panels = [Points("Walk", walk, limit=2, paths=False), line, Images("Four", four)]
+Explorer(lambda: Picture(panels, "Known.", start=0), [])
+"""
+    view = run(lab, page, notebook(DEFINE, known))
+    walk, line, image = view.locator("canvas").all()
+    centres = []
+    for _ in range(4):
+        blue = walk.evaluate(BLUE)
+        centres.append([statistics.mean(axis) for axis in zip(*blue, strict=True)])
+        view.get_by_label("Replay").press("ArrowRight")
+        page.wait_for_timeout(150)
+    origin, right, up, left = centres
+    unit = right[0] - origin[0]
+    assert unit > 50
+    assert right[1] == pytest.approx(origin[1], abs=1)
+    assert up == pytest.approx([origin[0], origin[1] - unit], abs=1)
+    assert left == pytest.approx([origin[0] - unit, origin[1]], abs=1)
+
+    blue = sorted(line.evaluate(BLUE))
+    (x0, y0), (x1, y1) = blue[0], blue[-1]
+    assert x1 - x0 > 200
+    assert y0 - y1 > 100
+    assert all(abs(y - (y0 + (y1 - y0) * (x - x0) / (x1 - x0))) < 6 for x, y in blue)
+
+    read = """(canvas, spots) => spots.map(([x, y]) =>
+        canvas.getContext('2d').getImageData(x * canvas.width, y * canvas.clientWidth * 2 / 3, 1, 1).data[0])"""
+    spots = [[(column + 0.5) / 3, (row + 0.5) / 2] for row in range(2) for column in range(3)]
+    assert image.evaluate(read, spots) == [0, 80, 160, 200, 225, 255]
+
+
+def test_replay_needs_no_kernel(lab, page, notebook):
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(data)))
+    view = run(lab, page, notebook(DEFINE, "Explorer(curves, CONTROLS)"))
+    replay = view.get_by_label("Replay")
+    assert (replay.input_value(), replay.get_attribute("max")) == ("5", "5")
+    messages = len(sent)
+    press(page, view, replay, "ArrowLeft")
+    press(page, view, replay, "Home")
+    assert (replay.input_value(), replay.get_attribute("aria-valuetext")) == ("0", "t = 0")
+    new = [str(data) for data in sent[messages:]]
+    assert not any("comm_msg" in data for data in new)
+    press(page, view, view.get_by_label("Steps"), "ArrowRight")
+    assert any("comm_msg" in str(data) for data in sent[messages:])  # so a message would have been seen
+    assert replay.input_value() == "0"  # a new picture with as many frames keeps the place
+
+
+def test_play_runs_to_the_end_and_respects_reduced_motion(lab, page, notebook):
+    view = run(lab, page, notebook(DEFINE, "Explorer(points, CONTROLS)"))
+    replay, play = view.get_by_label("Replay"), view.get_by_role("button", name="Play")
+    seen = view.evaluate_handle(
+        """view => { const seen = [], input = view.querySelector('[name="-replay"]');
+           (function look() {
+               if (seen.at(-1) !== input.value) seen.push(input.value);
+               requestAnimationFrame(look);
+           })(); return seen; }"""
+    )
+    play.press("Enter")
+    view.get_by_role("button", name="Pause").wait_for()
+    play.wait_for()
+    assert seen.json_value() == ["5", "0", "1", "2", "3", "4", "5"]
+    page.emulate_media(reduced_motion="reduce")
+    assert not play.is_visible()
+    assert replay.is_visible()
+
+
+def test_a_single_frame_has_no_replay(lab, page, notebook):
+    view = run(
+        lab, page, notebook(DEFINE, "Explorer(lambda n: Picture([Images('I', GREY[:1])], f'n = {n}.'), CONTROLS[:1])")
+    )
+    assert view.get_by_label("Steps").is_visible()
+    assert not view.get_by_label("Replay").is_visible()
+    assert not view.get_by_role("button").is_visible()
+
+
+def test_two_views_of_one_explorer_stay_in_step(lab, page, notebook):
+    first = run(lab, page, notebook(DEFINE, "both = Explorer(points, CONTROLS)\nboth", "both"))
+    second = page.locator(".le-explorer").nth(1)
+    press(page, first, first.get_by_label("Steps"), "ArrowRight")
+    wait_until(page, lambda: "n = 9" in second.locator(".le-caption").inner_text(), "the second view to follow")
+    assert second.get_by_label("Steps").input_value() == "9"
+
+
+def test_the_newest_setting_wins_and_old_pictures_are_marked(lab, page, notebook):
+    slow = """
+calls = []
+def slow(n):
+    calls.append(n)
+    time.sleep(0.3)
+    return Picture([Points("Points", START[None] * n / 40)], f"n = {n} after {len(calls)} calls.")
+Explorer(slow, [Slider("n", "Steps", 1, 40, 1, 1)])
+"""
+    view = run(lab, page, notebook(DEFINE, slow))
+    steps, caption = view.get_by_label("Steps"), view.locator(".le-caption")
+    history = view.evaluate_handle(
+        """view => { const history = [], input = view.querySelector('input'), status = view.querySelector('.le-status');
+           (function look(now) {
+               const shown = view.querySelector('.le-caption').textContent.match(/n = (\\d+)/)[1];
+               const busy = view.classList.contains('le-busy');
+               history.push({ now, old: shown !== input.value, busy, said: status.textContent });
+               requestAnimationFrame(look);
+           })(performance.now()); return history; }"""
+    )
+    steps.focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(20)
+    wait_until(page, lambda: caption.inner_text().startswith("n = 31 "), "the last value to be computed")
+    wait_settled(page, view)
+    calls = int(re.search(r"after (\d+) calls", caption.inner_text())[1])
+    assert 2 <= calls <= 9, "1 at the start, then only what the browser had to send"
+    frames = history.json_value()
+    assert any(frame["busy"] and frame["said"] == "computing …" for frame in frames)
+    unmarked, since = 0.0, None
+    for frame in frames:
+        if not frame["old"] or frame["busy"]:
+            since = None
+            continue
+        since = frame["now"] if since is None else since
+        unmarked = max(unmarked, frame["now"] - since)
+    assert unmarked < 400, "an old picture may pass for the current one for a blink only (150 ms, and slack)"
+    assert not frames[-1]["old"]
+    assert not frames[-1]["busy"]
+
+
+def test_an_error_is_shown_and_cleared(lab, page, notebook):
+    fragile = """
+def fragile(n):
+    if n == 9:
+        raise FloatingPointError("the solver diverged")
+    return points(n, 1.0, "uniform")
+shown = Explorer(fragile, CONTROLS[:1])
+shown
+"""
+    view = run(lab, page, notebook(DEFINE, fragile))
+    alert, steps = view.get_by_role("alert"), view.get_by_label("Steps")
+    assert not alert.is_visible()
+    steps.press("ArrowRight")
+    wait_until(page, alert.is_visible, "the error to be shown")
+    assert "FloatingPointError: the solver diverged" in alert.inner_text()
+    assert "n = 8" in view.locator(".le-caption").inner_text()
+    press(page, view, steps, "ArrowRight")
+    assert not alert.is_visible()
+
+
+def test_themes_repaint_the_canvas(lab, page, notebook):
+    view = run(lab, page, notebook(DEFINE, "Explorer(curves, CONTROLS)"))
+    brightest = """canvas => { const {width, height} = canvas, pen = canvas.getContext('2d');
+        const data = pen.getImageData(0, Math.round(height * 0.9), width, Math.round(height * 0.1)).data;
+        return data.reduce((top, value, i) => i % 4 === 0 && data[i + 3] > 200 ? Math.max(top, value) : top, -1); }"""
+    light = view.locator("canvas").evaluate(brightest)
+    before = pixels(view)
+    use_theme(page, "JupyterLab Dark")
+    try:
+        wait_until(page, lambda: pixels(view) != before, "the canvas to follow the theme")
+        wait_settled(page, view)
+        assert light < 100 < 200 < view.locator("canvas").evaluate(brightest)  # dark letters, then light ones
+    finally:
+        use_theme(page, "JupyterLab Light")
+
+
+def zoom_to_200_percent(page):
+    """What a page of 1400 x 1000 becomes when the learner zooms in: half as many CSS pixels, each twice as fine."""
+    zoomed = {"width": 700, "height": 500, "deviceScaleFactor": 2, "mobile": False}
+    page.context.new_cdp_session(page).send("Emulation.setDeviceMetricsOverride", zoomed)
+    sharp = "canvases => canvases.every(canvas => Math.abs(canvas.width - 2 * canvas.clientWidth) <= 1)"
+    wait_until(page, lambda: page.locator("canvas").evaluate_all(sharp), "twice the pixels at 200 % zoom")
+
+
+def test_panels_wrap_on_narrow_pages(lab, page, notebook):
+    three = """
+def three(n):
+    panels = [points(n, 1.0, "log").panels[0], curves(n, 1.0, "log").panels[0], images(n, 1.0, "log").panels[0]]
+    return Picture(panels, f"n = {n}.")
+Explorer(three, CONTROLS[:1])
+"""
+    view = run(lab, page, notebook(DEFINE, three))
+    tops = """view => [...view.querySelectorAll('.le-panel')].map(e => e.getBoundingClientRect().top)"""
+    wide = view.evaluate(tops)
+    assert wide[0] == wide[1]
+    page.set_viewport_size({"width": 560, "height": 900})
+    wait_settled(page, view)
+    narrow = view.evaluate(tops)
+    assert narrow[0] < narrow[1] < narrow[2]
+    assert view.evaluate("view => view.scrollWidth <= view.clientWidth")
+    zoom_to_200_percent(page)
+    assert view.evaluate("view => view.scrollWidth <= view.clientWidth")
+
+
+def test_a_panel_that_keeps_its_width_is_sharp_when_zoomed(lab, page, notebook):
+    small = """Explorer(lambda: Picture([Images("Small on every page", GREY[:1, :1])], "Small."), [])"""
+    view = run(lab, page, notebook(DEFINE, small))
+    width = view.locator("canvas").evaluate("canvas => canvas.clientWidth")
+    zoom_to_200_percent(page)
+    assert view.locator("canvas").evaluate("canvas => canvas.clientWidth") == width
+
+
+def test_a_saved_notebook_shows_a_picture_and_comes_alive(lab, page, notebook):
+    saved = Picture([Points("Points", [[[0.0, 1.0]]])], "One point.")
+    data = {"image/png": base64.b64encode(saved.png()).decode(), "text/plain": "One point."}
+    name = notebook(DEFINE, "Explorer(points, CONTROLS)", outputs={"data": data})
+    lab.open(page, name)
+    image = page.locator(".jp-OutputArea-output img")
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+    lab.run_all(page)
+    view = page.locator(".le-explorer")
+    view.wait_for()
+    assert image.count() == 0
+    press(page, view, view.get_by_label("Steps"), "ArrowRight")
+
+
+def test_pictures_follow_the_keys(lab, page, notebook, record_property):
+    live = """
+EPS = np.random.default_rng(1).normal(size=(2000, 2))
+def flow(n):
+    x, frames = EPS, [EPS]
+    for k in range(20):
+        x = x - 0.05 * (x - np.tanh(3 * x) * (1 + n / 100))
+        frames.append(x)
+    return Picture([Points("Points", np.stack(frames), target=EPS[:500])], f"n = {n}.")
+Explorer(flow, [Slider("n", "Steps", 1, 100, 1, 50)])
+"""
+    view = run(lab, page, notebook(DEFINE, live))
+    # From the key event to the end of the first animation frame whose pixels differ, clocked inside the page.
+    view.evaluate(
+        """view => {
+            const canvas = view.querySelector('canvas'), small = document.createElement('canvas');
+            small.width = small.height = 150;
+            const pen = small.getContext('2d', { willReadFrequently: true });
+            const look = () => {
+                pen.clearRect(0, 0, 150, 150);
+                pen.drawImage(canvas, 0, 0, 150, 150);
+                return new Uint32Array(pen.getImageData(0, 0, 150, 150).data.buffer)
+                    .reduce((hash, pixel) => (Math.imul(hash, 31) + pixel) | 0, 0);
+            };
+            let last = look(), pressed = 0;
+            window.latencies = [];
+            document.addEventListener('keydown', event => { pressed = event.timeStamp; }, true);
+            (function frame() {
+                const now = look();
+                if (now !== last && pressed) { window.latencies.push(performance.now() - pressed); pressed = 0; }
+                last = now;
+                requestAnimationFrame(() => setTimeout(frame));  // after this frame's own drawing
+            })();
+        }"""
+    )
+
+    def measure(label: str, key: str, times: int) -> tuple[float, float]:
+        view.get_by_label(label).focus()
+        page.evaluate("window.latencies.length = 0")
+        for i in range(times):
+            page.keyboard.press(key)
+            page.wait_for_function("i => window.latencies.length > i", arg=i, polling=10)
+            page.wait_for_timeout(60)
+        values = sorted(page.evaluate("window.latencies"))
+        median, p95 = statistics.median(values), values[int(0.95 * (len(values) - 1))]
+        record_property(f"{label}: median and 95th percentile in ms", (median, p95))
+        print(f"\n{label}: median {median:.0f} ms, 95th percentile {p95:.0f} ms over {times} keys")
+        return median, p95
+
+    live, scrub = measure("Steps", "ArrowRight", 30), measure("Replay", "ArrowLeft", 20)
+    assert live[0] < 250  # twice and more what a busy machine with two cores needs
+    assert scrub[0] < 100
