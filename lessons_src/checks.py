@@ -39,7 +39,7 @@ def check_real(name: str, value: Any, low: float = -math.inf, high: float = math
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`, else ValueError listing them."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         refuse(name, value, "one of " + ", ".join(repr(choice) for choice in choices))
     return value
 

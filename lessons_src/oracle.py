@@ -49,7 +49,7 @@ class GaussianMixture:
         self._variances, self._axes = torch.linalg.eigh(self.covariances)
         if not (self._variances > -1e-12).all():
             refuse("covariances", self.covariances.tolist(), "matrices without negative eigenvalues")
-        labels = list(range(K)) if labels is None else labels
+        labels = list(range(K)) if labels is None else [check_int("labels", label, 0, K - 1) for label in labels]
         self.num_classes = len(set(labels))
         if len(labels) != K or set(labels) != set(range(self.num_classes)):
             refuse("labels", labels, f"{K} class numbers, every class from 0 up used")
@@ -136,11 +136,11 @@ class OracleNetwork:
             refuse("t", t.tolist(), f"shape ({len(x)},), times from 1 to {self.schedule.T}")
         if len(t) and bool((t == t[0]).all()):  # one noise level for the whole batch: cheaper
             return self.mixture.eps(x, float(self.schedule.alpha_bar[t[0]]), label)
-        return self.mixture.eps(x, self.schedule.alpha_bar[t], label)
+        return self.mixture.eps(x, self.schedule.alpha_bar[t.cpu()], label)
 
 
 def exact_flow(eps: Callable[[Tensor, float], Tensor], x: Tensor, alpha_bar: float, steps: int = 400) -> Tensor:
-    """Follow the probability-flow ODE from noise level alpha_bar to clean data, to high accuracy.
+    """Follow the probability-flow ODE from noise level alpha_bar to clean data, to about 1e-6.
 
     eps(x, alpha_bar) is a noise prediction at any level, for example `GaussianMixture.eps`. In x / sqrt(alpha_bar) and
     sigma = sqrt((1 - alpha_bar) / alpha_bar) the ODE is dx/dsigma = eps (Song, Meng & Ermon 2020, equation 14); it is

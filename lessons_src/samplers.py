@@ -118,6 +118,8 @@ class Counted:
         return self.function(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "function":  # not set yet, as while being copied
+            raise AttributeError(name)
         return getattr(self.function, name)
 
 

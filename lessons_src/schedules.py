@@ -106,7 +106,6 @@ def shifted_cosine(T: int = 1000, size: int = 128, max_beta: float = 0.999) -> N
     check_int("size", size, 1)
     u = torch.arange(T + 1, dtype=torch.float64) / T
     log_snr = -2 * torch.log(torch.tan(math.pi / 2 * u)) + 2 * math.log(64 / size)
-    log_snr[-1] = -math.inf  # tan(pi / 2) is merely huge in floating point
     return NoiseSchedule(_clip_beta(torch.sigmoid(log_snr), max_beta), "shifted_cosine")
 
 
@@ -114,7 +113,9 @@ def _clip_beta(alpha_bar: Tensor, max_beta: float) -> Tensor:
     """Limit every beta to max_beta and multiply up again (Nichol & Dhariwal 2021, section 3.2)."""
     check_real("max_beta", max_beta, 1e-12, 1 - 1e-12)
     alpha = (alpha_bar[1:] / alpha_bar[:-1]).clamp(min=1 - max_beta)
-    return torch.cat([torch.ones(1, dtype=torch.float64), alpha.cumprod(0)])
+    clipped = (alpha == 1 - max_beta).nonzero()
+    start = int(clipped[0]) if len(clipped) else len(alpha)
+    return torch.cat([alpha_bar[: start + 1], alpha_bar[start] * alpha[start:].cumprod(0)])
 
 
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
@@ -139,9 +140,10 @@ def time_grid(schedule: NoiseSchedule, steps: int, grid: str = "linspace") -> li
     - "linspace": T i / steps, rounded. "trailing": counted down from T in strides of T / steps (Lin et al. 2023,
       table 2); since 0 is the clean end here the two differ only in how ties are rounded.
     - "quadratic": T (i / steps)^2, denser near the data (Song, Meng & Ermon 2020, appendix D.2, stretched to reach T).
-    - "log_snr": equal steps of log-SNR from T down to t = 1, then one to 0 (Lu et al. 2022, section 4).
-    - "ddim_uniform": stride T // steps, as in the code of DDIM. It starts short of T (at T - stride + 1 when steps
-      divides T), and makes more than `steps` network evaluations when steps does not divide T.
+    - "log_snr": T, equal steps of log-SNR between T - 1 and 1, then 0 (Lu et al. 2022, section 4; T itself is left out
+      because a clipped last beta would take most of the range).
+    - "ddim_uniform": stride T // steps, as in the code of DDIM. When steps divides T it starts at T - stride + 1; when
+      it does not, there may be more than `steps` network evaluations.
 
     All but "ddim_uniform" start at T and have exactly `steps` steps; where rounding would repeat a time they move it to
     the next free one. Raises ValueError for an unknown grid or steps outside 1..T.
@@ -149,27 +151,27 @@ def time_grid(schedule: NoiseSchedule, steps: int, grid: str = "linspace") -> li
     check_int("steps", steps, 1, schedule.T)
     check_choice("grid", grid, GRIDS)
     T = schedule.T
-    fraction = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    counted = torch.arange(steps + 1, dtype=torch.float64)
     if grid == "ddim_uniform":
         return [t + 1 for t in reversed(range(0, T, T // steps))] + [0]
     if grid == "linspace":
-        times = (T * fraction).round()
+        times = (T * counted / steps).round()
     elif grid == "trailing":
-        times = T - (T / steps * torch.arange(steps, -1, -1)).round()
+        times = T - (T * counted.flip(0) / steps).round()
     elif grid == "quadratic":
-        times = (T * fraction**2).round()
+        times = (T * counted**2 / steps**2).round()
     else:
         times = _log_snr_times(schedule, steps)
     return _distinct([int(t) for t in times], T)[::-1]
 
 
 def _log_snr_times(schedule: NoiseSchedule, steps: int) -> list[int]:
-    """0, then the times 1..T whose log-SNR is nearest to `steps` equally spaced values, increasing in t."""
-    log_snr = schedule.log_snr[1:]
-    wanted = torch.linspace(log_snr[0], log_snr[-1], steps, dtype=torch.float64)
+    """0, times whose log-SNR is nearest to equally spaced values, and T; increasing."""
     if steps == 1:
         return [0, schedule.T]
-    return [0, *(1 + (log_snr[None] - wanted[:, None]).abs().argmin(1)).tolist()]
+    log_snr = schedule.log_snr[1:-1]
+    wanted = torch.linspace(log_snr[0], log_snr[-1], steps, dtype=torch.float64)[:-1]
+    return [0, *(1 + (log_snr[None] - wanted[:, None]).abs().argmin(1)).tolist(), schedule.T]
 
 
 def _distinct(times: list[int], T: int) -> list[int]:
