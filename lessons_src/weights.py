@@ -1,0 +1,55 @@
+"""Trained weights that ship with the course: a safetensors file and a JSON card that says how it was made."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from lessons_src.checks import check_choice
+from lessons_src.networks import DigitClassifier, PointMLP, UNet
+from lessons_src.schedules import make_schedule
+from lessons_src.training import write_whole
+
+FOLDER = Path(str(files("lessons_src") / "assets" / "weights"))
+NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet, "PointMLP": PointMLP, "DigitClassifier": DigitClassifier}
+
+
+def build(card: dict[str, Any]) -> nn.Module:
+    """An untrained network as a card describes it: network, arguments, and schedule unless it is a classifier."""
+    kind = NETWORKS[check_choice("network", card["network"], NETWORKS)]
+    if kind is DigitClassifier:
+        return kind(**card["arguments"])
+    return kind(make_schedule(**card["schedule"]), **card["arguments"])
+
+
+def save(name: str, net: nn.Module, card: dict[str, Any], folder: Path = FOLDER) -> None:
+    """Write the weights of `net` in half precision and their card; each file appears whole or not at all."""
+    weights = {
+        key: value.half().contiguous().cpu() for key, value in net.state_dict().items() if value.is_floating_point()
+    }
+    write_whole(folder / f"{name}.safetensors", lambda part: save_file(weights, part))
+    write_whole(folder / f"{name}.json", lambda part: part.write_text(json.dumps(card, indent=2) + "\n"))
+
+
+def load(name: str, folder: Path = FOLDER) -> tuple[Any, dict[str, Any]]:
+    """The trained network called `name`, float32, in evaluation mode, and its card.
+
+    Raises ValueError listing the names there are, or naming the file if it is damaged or does not fit its card.
+    """
+    check_choice("name", name, sorted(path.stem for path in folder.glob("*.json")))
+    path = folder / f"{name}.safetensors"
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+        net = build(card)
+        weights = {key: value.float() for key, value in load_file(path).items()}
+        missing, unexpected = net.load_state_dict(weights, strict=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be loaded as its card describes it: {error}") from error
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise ValueError(f"{path} does not fit its card: missing {missing}, unexpected {unexpected}")
+    return net.eval(), card
