@@ -102,27 +102,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H, W)."""
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, 1)
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        h = self.conv1(F.silu(self.norm1(x.float())))
+        h = self.conv2(F.silu(self.norm2(h.float()) * (1 + scale) + shift))
         return self.skip(x) + h
-
-
-class Attention(nn.Module):
-    """Every position looks at every other one (Vaswani et al. 2017), added to its input."""
-
-    def __init__(self, channels: int, heads: int = 4) -> None:
-        super().__init__()
-        self.heads, self.norm = heads, nn.GroupNorm(8, channels)
-        self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        B, C, H, W = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W).transpose(3, 4)
-        mixed = F.scaled_dot_product_attention(*qkv.unbind(1))
-        return x + self.out(mixed.transpose(2, 3).reshape(B, C, H, W))
 
 
 class UNet(Denoiser):
@@ -145,7 +127,6 @@ class UNet(Denoiser):
         self.down = nn.ModuleList([ResidualBlock(fine, fine, width), ResidualBlock(fine, fine, width)])
         self.shrink = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
         self.middle = nn.ModuleList([ResidualBlock(coarse, coarse, width), ResidualBlock(coarse, coarse, width)])
-        self.attention = Attention(coarse)
         self.grow = nn.Conv2d(coarse, fine, 3, padding=1)
         self.up = nn.ModuleList([ResidualBlock(2 * fine, fine, width), ResidualBlock(2 * fine, fine, width)])
         self.leave = nn.Sequential(nn.GroupNorm(8, fine), nn.SiLU(), nn.Conv2d(fine, 4, 3, padding=1))
@@ -160,8 +141,9 @@ class UNet(Denoiser):
         for block in self.down:
             h = block(h, condition)
             skips.append(h)
-        h = self.middle[0](self.shrink(h), condition)
-        h = self.middle[1](self.attention(h), condition)
+        h = self.shrink(h)
+        for block in self.middle:
+            h = block(h, condition)
         h = self.grow(F.interpolate(h, scale_factor=2, mode="nearest"))
         for block in self.up:
             h = block(torch.cat([h, skips.pop()], 1), condition)

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lessons_src import data
 from lessons_src.checks import check_batch, check_choice, check_int, check_labels, check_real, refuse
 from lessons_src.networks import UNET_PRESETS, Denoiser, UNet
+from lessons_src.optimizers import make_optimizers
 from lessons_src.schedules import SCHEDULES, make_schedule
 
 PRECISIONS = ("float32", "bfloat16")
@@ -51,9 +52,9 @@ class Recipe:
         check_real("ema", self.ema, 0.0, 1.0)
         check_int("seed", self.seed, 0)
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        return self.learning_rate * min((step + 1) / self.warmup, 1 - step / self.steps)
+    def pace(self, step: int) -> float:
+        """The learning rate of a step, counted from 0, as a share of its peak."""
+        return min((step + 1) / self.warmup, 1 - step / self.steps)
 
 
 class Progress(NamedTuple):
@@ -94,9 +95,8 @@ class Trainer:
             refuse("batch_size", recipe.batch_size, f"a multiple of the {self.world} processes")
         self.net = net.to(self.device).train()
         self.averaged = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
-        )
+        self.optimizers = make_optimizers(self.net, recipe.learning_rate)
+        self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.step_count = 0
         output = torch.compile(self.net.output) if compiled else self.net.output
@@ -128,14 +128,15 @@ class Trainer:
     def step(self) -> tuple[Tensor, Tensor]:
         """Train on one batch; return its times (B,) and losses (B,), means over the event."""
         x0, label, t, eps, x_t = self.draw()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.step_count)
+        for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * self.recipe.pace(self.step_count)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             output = self._output(x_t, t, label)
         losses = (output.float() - self.net.target(x0, eps, t)).square().flatten(1).mean(1)
         losses.mean().backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.averaged.update_parameters(self.net)
         self.step_count += 1
         return t, losses.detach()
@@ -154,7 +155,7 @@ class Trainer:
                 "step": self.step_count,
                 "net": self.net.state_dict(),
                 "averaged": self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "generator": self.generator.get_state(),
             }
             write_whole(path, lambda part: torch.save(state, part))
@@ -176,7 +177,8 @@ class Trainer:
                 raise ValueError(f"{name} in {str(path)!r} is {shown}; expected {wanted}")
         self.net.load_state_dict(state["net"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.generator.set_state(state["generator"].cpu())
         self.step_count = state["step"]
 

@@ -1,0 +1,51 @@
+"""Muon for the convolutions, AdamW for the rest: about twice the progress a second of AdamW alone on the digits."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal, so that every direction of a weight matrix moves equally far.
+
+    For weights of two axes or more, flattened to (outputs, rest). K. Jordan et al. 2024, "Muon: an optimizer for hidden
+    layers in neural networks": the update is U V^T of the singular value decomposition U S V^T of the momentum.
+    """
+
+    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move every weight by lr times its orthogonal update, tall matrices a little more than wide ones."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                average = self.state[weight].setdefault("average", torch.zeros_like(weight))
+                average.lerp_(weight.grad, 1 - group["momentum"])
+                update = orthogonal(weight.grad.lerp(average, group["momentum"]).flatten(1))
+                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+                weight.add_(update.view_as(weight), alpha=-group["lr"] * scale)
+
+
+def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
+    """Approximately U V^T for a matrix U S V^T (rows, columns), by Newton-Schulz steps with Jordan's coefficients.
+
+    The singular values of the result lie between about 0.7 and 1.2, which is close enough for an update.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+def make_optimizers(net: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon at ten times the learning rate for inner convolutions, if there are any; fused AdamW for everything else."""
+    outer = {id(p) for name in ("enter", "leave") for p in getattr(net, name).parameters()}
+    inner = [p for p in net.parameters() if p.ndim == 4 and id(p) not in outer]
+    rest = [p for p in net.parameters() if not any(p is q for q in inner)]
+    adamw = torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    return [adamw, Muon(inner, lr=10 * learning_rate)] if inner else [adamw]

@@ -1,0 +1,41 @@
+"""Muon's update is what it says, reaches the optimum of a simple problem, and the parameters are shared out once."""
+
+import pytest
+import torch
+
+from lessons_src.networks import PointMLP, UNet
+from lessons_src.optimizers import Muon, make_optimizers, orthogonal
+from lessons_src.schedules import cosine
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 30), (30, 6)])
+def test_update_keeps_directions_and_levels_their_sizes(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+    core = u.T @ orthogonal(matrix) @ vt.T  # diagonal in the same directions
+    sizes = core.diagonal()
+    assert (core - sizes.diag()).abs().max() < 1e-9
+    assert ((sizes > 0.6) & (sizes < 1.3))[s > 0.05 * s[0]].all()
+
+
+def test_muon_finds_the_least_squares_solution():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(50, 6, generator=generator)
+    wanted = torch.randn(4, 6, generator=generator)
+    weight = torch.zeros(4, 6, requires_grad=True)
+    optimizer = Muon([weight], lr=0.1)
+    for step in range(400):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 400)
+        loss = (a @ (weight - wanted).T).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (weight - wanted).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("net", "count"), [(UNet(cosine()), 2), (PointMLP(cosine()), 1)])
+def test_every_parameter_has_exactly_one_optimizer(net, count):
+    optimizers = make_optimizers(net, 1e-3)
+    assert len(optimizers) == count
+    owned = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(owned) == sorted(id(p) for p in net.parameters())
