@@ -332,6 +332,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network's arithmetic")
     parser.add_argument("--compile", action="store_true", help="compile the network first; pays on a GPU")
     parser.add_argument("--checkpoint", type=Path, help="go on from this file if it exists, and renew it on the way")
+    parser.add_argument("--checkpoint-every", type=int, default=200, help="steps, default: %(default)s")
+    parser.add_argument("--report-every", type=int, default=50, help="steps, default: %(default)s")
     parser.add_argument("--out", type=Path, help="write the averaged weights here (torch.save)")
     options = parser.parse_args()
     if "LOCAL_RANK" in os.environ:  # started by torchrun
@@ -343,7 +345,7 @@ def main() -> None:
     net = UNet(make_schedule(options.schedule), prediction=options.prediction, **UNET_PRESETS[options.network])
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     trainer = Trainer(net, *data.digits(), recipe, device, options.precision, options.compile)
-    net = train(trainer, print_progress, checkpoint=options.checkpoint)
+    net = train(trainer, print_progress, options.report_every, options.checkpoint, options.checkpoint_every)
     if options.out and trainer.rank == 0:
         weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
         write_whole(options.out, lambda part: torch.save(weights, part))

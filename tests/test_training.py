@@ -1,6 +1,10 @@
 """Training learns, resumes exactly, refuses what does not fit, and is the same in one process or two."""
 
 import errno
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,6 +152,51 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         trainer().save(path)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.pt"]
+
+
+TINY = ["-m", "lessons_src.training", "--network", "small", "--batch-size", "8", "--warmup", "2", "--device", "cpu"]
+
+
+def launch(*command):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def finish(*command):
+    process = launch(*command)
+    output, _ = process.communicate(timeout=110)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    steps = ["--steps", "6", "--report-every", "3"]
+    one = finish(*TINY, *steps, "--out", str(tmp_path / "one.pt"))
+    two = finish("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--rdzv_backend=c10d",
+                 "--rdzv_endpoint=127.0.0.1:0", *TINY, *steps, "--out", str(tmp_path / "two.pt"))  # fmt: skip
+    a, b = (torch.load(tmp_path / name, weights_only=True) for name in ("one.pt", "two.pt"))
+    assert max((a[key] - b[key]).abs().max().item() for key in a) < 1e-4
+    losses = [re.findall(r"loss (\d\.\d+)", output) for output in (one, two)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 2
+
+
+def test_a_killed_process_loses_only_the_steps_since_its_checkpoint(tmp_path):
+    run = ["--steps", "12", "--report-every", "1", "--checkpoint-every", "4"]
+    killed = launch(*TINY, *run, "--checkpoint", str(tmp_path / "killed.pt"))
+    for line in killed.stdout:
+        if line.startswith("step     6"):
+            killed.kill()
+    killed.wait(60)
+    saved = torch.load(tmp_path / "killed.pt", weights_only=True)["step"]
+    assert saved in (4, 8)
+    resumed = finish(*TINY, *run, "--checkpoint", str(tmp_path / "killed.pt"), "--out", str(tmp_path / "a.pt"))
+    assert resumed.startswith(f"step {saved + 1:5d}")
+    finish(*TINY, *run, "--out", str(tmp_path / "b.pt"))
+    a, b = (torch.load(tmp_path / name, weights_only=True) for name in ("a.pt", "b.pt"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_a_missing_device_is_named():
