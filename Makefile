@@ -12,7 +12,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 test-unit test-notebooks test-browser notebooks: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks format clean
+.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks weights format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test-browser: .venv/test  ## drive every lesson in headless Chromium (needs Debi
 
 notebooks: .venv/test  ## execute every lesson again and store its outputs
 	$(BIN)/python tests/notebooks/execute.py $(NOTEBOOKS)
+
+weights: .venv/lab  ## train the shipped networks again (about ten minutes on two cores) and write them with their cards
+	$(BIN)/python -m lessons_src.weights
 
 format: .venv/test  ## rewrite code and notebooks in the course's style
 	$(BIN)/ruff check --fix .

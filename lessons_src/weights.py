@@ -180,7 +180,7 @@ def main() -> None:
     if only in (None, "points"):
         make_points()
     if only in (None, "digits"):
-        make_digits(Recipe(steps=8000, batch_size=32, ema=0.999), "base", "bfloat16", device)
+        make_digits(Recipe(steps=6000, batch_size=32, ema=0.998), "small", "bfloat16", device)
 
 
 if __name__ == "__main__":
