@@ -4,19 +4,24 @@ Each `*_picture` function can be called on its own; each `explore_*` function is
 """
 
 import math
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 
 import numpy as np
 import torch
+from IPython import get_ipython
+from IPython.display import display
 from torch import Tensor
 
 from lessons_src import data
 from lessons_src.guidance import classifier_free
+from lessons_src.networks import Denoiser
 from lessons_src.oracle import GaussianMixture, exact_flow
 from lessons_src.process import add_noise
-from lessons_src.samplers import Counted, ddim, trajectory
+from lessons_src.samplers import Counted, ddim, sample, trajectory
 from lessons_src.schedules import GRIDS, NoiseSchedule, linear, make_schedule, time_grid
-from lessons_src.widgets import Choice, Curves, Explorer, Images, Picture, Points, Slider
+from lessons_src.training import Progress, Trainer, print_progress, train
+from lessons_src.widgets import Choice, Curves, Explorer, Images, Live, Picture, Points, Slider
 
 
 def _grey(x: Tensor) -> np.ndarray:
@@ -127,12 +132,118 @@ def explore_schedules() -> Explorer:
         [
             Choice("family", "Schedule", ["linear", "cosine", "sigmoid", "shifted_cosine"], "linear"),
             Slider("T", "Steps T", 50, 1000, 50, 1000),
-            Slider("beta_end", "linear: last β", 0.005, 0.2, 0.005, 0.02),
-            Slider("s", "cosine: offset s", 0.0, 0.1, 0.004, 0.008),
-            Slider("c", "sigmoid: steepness c", 0.5, 10.0, 0.5, 3.0),
-            Slider("size", "shifted cosine: image side", 32, 1024, 32, 128),
+            Slider("beta_end", "Last β", 0.005, 0.2, 0.005, 0.02, when=("family", "linear")),
+            Slider("s", "Offset s", 0.0, 0.1, 0.004, 0.008, when=("family", "cosine")),
+            Slider("c", "Steepness c", 0.5, 10.0, 0.5, 3.0, when=("family", "sigmoid")),
+            Slider("size", "Image side", 32, 1024, 32, 128, when=("family", "shifted_cosine")),
         ],
     )
+
+
+def run_picture(
+    which: int | str, times: Sequence[int], x: Tensor, x0: Tensor, schedule: NoiseSchedule, names: Sequence[str]
+) -> Picture:
+    """A stored sampling run: x_t and the clean prediction made from it, of one sample or of "all" of them.
+
+    times: F falling times. x, x0: (F, B, 1, 28, 28), the state at each time and the prediction from that state.
+    names: B texts, one a sample. The text compares every prediction with the sample that came out.
+    """
+    chosen = list(range(len(names))) if which == "all" else [which]
+    labels = [names[i] for i in chosen]
+    x, x0 = x[:, chosen, 0], x0[:, chosen, 0]
+    distance = (x0 - x[-1]).square().mean((1, 2, 3)).sqrt()
+    signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+    every = np.arange(schedule.T + 1)
+    return Picture(
+        [
+            Images("State x_t", _grey(x), labels),
+            Images("Clean prediction x̂0", _grey(x0), labels),
+            Curves(
+                "Amplitudes in x_t",
+                every,
+                {"signal √ᾱ": signal.numpy(), "noise √(1-ᾱ)": noise.numpy()},
+                "time t",
+                "amplitude",
+                (0.0, 1.05),
+                marker=np.array(times),
+            ),
+        ],
+        f"A stored run of {schedule.T} steps, {schedule.name} schedule, {len(times)} of its states. "
+        f"Shown: {', '.join(labels)}.",
+        frame_label="Time t",
+        frame_names=[f"t = {t}" for t in times],
+        frame_texts=[
+            f"At t = {t} the state is {signal[t]:.2f} signal and {noise[t]:.2f} noise; x̂0 differs from the final "
+            f"sample by {d:.1f} per pixel, root mean square, on a scale from -1 to 1."
+            for t, d in zip(times, distance.tolist(), strict=True)
+        ],
+        start=len(times) // 2,
+    )
+
+
+def explore_run(times: Sequence[int], x: Tensor, x0: Tensor, schedule: NoiseSchedule, names: Sequence[str]) -> Explorer:
+    """Scrub through a stored run, of all samples or of one; arguments as in `run_picture`."""
+    show = partial(run_picture, times=times, x=x, x0=x0, schedule=schedule, names=names)
+    return Explorer(show, [Choice("which", "Sample", ["all", *range(len(names))], "all")])
+
+
+def training_picture(reports: list[Progress], trainer: Trainer, samples: Tensor | None = None) -> Picture:
+    """Loss so far, loss by time at the first and the newest of the reports, and samples (n, 1, H, W) in the end.
+
+    A range of times that a report has no loss for is bridged by a straight line.
+    """
+    first, last, tenth = reports[0], reports[-1], np.arange(10)
+    series = []
+    for report in (first, last):
+        loss = np.array(report.loss_by_time)
+        series.append(np.interp(tenth, tenth[np.isfinite(loss)], loss[np.isfinite(loss)]))
+    by_time = dict(zip(("first report", "newest report"), series, strict=True))
+    centres = (tenth + 0.5) * trainer.net.schedule.T / 10
+    top = 1.1 * max(*(report.loss for report in reports), *np.concatenate(series))
+    panels = [Curves("Loss by time", centres, by_time, "time t", "loss", (0.0, top))]
+    if len(reports) > 1:
+        steps, losses = (np.array(values) for values in zip(*((r.step, r.loss) for r in reports), strict=True))
+        curve = Curves("Loss since the report before", steps, {"loss": losses}, "step", "loss", (0.0, top))
+        panels.insert(0, curve)
+    if samples is not None:
+        panels.append(Images("Samples", _grey(samples[:, 0])[None]))
+    if last.step < last.steps:
+        left = (last.steps - last.step) * trainer.recipe.batch_size / last.images_per_second
+        text = f"Step {last.step} of {last.steps}: loss {last.loss:.3f}, about {left:.0f} s left."
+    else:  # nothing that differs from machine to machine: this text is stored
+        halved = "less" if last.loss < 0.5 * first.loss else "more"
+        text = f"All {last.steps} steps done. The loss is {halved} than half of what it was in the first report."
+    return Picture(panels, text)
+
+
+def watch_training(trainer: Trainer, report_every: int = 10, **options: object) -> Denoiser:
+    """`training.train` with a live picture, ending with ten samples if it trains on digits; plain lines in a terminal.
+
+    options: checkpoint and checkpoint_every, as in `train`. After Ctrl-C the picture stays as far as it got.
+    """
+    if get_ipython() is None:
+        return train(trainer, print_progress, report_every, **options)
+    reports, live, handle = [], None, None
+
+    def report(progress: Progress) -> None:
+        nonlocal live, handle
+        reports.append(progress)
+        if live is None:
+            live = Live(training_picture(reports, trainer))
+            handle = display(live, display_id=True)
+        else:
+            live.update(training_picture(reports, trainer))
+
+    try:
+        net = train(trainer, report, report_every, **options)
+        if live and trainer.x0.shape[1:] == (1, 28, 28):
+            noise, label = _normal(10, 1, 28, 28).float().to(trainer.device), torch.arange(10, device=trainer.device)
+            samples = sample(ddim(classifier_free(net, label, 2.0), noise, net.schedule, time_grid(net.schedule, 15)))
+            live.update(training_picture(reports, trainer, samples.cpu()))
+        return net
+    finally:
+        if handle is not None:
+            handle.update(live)  # what the saved notebook keeps
 
 
 DDIM_POINTS = 400

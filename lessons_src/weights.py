@@ -135,11 +135,18 @@ def make_points() -> None:
     x, label = mixture.sample(20_000, torch.Generator().manual_seed(0))
     torch.manual_seed(recipe.seed)
     start = time.perf_counter()
-    net = PointMLP(make_schedule(**schedule), num_classes=8)
+    net = PointMLP(make_schedule(**schedule), num_classes=8, prediction="v")
     net = train(Trainer(net, x.float(), label, recipe), print_progress, report_every=1000)
     seconds = time.perf_counter() - start
     metrics = excess_loss(net, mixture)
-    card = _card("PointMLP", {"num_classes": 8}, "20,000 points of data.ring()", seconds, metrics, schedule=schedule)
+    card = _card(
+        "PointMLP",
+        {"num_classes": 8, "prediction": "v"},
+        "20,000 points of data.ring()",
+        seconds,
+        metrics,
+        schedule=schedule,
+    )
     save("points", net, card | {"recipe": asdict(recipe)})
 
 

@@ -162,18 +162,23 @@ function render({ model, el }) {
     const value = h("span", { class: "le-value", "aria-hidden": "true" });
     controls.append(title, input, value);
     const show = (text) => { value.textContent = text; input.setAttribute("aria-valuetext", text); };
-    return { input, title, show };
+    const reveal = (visible) => { input.hidden = title.hidden = value.hidden = !visible; };
+    return { input, title, show, reveal };
   }
 
-  for (const { kind, name, label, options, decimals, ...range } of model.get("_controls")) {
+  for (const { kind, name, label, options, decimals, when, ...range } of model.get("_controls")) {
     if (kind === "choice") {
       const { input } = addControl("select", name, label, {}, ...options.map((option) => h("option", {}, option)));
       reads.push(() => [name, options[input.selectedIndex]]);
       shows.push((values) => { input.selectedIndex = options.indexOf(values[name]); });
     } else {
-      const { input, show } = addControl("input", name, label, { type: "range", ...range });
+      const { input, show, reveal } = addControl("input", name, label, { type: "range", ...range });
       reads.push(() => [name, Number(input.value)]);
-      shows.push((values) => { input.value = values[name]; show(minus(values[name].toFixed(decimals))); });
+      shows.push((values) => {
+        input.value = values[name];
+        show(minus(values[name].toFixed(decimals)));
+        reveal(!when.length || values[when[0]] === when[1]);
+      });
     }
   }
   const { input: scrub, title: scrubTitle, show: showFrame } = addControl("input", "-replay", "", { type: "range" });

@@ -8,6 +8,8 @@ A lesson writes one ordinary function, ``compute(**values) -> Picture``, and han
 
     Explorer(noised, [Slider("t", "Timestep t", 0, 1000, 10, 200)])
 
+A `Live` picture has no controls: a long computation, such as a training run, pushes new ones.
+
 `Picture` checks everything it is given, so a mistake shows up in Python and not as an empty canvas. The same picture is
 drawn twice: live by ``widgets.js`` in the browser, and once by matplotlib for people who read the saved notebook.
 """
@@ -24,9 +26,7 @@ import traitlets
 
 from lessons_src.panels import Curves, Images, Picture, Points, check_number, check_text
 
-__all__ = ["Choice", "Curves", "Explorer", "Images", "Picture", "Points", "Slider"]
-
-_HINT = "(Run the notebook to move the controls.)"
+__all__ = ["Choice", "Curves", "Explorer", "Images", "Live", "Picture", "Points", "Slider"]
 
 
 @dataclass
@@ -35,7 +35,8 @@ class Slider:
 
     When `minimum` and `step` are ints, every value is an int, otherwise a float. `value` is the starting value.
     Raises TypeError or ValueError when a bound is not a finite number, or when `value` or `maximum` is off the grid
-    minimum, minimum + step, ... (a browser would move it there in silence).
+    minimum, minimum + step, ... (a browser would move it there in silence). With `when`, a pair (name of a `Choice`,
+    option), the slider is shown only while that option is chosen; its value is passed to `compute` all the same.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Slider:
     maximum: int | float
     step: int | float
     value: int | float
+    when: tuple[str, str | int] | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name, self.label)
@@ -86,6 +88,7 @@ class Slider:
             "max": self.maximum,
             "step": self.step,
             "decimals": max(decimals, 0),
+            "when": list(self.when or []),
         }
 
 
@@ -146,6 +149,7 @@ class Explorer(anywidget.AnyWidget):
     _esm = Path(__file__).with_name("widgets.js").read_text(encoding="utf-8")
     _css = Path(__file__).with_name("widgets.css").read_text(encoding="utf-8")
 
+    _hint = "(Run the notebook to move the controls.)"
     _controls = traitlets.List().tag(sync=True)
     _request = traitlets.Dict().tag(sync=True, echo_update=False)
     _answer = traitlets.Dict().tag(sync=True)
@@ -161,6 +165,10 @@ class Explorer(anywidget.AnyWidget):
         names = [control.name for control in controls]
         if len(set(names)) < len(names):
             raise ValueError(f"controls must have distinct names, got {names}")
+        pairs = [(c.name, option) for c in controls if isinstance(c, Choice) for option in c.options]
+        for control in controls:
+            if isinstance(control, Slider) and control.when is not None and control.when not in pairs:
+                raise ValueError(f"Slider {control.name!r}: when must be one of {pairs}, got {control.when!r}")
         self._compute = compute
         self._read = {control.name: control.read for control in controls}
         self.error: Exception | None = None
@@ -195,5 +203,29 @@ class Explorer(anywidget.AnyWidget):
         data, metadata = super()._repr_mimebundle_(**kwargs)
         sentence = self.picture.sentence()
         data["image/png"] = base64.b64encode(self.picture.png()).decode("ascii")
-        data["text/plain"] = f"{sentence} {_HINT}"
+        data["text/plain"] = f"{sentence} {self._hint}"
         return data, metadata | {"image/png": {"alt": sentence}}
+
+
+class Live(Explorer):
+    """A picture without controls that the running cell replaces by newer ones: ``Live(picture)``, ``update(picture)``.
+
+    Raises TypeError for anything but a `Picture`; the last good one then stays.
+    """
+
+    _hint = "(Run the notebook to watch it grow.)"
+
+    def __init__(self, picture: Picture) -> None:
+        _check_picture(picture)
+        super().__init__(lambda: picture, [])
+
+    def update(self, picture: Picture) -> None:
+        """Show `picture` from now on, at once and in one message."""
+        _check_picture(picture)
+        self.picture = picture
+        self._answer = {"id": self._request["id"], "error": "", **picture._message()}
+
+
+def _check_picture(picture: object) -> None:
+    if not isinstance(picture, Picture):
+        raise TypeError(f"picture must be a Picture, got {type(picture).__name__}")

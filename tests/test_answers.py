@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lessons_src import explorers, guidance, oracle, process, quiz, samplers, schedules
+from lessons_src import data, explorers, guidance, oracle, process, quiz, samplers, schedules
 
 LESSONS = sorted(path.stem for path in (files("lessons_src") / "questions").glob("*.toml"))
 LEVELS = (0.0784, 0.36, 0.64, 1.0)
@@ -29,11 +29,18 @@ def walk(means, w=None):
     return path
 
 
-def bill():
+def ddpm_mean(signal_t, signal_s, x):
+    """Mean of a DDPM step on the exact predictor of N(0, 1), from the roots of alpha_bar at t and s."""
+    ab_t, ab_s = signal_t**2, signal_s**2
+    x0 = oracle.GaussianMixture([1.0], [[0.0]], [[[1.0]]]).x0(number(x), ab_t)
+    return process.posterior(number(x), x0, ab_t, ab_s)[0].item()
+
+
+def guided_bill(sampler, steps):
     counted = samplers.Counted(explorers.three_classes().network(schedules.linear()))
-    times = schedules.time_grid(schedules.linear(), 20)
+    times = schedules.time_grid(schedules.linear(), steps)
     eps_fn = guidance.classifier_free(counted, 0, 4.0)
-    samplers.sample(samplers.ddim(eps_fn, torch.zeros(8, 2, dtype=torch.float64), schedules.linear(), times))
+    samplers.sample(sampler(eps_fn, torch.zeros(8, 2, dtype=torch.float64), schedules.linear(), times))
     return counted.nfe
 
 
@@ -54,6 +61,17 @@ ANSWERS = {
     ("02_noise_schedules", "half-contrast"): lambda: 2 * math.log(0.5),
     ("02_noise_schedules", "side-256"): lambda: schedules.shifted_cosine(size=256).snr[500].item(),
     ("02_noise_schedules", "quarter-of-the-steps"): lambda: 0.02 * 1000 / 250,
+    ("03_train_tiny_ddpm", "lowest-loss"): lambda: (
+        1 - oracle.GaussianMixture([1.0], [[0]], [[[1.0]]]).eps(number(1), 0.36).item() ** 2
+    ),
+    ("03_train_tiny_ddpm", "blind-loss"): lambda: 1 - (1 - schedules.linear().alpha_bar[1:]).sqrt().mean().item() ** 2,
+    ("03_train_tiny_ddpm", "sum-or-mean"): lambda: 23.52 / math.prod(data.digits()[0].shape[1:]),
+    ("04_ddpm_sampling", "hand-first"): lambda: ddpm_mean(0.288, 0.48, 1.0) + 0.8 * 0.5,
+    ("04_ddpm_sampling", "hand-last"): lambda: ddpm_mean(0.8, 1.0, ddpm_mean(0.48, 0.8, 1.0) + 0.8 * -1),
+    ("04_ddpm_sampling", "variance-at-the-end"): lambda: (
+        ddpm_mean(*schedules.linear().alpha_bar[[1, 0]].sqrt().tolist(), 1.0) ** 2
+    ),
+    ("04_ddpm_sampling", "the-bill"): lambda: guided_bill(samplers.ddpm, 250),
     ("05_ddim", "practice-one"): lambda: samplers.renoise(
         process.predict_x0(number(0), number(0.1), 0.6), number(0.1), 0.8
     ).item(),
@@ -68,7 +86,7 @@ ANSWERS = {
     ("06_classifier_free_guidance", "blend-by-hand"): lambda: guidance.blend(number(0.1), number(-0.3), 7.5).item(),
     ("06_classifier_free_guidance", "first-guided-step"): lambda: walk([0.0, 2.0], 3.0)[0][2],
     ("06_classifier_free_guidance", "where-it-lands"): lambda: walk([0.0, 2.0], 7.5)[2][1],
-    ("06_classifier_free_guidance", "the-bill"): bill,
+    ("06_classifier_free_guidance", "the-bill"): lambda: guided_bill(samplers.ddim, 20),
     ("06_classifier_free_guidance", "their-scale"): lambda: translated(4),
 }
 ITEMS = {(lesson, item.id): item for lesson in LESSONS for item in quiz.load(lesson).items if hasattr(item, "answer")}

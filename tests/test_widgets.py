@@ -2,15 +2,21 @@
 
 import base64
 import io
+import re
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lessons_src.widgets import Choice, Curves, Explorer, Images, Picture, Points, Slider
+from lessons_src import data, explorers
+from lessons_src.networks import PointMLP
+from lessons_src.schedules import linear
+from lessons_src.training import Recipe, Trainer, train
+from lessons_src.widgets import Choice, Curves, Explorer, Images, Live, Picture, Points, Slider
 
 FRAMES = np.random.default_rng(0).normal(size=(5, 40, 2))
 GREY = np.random.default_rng(1).integers(0, 256, (5, 3, 8, 6), dtype=np.uint8)
@@ -118,6 +124,8 @@ def test_a_choice_returns_the_option_itself():
         (lambda: explorer(lambda steps, grid: 3), TypeError, "compute must return a Picture, got int"),
         (lambda: explorer(lambda steps: 3), TypeError, "unexpected keyword argument 'grid'"),
         (lambda: explorer(lambda steps, grid: 1 / 0), ZeroDivisionError, "division by zero"),
+        (lambda: Live("picture"), TypeError, "picture must be a Picture, got str"),
+        (lambda: Live(picture()).update(3), TypeError, "picture must be a Picture, got int"),
     ],
 )
 def test_mistakes_are_named(make, error, message):
@@ -233,6 +241,66 @@ def test_a_forged_value_never_reaches_compute(values, message):
     assert widget.values["steps"] == 4
 
 
+# --- pictures that are pushed
+
+
+def test_a_live_picture_is_replaced_in_one_message_and_stored_as_it_ends(monkeypatch):
+    widget, sent = Live(picture()), []
+    assert (widget._controls, widget._answer["text"]) == ([], "4 steps on the uniform grid.")
+    monkeypatch.setattr(widget, "_send", lambda message, buffers=None: sent.append(message))
+    widget.update(picture(8, "log"))
+    (message,) = sent
+    assert list(message["state"]) == ["_answer"]
+    assert widget._answer["id"] == widget._request["id"]  # else the browser would say "computing"
+    np.testing.assert_allclose(np.frombuffer(widget._answer["panels"][0]["data"], np.float32), 2 * FRAMES.ravel(), 1e-6)
+    data, _ = widget._repr_mimebundle_()
+    assert data["text/plain"] == "8 steps on the log grid. Frame 4. (Run the notebook to watch it grow.)"
+    assert base64.b64decode(data["image/png"]) == picture(8, "log").png()
+
+
+def test_a_live_picture_keeps_the_last_good_one():
+    widget = Live(picture())
+    with pytest.raises(TypeError):
+        widget.update(None)
+    assert widget.picture.text == widget._answer["text"] == "4 steps on the uniform grid."
+
+
+def points_trainer(batch_size: int = 64) -> Trainer:
+    x0, label = data.ring().sample(500, torch.Generator().manual_seed(0))
+    net = PointMLP(linear(), num_classes=8)
+    return Trainer(net, x0.float(), label, Recipe(steps=5, batch_size=batch_size, warmup=2))
+
+
+def test_a_watched_run_pushes_every_report_and_stores_its_end(monkeypatch):
+    shown, stored, pushed = [], [], []
+    handle = SimpleNamespace(update=stored.append)
+    monkeypatch.setattr(explorers, "get_ipython", lambda: "a kernel")
+    monkeypatch.setattr(explorers, "display", lambda live, display_id: shown.append(live) or handle)
+    monkeypatch.setattr(Live, "update", lambda live, new: pushed.append(new.text) or setattr(live, "picture", new))
+    trainer = points_trainer()
+    assert explorers.watch_training(trainer, report_every=2) is trainer.ema
+    assert shown == stored
+    assert len(shown) == 1
+    assert [text[:11] for text in pushed] == ["Step 4 of 5", "All 5 steps"]
+    assert "s left" in pushed[0]
+    assert not re.search(r"\d s\b|images/s", shown[0].picture.text)  # what is stored is the same on every machine
+    assert [panel.title for panel in shown[0].picture.panels] == ["Loss since the report before", "Loss by time"]
+
+
+def test_a_report_may_lack_a_range_of_times(monkeypatch):
+    pictures = []
+    trainer = points_trainer(batch_size=2)
+    train(trainer, lambda progress: pictures.append(explorers.training_picture([progress], trainer)), 1)
+    assert all(np.isfinite(y).all() for picture in pictures for y in picture.panels[0].series.values())
+
+
+def test_without_a_front_end_progress_is_plain_lines(capsys):
+    explorers.watch_training(points_trainer(), report_every=2)
+    assert [line.split("loss")[0].split() for line in capsys.readouterr().out.splitlines()] == [
+        ["step", step, "of", "5"] for step in "245"
+    ]
+
+
 # --- the saved notebook
 
 
@@ -280,3 +348,15 @@ def test_the_script_is_sent_as_text_and_no_file_is_watched(monkeypatch):
     assert isinstance(Explorer._esm, str)
     assert "export default { render }" in explorer()._esm
     assert not any("watch" in thread.name for thread in threading.enumerate())
+
+
+def test_a_slider_may_belong_to_one_option():
+    def compute(kind, n):
+        return Picture([Points("p", np.zeros((1, 2, 2)))], f"{kind} {n}")
+
+    kind = Choice("kind", "Kind", ["a", "b"], "a")
+    explorer = Explorer(compute, [kind, Slider("n", "N", 0, 3, 1, 2, when=("kind", "b"))])
+    assert [control.get("when") for control in explorer._controls] == [None, ["kind", "b"]]
+    for wrong in [("kind", "c"), ("n", 1), ("other", "a")]:
+        with pytest.raises(ValueError, match=r"Slider 'n': when must be one of \[\('kind', 'a'\), \('kind', 'b'\)\]"):
+            Explorer(compute, [kind, Slider("n", "N", 0, 3, 1, 2, when=wrong)])
