@@ -74,7 +74,10 @@ def digit_quality(classifier: DigitClassifier, x: Tensor, label: Tensor, train: 
 
 
 def accuracy(classifier: nn.Module, x: Tensor, label: Tensor) -> float:
-    """Share of x that the classifier assigns to `label`."""
+    """Share of x (n, 1, 28, 28) that the classifier, put into evaluation mode, assigns to label (n,)."""
+    if label.shape != x.shape[:1]:
+        refuse("label", label, f"shape ({len(x)},)")
+    classifier.eval()
     return (in_batches(classifier, x).argmax(1) == label).double().mean().item()
 
 

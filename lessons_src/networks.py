@@ -23,6 +23,7 @@ class Denoiser(nn.Module):
 
     signal: Tensor
     noise: Tensor
+    event: tuple[int, ...] | None = None
 
     def __init__(self, schedule: NoiseSchedule, num_classes: int, width: int, prediction: str = "eps") -> None:
         super().__init__()
@@ -37,7 +38,9 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: int | Tensor | None = None) -> Tensor:
         """The noise in x, of the shape of x."""
         check_batch("x", x)
-        if t.shape != x.shape[:1] or t.dtype != torch.int64:
+        if self.event is not None and x.shape[1:] != self.event:
+            refuse("x", x, f"shape (B, {', '.join(map(str, self.event))})")
+        if not isinstance(t, Tensor) or t.shape != x.shape[:1] or t.dtype != torch.int64:
             refuse("t", t, f"an int64 tensor of shape ({len(x)},)")
         if t.device.type == "cpu" and len(t) and not 1 <= int(t.min()) <= int(t.max()) <= self.schedule.T:
             refuse("t", t.tolist(), f"times from 1 to {self.schedule.T}")
@@ -121,8 +124,11 @@ class UNet(Denoiser):
         prediction: str = "eps",
     ) -> None:
         fine, coarse = channels
+        if fine % 8 or coarse % 8:
+            refuse("channels", channels, "multiples of 8, the number of groups of each normalisation")
         width = 2 * fine
         super().__init__(schedule, num_classes, width, prediction)
+        self.event = (1, 28, 28)
         self.enter = nn.Conv2d(4, fine, 3, padding=1)
         self.down = nn.ModuleList([ResidualBlock(fine, fine, width), ResidualBlock(fine, fine, width)])
         self.shrink = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
@@ -165,6 +171,7 @@ class PointMLP(Denoiser):
         prediction: str = "eps",
     ) -> None:
         super().__init__(schedule, num_classes, width, prediction)
+        self.event = (dim,)
         waves = torch.randn(dim, 32, generator=torch.Generator().manual_seed(0))
         self.register_buffer("waves", 2 * waves)
         self.enter = nn.Linear(dim + 64, width)

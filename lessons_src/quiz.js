@@ -33,10 +33,11 @@ function remark(tag, state, word, text) {
 }
 
 // A number with a dot or a comma; otherwise a friendly reason why it could not be read.
-function readNumber(typed) {
+function readNumber(typed, unit) {
   const text = typed.replace(/\s/g, "").replaceAll("−", "-");
   if (!text) return { problem: "Type a number first. A rough guess is welcome." };
-  if (text.endsWith("%")) return { problem: "Please write a plain number, 0.5 rather than 50 %." };
+  if (unit === "%" && text.endsWith("%")) return readNumber(text.slice(0, -1), "");
+  if (text.endsWith("%")) return { problem: "This is not a percentage: please write a number without the % sign." };
   if (/^[-+]?[1-9]\d{0,2}(,\d{3})+$/.test(text)) {
     return { problem: "Is this comma a decimal comma? A dot would make it clear." };
   }
@@ -47,9 +48,11 @@ function readNumber(typed) {
 }
 
 function answerNumber(item, value) {
-  if (Math.abs(value - item.answer) <= item.tolerance) return ["right", item.explanation];
+  const slack = item.tolerance + 1e-9; // 2.217 is within 0.02 of 2.197
+  if (Math.abs(value - item.answer) <= slack) return ["right", item.explanation];
   const distance = (miss) => Math.abs(value - miss.value);
-  const near = item.near_misses.filter((miss) => distance(miss) <= item.tolerance);
+  const close = (miss) => Math.min(slack, Math.abs(miss.value) / 10 || slack);
+  const near = item.near_misses.filter((miss) => distance(miss) <= close(miss));
   if (near.length) return ["wrong", near.sort((a, b) => distance(a) - distance(b))[0].message];
   return ["wrong", `The number is ${value < item.answer ? "larger" : "smaller"} than ${value}.`];
 }
@@ -80,9 +83,9 @@ function numberControls(item, uid) {
   const label = item.place === "predict" ? "Your prediction" : "Your answer";
   return {
     node: h("div", { class: "dq-number" }, h("label", { for: uid }, label), input,
-      h("span", { id: `${uid}-hint`, class: "dq-quiet" }, `within ± ${item.tolerance} is right`)),
+      h("span", { id: `${uid}-hint`, class: "dq-quiet" }, `${item.unit} within ± ${item.tolerance} is right`)),
     check() {
-      const { value, problem } = readNumber(input.value);
+      const { value, problem } = readNumber(input.value, item.unit);
       return problem ? ["hint", problem] : answerNumber(item, value);
     },
     answers: [[true, item.answer, item.explanation],

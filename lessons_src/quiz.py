@@ -8,7 +8,8 @@ The questions of a lesson live in ``questions/<lesson>.toml``, next to this file
     kind = "number"
     text = "What multiplies the noise after two steps with β = 0.2?"
     answer = 0.6
-    tolerance = 0.005             # right within ± tolerance; a near miss uses the same one
+    tolerance = 0.005             # right within ± tolerance; a near miss is recognised within a tenth, or that if less
+    unit = "%"                    # only for per cent; may be left out
     explanation = "ᾱ₂ = 0.8 · 0.8 = 0.64, and √(1 − 0.64) = 0.6."
     near_misses = [{ value = 0.36, message = "That is the variance." }]     # may be left out
 
@@ -84,16 +85,18 @@ class Choice(Item):
 
 @dataclass(frozen=True)
 class Number(Item):
-    """A question answered by a number without a unit, right within ± `tolerance`."""
+    """A question answered by a number, in per cent or without a unit, right within ± `tolerance`."""
 
     kind: ClassVar[str] = "number"
     answer: float
     tolerance: float
     explanation: str
     near_misses: tuple[NearMiss, ...] = ()
+    unit: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("unit", self.unit, ("", "%"))
         if self.tolerance <= 0:
             refuse("tolerance", self.tolerance, "a number above 0")
         values = [miss.value for miss in self.near_misses]
@@ -244,10 +247,14 @@ def _markdown(number: str, entry: Item | Card) -> str:
         label = "Answer, and what each option would mean"
         answer = "\n".join(f"{a} {'✓ *Correct.*' if o.correct else '✗'} {_escape(o.feedback)}" for a, o in rows)
     else:
-        question, label = f"{_escape(entry.text)} *(within ± {entry.tolerance:g} is right)*", "Answer"
+        question, label = f"{_escape(entry.text)} *(within ± {entry.tolerance:g}{_unit(entry)} is right)*", "Answer"
         misses = [f"- **{miss.value:g}**: ✗ {_escape(miss.message)}" for miss in entry.near_misses]
-        answer = "\n".join([f"**{entry.answer:g}**: {_escape(entry.explanation)}\n", *misses])
+        answer = "\n".join([f"**{entry.answer:g}{_unit(entry)}**: {_escape(entry.explanation)}\n", *misses])
     return f"{number}{question}\n\n<details><summary>{label}</summary>\n\n{answer}\n\n</details>"
+
+
+def _unit(entry: Number) -> str:
+    return f" {entry.unit}" if entry.unit else ""
 
 
 def _escape(text: str) -> str:

@@ -46,10 +46,10 @@ class Recipe:
     def __post_init__(self) -> None:
         check_int("steps", self.steps, 1)
         check_int("batch_size", self.batch_size, 1)
-        check_real("learning_rate", self.learning_rate, 0.0)
+        check_real("learning_rate", self.learning_rate, 1e-9)
         check_int("warmup", self.warmup, 1)
         check_real("label_drop", self.label_drop, 0.0, 1.0)
-        check_real("ema", self.ema, 0.0, 1.0)
+        check_real("ema", self.ema, 0.0, 0.999999)
         check_int("seed", self.seed, 0)
 
     def pace(self, step: int) -> float:
@@ -89,7 +89,9 @@ class Trainer:
         self.recipe, self.device = recipe, checked_device(device)
         self.precision = check_choice("precision", precision, PRECISIONS)
         label = check_labels("label", net.num_classes if label is None else label, len(x0), net.num_classes, x0.device)
-        self.x0, self.label = check_batch("x0", x0).to(self.device), label.to(self.device)
+        if check_batch("x0", x0).dtype != torch.float32 or not len(x0):
+            refuse("x0", x0, "at least one sample, float32", TypeError)
+        self.x0, self.label = x0.to(self.device), label.to(self.device)
         self.rank, self.world = (distributed.get_rank(), distributed.get_world_size()) if parallel() else (0, 1)
         if recipe.batch_size % self.world:
             refuse("batch_size", recipe.batch_size, f"a multiple of the {self.world} processes")

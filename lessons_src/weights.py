@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lessons_src import data
-from lessons_src.checks import check_choice
+from lessons_src.checks import check_choice, refuse
 from lessons_src.evaluation import accuracy, digit_quality
 from lessons_src.guidance import classifier_free
 from lessons_src.networks import UNET_PRESETS, Denoiser, DigitClassifier, PointMLP, UNet
@@ -41,9 +41,15 @@ def build(card: dict[str, Any]) -> nn.Module:
 
 
 def save(name: str, net: nn.Module, card: dict[str, Any], folder: Path = FOLDER) -> None:
-    """Write the weights of `net` in half precision and their card; each file appears whole or not at all."""
+    """Write the weights of `net` in half precision and their card; each file appears whole or not at all.
+
+    Raises ValueError if a weight does not fit into half precision.
+    """
     tensors = net.state_dict().items()
     weights = {key: value.half().contiguous().cpu() for key, value in tensors if value.is_floating_point()}
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            refuse(f"net, {key}", value, "finite values that fit into half precision")
     write_whole(folder / f"{name}.safetensors", lambda part: save_file(weights, part))
     write_whole(folder / f"{name}.json", lambda part: part.write_text(json.dumps(card, indent=2) + "\n"))
 

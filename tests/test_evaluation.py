@@ -65,6 +65,16 @@ def test_nearest_distance_and_batches():
     assert torch.equal(in_batches(lambda part: 2 * part, x, size=1), 2 * x)
 
 
+def test_accuracy_judges_in_evaluation_mode_and_refuses_columns():
+    net = weights.load("classifier")[0].train()
+    x, label = (part[:50] for part in data.digits("test"))
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    assert accuracy(net, x, label) > 0.9
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    with pytest.raises(ValueError, match=r"label is .*\(50, 1\).* expected shape \(50,\)"):
+        accuracy(net, x, label[:, None])
+
+
 @pytest.fixture(scope="module")
 def judge():
     return weights.load("classifier")[0], *data.digits("train"), *data.digits("test")

@@ -93,6 +93,11 @@ def test_gradients_reach_every_parameter():
         (lambda net: net(digits(), torch.tensor([1, 2, 3]), 11), ValueError, "label is 11"),
         (lambda net: net(digits().long(), torch.tensor([1, 2, 3])), TypeError, "x is"),
         (lambda net: UNet(cosine(), prediction="score"), ValueError, "prediction is 'score'"),
+        (lambda net: UNet(cosine(), channels=(10, 20)), ValueError, "channels is"),
+        (lambda net: net(torch.zeros(1, 1, 32, 32), torch.tensor([1])), ValueError, r"shape \(B, 1, 28, 28\)"),
+        (lambda net: net(torch.zeros(1, 3, 28, 28), torch.tensor([1])), ValueError, r"shape \(B, 1, 28, 28\)"),
+        (lambda net: net(digits(1), 5), ValueError, "t is 5"),
+        (lambda net: PointMLP(cosine())(torch.zeros(2, 3), torch.tensor([1, 2])), ValueError, r"shape \(B, 2\)"),
     ],
 )
 def test_refusals(call, kind, named):

@@ -63,6 +63,7 @@ FAULTS = {
     "answer infinite": ("answer = 0.6", "answer = inf", ["answer is inf", "finite"]),
     "answer true": ("answer = 0.6", "answer = true", ["answer is True", "finite number"]),
     "answer text": ("answer = 0.6", 'answer = "0.6"', ["answer is '0.6'", "finite number"]),
+    "unknown unit": ("tolerance = 0.005", 'tolerance = 0.005\nunit = "kg"', ["unit is 'kg'", "'%'"]),
     "tolerance zero": ("0.005", "0", ["tolerance is 0.0", "above 0"]),
     "near miss that is right": ("0.36", "0.604", ["near_misses, value is 0.604", "outside 0.6 ± 0.005"]),
     "near miss twice": ("near_misses = [", 'near_misses = [{ value = 0.36, message = "?" },', ["is 0.36", "once"]),

@@ -204,6 +204,22 @@ def test_a_missing_device_is_named():
         training.checked_device("cuda:7")
 
 
+@pytest.mark.parametrize(
+    ("call", "kind", "named"),
+    [
+        (lambda: Trainer(PointMLP(cosine()), points()[0].double(), None, Recipe()), TypeError, "x0 is .*float32"),
+        (lambda: Trainer(PointMLP(cosine()), points(0)[0], None, Recipe()), TypeError, "x0 is .*at least one"),
+        (lambda: trainer(batch_size=0), ValueError, "batch_size is 0"),
+        (lambda: Recipe(ema=1.0), ValueError, "ema is 1.0"),
+        (lambda: Recipe(learning_rate=0), ValueError, "learning_rate is 0"),
+        (lambda: Recipe(label_drop=1.5), ValueError, "label_drop is 1.5"),
+    ],
+)
+def test_refusals(call, kind, named):
+    with pytest.raises(kind, match=named):
+        call()
+
+
 def test_times_cover_the_whole_range_evenly():
     run = trainer(batch_size=100)
     _, label, t, eps, x_t = run.draw()

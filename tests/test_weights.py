@@ -72,6 +72,14 @@ def test_a_damaged_file_is_refused_by_name(folder, name, damage):
         weights.load(stem, folder)
 
 
+def test_weights_too_large_for_half_precision_are_refused(tmp_path):
+    net, card = weights.load("points")
+    net.leave.bias.data[0] = 1e6
+    with pytest.raises(ValueError, match=r"net, leave\.bias is .*half precision"):
+        weights.save("points", net, card, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_name_lists_what_exists():
     with pytest.raises(ValueError, match="name is 'faces'; expected one of 'classifier', 'digits', 'points'"):
         weights.load("faces")
