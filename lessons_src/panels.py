@@ -6,6 +6,7 @@ the same panels live; `Picture.png` draws them with matplotlib for people who re
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -337,11 +338,14 @@ class Picture:
         return f"{self.text} {self.frame_texts[self.start]}" if self.frame_texts else self.text
 
     def png(self) -> bytes:
-        """The start frame drawn by matplotlib; the same bytes every time, small enough to commit."""
+        """The start frame and its sentence, drawn by matplotlib; the same bytes every time, small enough to commit."""
         with matplotlib.style.context(["default", _STYLE]):
             rows = list(_rows(self.panels))
-            size = (max(_width(row) for row in rows), sum(_height(row) for row in rows))
+            width = max(_width(row) for row in rows)
+            caption = textwrap.fill(self.sentence(), int(15 * width))
+            size = (width, sum(_height(row) for row in rows) + 0.17 * (2 + caption.count("\n")))
             figure = Figure(figsize=size, layout="constrained")
+            figure.supxlabel(caption, x=0.01, horizontalalignment="left", fontsize=9)
             bands = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=[_height(row) for row in rows])[:, 0]
             for band, row in zip(bands, rows, strict=True):
                 plots = band.subplots(1, len(row), squeeze=False, width_ratios=[panel._inches()[0] for panel in row])[0]
