@@ -89,6 +89,21 @@ def test_links_lead_somewhere(path):
             assert (path.parent / target.split("#")[0]).exists(), target
 
 
+QUOTED = {"06_classifier_free_guidance": {"1.55", "2.43"}}  # FIDs as the paper reports them
+
+
+def test_numbers_in_prose_are_computed(path):
+    """Every number with two decimals or more stands, rounded or as per cent, in code or in a stored output."""
+    _, code, text = read(path)
+    stored = [str(value) for output in outputs(code) for key, value in output.get("data", {}).items() if "text" in key]
+    stored += [output.get("text", "") for output in outputs(code)] + [cell.source for cell in code]
+    computed = [float(number) for number in re.findall(r"\d+\.\d+(?:e-?\d+)?", " ".join(stored))]
+    prose = re.sub(r"\]\([^)]*\)|\d{4}\.\d{5}", "", text)
+    for number in set(re.findall(r"(?<![\d.])\d+\.\d{2,}(?![\d.]*\d)", prose)) - QUOTED.get(path.stem, set()):
+        digits = len(number.partition(".")[2])
+        assert any(float(number) in (round(c, digits), round(c / 100, digits)) for c in computed), number
+
+
 def test_speaks_of_diffusion_only(path):
     _, code, text = read(path)
     everything = text + "\n".join(cell.source for cell in code) + str(outputs(code))
