@@ -1,0 +1,77 @@
+"""Predictions, checkpoints and flashcards as a learner meets them: by keyboard, right and wrong."""
+
+import pytest
+
+from lessons_src import quiz
+
+pytestmark = pytest.mark.browser
+
+
+def shown(lab, page, notebook, call):
+    """The quiz that a call shows, run in JupyterLab."""
+    lab.open(page, notebook("from lessons_src import quiz", call))
+    lab.run_all(page)
+    view = page.locator(".dq").first
+    view.wait_for()
+    return view
+
+
+def test_a_number_is_judged_with_reasons(lab, page, notebook):
+    view = shown(lab, page, notebook, 'quiz.predict("01_forward_shortcut", "signal-at-half")')
+    field, status = view.get_by_label("Your prediction"), view.get_by_role("status")
+    answers = {
+        "": "Type a number first",
+        "28 %": "without the % sign",
+        "0.9": "Not yet. The number is smaller than 0.9",
+        "0.0786": "Not yet. Near ᾱ₅₀₀",
+        "0,28": "Correct. √ᾱ₅₀₀ = 0.2803",
+    }
+    for typed, told in answers.items():
+        field.fill(typed)
+        field.press("Enter")
+        assert told.replace(" ", "") in status.inner_text().replace("\u00a0", "").replace(" ", "").replace("\n", "")
+    assert view.get_by_text("Show all explanations").is_visible()
+
+
+def test_per_cent_may_be_typed_where_per_cent_is_asked(lab, page, notebook):
+    view = shown(lab, page, notebook, 'quiz.predict("02_noise_schedules", "wasted-steps")')
+    for typed in ("33", "33 %"):
+        view.get_by_label("Your prediction").fill(typed)
+        view.get_by_role("button", name="Check").click()
+        assert "Correct." in view.get_by_role("status").inner_text()
+
+
+def test_every_option_of_a_checkpoint_tells_its_feedback_and_the_score_counts(lab, page, notebook):
+    lesson = "01_forward_shortcut"
+    view = shown(lab, page, notebook, f'quiz.checkpoint("{lesson}")')
+    items = [item for item in quiz.load(lesson).items if item.place == "checkpoint"]
+    forms = view.locator("form").all()
+    assert len(forms) == len(items)
+    for form, item in zip(forms, items, strict=True):
+        if isinstance(item, quiz.Number):
+            form.get_by_label("Your answer").fill(f"{item.answer}")
+            form.get_by_label("Your answer").press("Enter")
+            continue
+        for option, radio in sorted(
+            zip(item.options, form.get_by_role("radio").all(), strict=True), key=lambda pair: pair[0].correct
+        ):
+            radio.focus()
+            radio.press("Space")
+            form.get_by_role("button", name="Check").click()
+            word = "Correct." if option.correct else "Not yet."
+            said = form.get_by_role("status").inner_text()
+            assert word in said
+            assert option.feedback.split()[0].strip("*`") in said
+    numbers = sum(isinstance(item, quiz.Number) for item in items)
+    assert f"{numbers} of {len(items)} right at the first try. All solved." in view.inner_text()
+
+
+def test_flashcards_turn_and_remember(lab, page, notebook):
+    view = shown(lab, page, notebook, 'quiz.flashcards("01_forward_shortcut")')
+    first = quiz.load("01_forward_shortcut").cards[0]
+    assert first.front.split()[0] in view.inner_text()
+    view.get_by_role("button", name="Flip").press("Enter")
+    assert "Back" in view.inner_text()
+    view.get_by_role("button", name="Know it").press("Enter")
+    assert "Card 2" in view.inner_text()
+    assert "1 known" in view.inner_text()
