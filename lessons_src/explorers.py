@@ -281,7 +281,7 @@ def ddim_picture(steps: int, eta: float, grid: str) -> Picture:
         f"{steps} step{'s' if steps > 1 else ''}, eta = {eta:g}, {grid} grid: {net.nfe} network evaluation"
         f"{'s' if net.nfe > 1 else ''}. Distance to the exact flow's end points, root mean square: {distance:.3f}. "
         f"{100 * same:.0f} % end nearest to the same mode as with it. {100 * on_target(mixture, end):.1f} % end within "
-        f"three standard deviations of a mode (of the data 98.9 %).",
+        f"three standard deviations of a mode (of the data {100 * (1 - math.exp(-(3**2) / 2)):.1f} %).",
         frame_label="Step",
         frame_names=[f"t = {t}" for t in times],
     )
@@ -308,7 +308,7 @@ def three_classes() -> GaussianMixture:
 
 @cache
 def _guidance_reference() -> tuple[GaussianMixture, NoiseSchedule, Tensor, Tensor]:
-    """The three classes, the linear schedule, start noise, and 900 samples of the data with their labels."""
+    """The three classes, the linear schedule, start noise, and 1800 samples of the data with their labels."""
     x, label = three_classes().sample(1800, torch.Generator().manual_seed(5))
     return three_classes(), linear(), _normal(300, 2, seed=6), x, label
 
@@ -354,7 +354,7 @@ def guidance_picture(w: float, label: int, steps: int) -> Picture:
 def _on_line(means: Tensor, std: float) -> GaussianMixture:
     """Equally weighted Gaussians on a line, one at each mean."""
     K = len(means)
-    return GaussianMixture([1 / K] * K, means.unsqueeze(1), std**2 * torch.ones(K, 1, 1))
+    return GaussianMixture([1 / K] * K, means.unsqueeze(1), std**2 * torch.ones(K, 1, 1, dtype=torch.float64))
 
 
 @cache
