@@ -1,17 +1,23 @@
-"""What the course generates: bundled handwritten digits and two-dimensional point sets."""
+"""What the course generates: bundled handwritten digits, full digit sets if wanted, and two-dimensional point sets."""
 
+import gzip
+import hashlib
+import http.client
 import math
+import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lessons_src.checks import check_choice, check_int, check_real
+from lessons_src.files import write_whole
 from lessons_src.oracle import GaussianMixture
 
 DIGITS = Path(str(files("lessons_src") / "assets" / "digits_10k_2k.npz"))
@@ -35,6 +41,71 @@ def digits(split: str = "train", path: str | Path = DIGITS) -> tuple[Tensor, Ten
             f"got {x.dtype} {x.shape} and {y.dtype} {y.shape}"
         )
     return torch.from_numpy(x).unsqueeze(1).float() / 127.5 - 1, torch.from_numpy(y).long()
+
+
+class IdxSet(NamedTuple):
+    """A data set in MNIST's IDX format: where it can be downloaded, and the MD5 of each .gz file."""
+
+    mirrors: tuple[str, ...]
+    md5: dict[str, str]
+
+
+IDX = {
+    "mnist": IdxSet(
+        (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        {
+            "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+            "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+            "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+        },
+    )
+}
+
+
+def full(name: str, folder: str | Path, split: str = "train") -> tuple[Tensor, Tensor]:
+    """All of a set in IDX: x (N, 1, 28, 28) float32 in [-1, 1] and labels (N,) int64, as from `digits`.
+
+    Files that are not in `folder` are downloaded there, checked, from the first mirror that answers. Raises
+    ConnectionError if none does, and ValueError naming a file that is damaged. Needed nowhere in the course.
+    """
+    found = IDX[check_choice("name", name, IDX)]
+    start = {"train": "train", "test": "t10k"}[check_choice("split", split, ("train", "test"))]
+    x, y = (_idx(found, Path(folder) / file) for file in found.md5 if file.startswith(start))
+    return torch.from_numpy(x).unsqueeze(1).float() / 127.5 - 1, torch.from_numpy(y).long()
+
+
+def _idx(found: IdxSet, path: Path) -> np.ndarray:
+    """The array in an IDX file: two zero bytes, 8 (for uint8), the rank, the sizes, the bytes."""
+    if not path.exists():
+        packed = _download([mirror + path.name for mirror in found.mirrors], found.md5[path.name])
+        write_whole(path, lambda part: part.write_bytes(packed))
+    packed = path.read_bytes()
+    if hashlib.md5(packed, usedforsecurity=False).hexdigest() != found.md5[path.name]:
+        raise ValueError(f"{path} is damaged: its MD5 is not {found.md5[path.name]}; remove it to download it again")
+    raw = gzip.decompress(packed)
+    sizes = np.frombuffer(raw, ">u4", raw[3], offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(sizes).copy()
+
+
+def _download(urls: list[str], md5: str) -> bytes:
+    """The first of `urls` that answers with a file of this MD5."""
+    reasons = []
+    for url in urls:
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                packed = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            reasons.append(f"{url}: {error}")
+            continue
+        if hashlib.md5(packed, usedforsecurity=False).hexdigest() == md5:
+            return packed
+        reasons.append(f"{url}: {len(packed)} bytes, but not the file expected")
+    told = "; ".join(reasons)
+    raise ConnectionError(f"no mirror gave the file ({told}). The bundled digits need none: data.digits()")
 
 
 def ring(n: int = 8, radius: float = 1.4, std: float = 0.15) -> GaussianMixture:

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lessons_src import data
 from lessons_src.checks import check_batch, check_choice, check_int, check_labels, check_real, refuse
+from lessons_src.files import write_whole
 from lessons_src.networks import UNET_PRESETS, Denoiser, UNet
 from lessons_src.optimizers import make_optimizers
 from lessons_src.schedules import SCHEDULES, make_schedule
@@ -295,23 +296,6 @@ def checked_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: readers see the old file or the new, never half.
-
-    Raises OSError naming `path` if it cannot be written, a full disk included; the old file then stays.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        raise OSError(f"{path} could not be written, the file there before is untouched: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def print_progress(progress: Progress) -> None:
     """One plain line, for a terminal."""
     print(
@@ -324,6 +308,8 @@ def print_progress(progress: Progress) -> None:
 def main() -> None:
     """Train a digit network from a terminal; under torchrun, in several processes."""
     parser = argparse.ArgumentParser(prog="python -m lessons_src.training", description=main.__doc__)
+    parser.add_argument("--data", choices=("digits", *data.IDX), default="digits", help="full sets are downloaded")
+    parser.add_argument("--data-folder", type=Path, default=Path("data"), help="where they are, or go")
     parser.add_argument("--network", choices=UNET_PRESETS, default="base", help="size of the U-Net")
     parser.add_argument("--prediction", choices=("eps", "v"), default="v", help="what the network predicts")
     parser.add_argument("--schedule", choices=SCHEDULES, default="cosine", help="noise schedule, T = 1000")
@@ -346,7 +332,8 @@ def main() -> None:
     torch.manual_seed(options.seed)
     net = UNet(make_schedule(options.schedule), prediction=options.prediction, **UNET_PRESETS[options.network])
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-    trainer = Trainer(net, *data.digits(), recipe, device, options.precision, options.compile)
+    x0, label = data.digits() if options.data == "digits" else data.full(options.data, options.data_folder)
+    trainer = Trainer(net, x0, label, recipe, device, options.precision, options.compile)
     net = train(trainer, print_progress, options.report_every, options.checkpoint, options.checkpoint_every)
     if options.out and trainer.rank == 0:
         weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}

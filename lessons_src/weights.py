@@ -21,11 +21,12 @@ from torch.nn import functional as F
 from lessons_src import data
 from lessons_src.checks import check_choice, refuse
 from lessons_src.evaluation import accuracy, digit_quality
+from lessons_src.files import write_whole
 from lessons_src.guidance import classifier_free
 from lessons_src.networks import UNET_PRESETS, Denoiser, DigitClassifier, PointMLP, UNet
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import make_schedule, time_grid
-from lessons_src.training import Recipe, Trainer, best_device, print_progress, train, write_whole
+from lessons_src.training import Recipe, Trainer, best_device, print_progress, train
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "weights"))
 NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet, "PointMLP": PointMLP, "DigitClassifier": DigitClassifier}
@@ -93,8 +94,8 @@ def train_classifier(x: Tensor, label: Tensor, epochs: int, seed: int) -> DigitC
 
 def generate(net: Denoiser, n: int, w: float, steps: int, seed: int) -> tuple[Tensor, Tensor]:
     """n digits in [-1, 1], equally many of each label, by guided DDIM, and their labels."""
-    label, noise = torch.arange(n) % 10, torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
-    times = time_grid(net.schedule, steps)
+    noise, device = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed)), net.signal.device
+    label, noise, times = (torch.arange(n) % 10).to(device), noise.to(device), time_grid(net.schedule, steps)
     parts = [
         sample(ddim(classifier_free(net, c, w), z, net.schedule, times))
         for z, c in zip(noise.split(250), label.split(250), strict=True)

@@ -14,8 +14,8 @@ import lessons_src
 PACKAGE = Path(lessons_src.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 STATED = re.search(r"Modules.*?\.(?=\s)", lessons_src.__doc__, re.DOTALL).group()
-ORDER = ["checks", *(word for word in re.findall(r"\w+", STATED) if word in MODULES)]
-CORE = ["checks", *(word for word in re.findall(r"\w+", STATED.split("needing safetensors")[0]) if word in MODULES)]
+ORDER = [*(word for word in re.findall(r"\w+", STATED) if word in MODULES)]
+CORE = [*(word for word in re.findall(r"\w+", STATED.split("needing safetensors")[0]) if word in MODULES)]
 NOTEBOOK = {"IPython", "anywidget", "diffusers", "ipykernel", "ipywidgets", "jupyter_core", "jupyterlab", "matplotlib"}
 NOTEBOOK |= {"nbformat", "PIL", "pandas", "scipy", "sklearn", "traitlets"}
 
@@ -50,7 +50,7 @@ def imported(module: str) -> set[str]:
 
 def test_the_docstring_names_every_module():
     assert sorted(ORDER) == MODULES
-    assert CORE[:7] == ["checks", "schedules", "process", "oracle", "data", "samplers", "guidance"]
+    assert CORE[:8] == ["checks", "files", "schedules", "process", "oracle", "data", "samplers", "guidance"]
 
 
 @pytest.mark.parametrize("module", ORDER)
