@@ -24,7 +24,7 @@ from lessons_src.training import Progress, Trainer, print_progress, train
 from lessons_src.widgets import Choice, Curves, Explorer, Images, Live, Picture, Points, Slider
 
 
-def _grey(x: Tensor) -> np.ndarray:
+def grey(x: Tensor) -> np.ndarray:
     """Images in [-1, 1], values beyond clipped, as uint8 from 0 (black) to 255 (white)."""
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
 
@@ -51,7 +51,7 @@ def forward_picture(digit: int, schedule: str) -> Picture:
     signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     return Picture(
         [
-            Images("One line of arithmetic", _grey(frames), ["clean x0", "noise eps", "noisy x_t"]),
+            Images("One line of arithmetic", grey(frames), ["clean x0", "noise eps", "noisy x_t"]),
             Curves(
                 "The two coefficients",
                 np.array(times),
@@ -109,7 +109,7 @@ def schedule_picture(family: str, T: int, beta_end: float, s: float, c: float, s
     }
     return Picture(
         [
-            Images("The same digit", _grey(x_t)[None], [f"t = {t}" for t in times]),
+            Images("The same digit", grey(x_t)[None], [f"t = {t}" for t in times]),
             Curves("Signal left", u, {key: ab.numpy() for key, (ab, _) in curves.items()}, "t / T", "ᾱ", (0.0, 1.05)),
             Curves(
                 "Signal to noise",
@@ -156,8 +156,8 @@ def run_picture(
     every = np.arange(schedule.T + 1)
     return Picture(
         [
-            Images("State x_t", _grey(x), labels),
-            Images("Clean prediction x̂0", _grey(x0), labels),
+            Images("State x_t", grey(x), labels),
+            Images("Clean prediction x̂0", grey(x0), labels),
             Curves(
                 "Amplitudes in x_t",
                 every,
@@ -187,8 +187,8 @@ def explore_run(times: Sequence[int], x: Tensor, x0: Tensor, schedule: NoiseSche
     return Explorer(show, [Choice("which", "Sample", ["all", *range(len(names))], "all")])
 
 
-def training_picture(reports: list[Progress], trainer: Trainer, samples: Tensor | None = None) -> Picture:
-    """Loss so far, loss by time at the first and the newest of the reports, and samples (n, 1, H, W) in the end.
+def training_picture(reports: list[Progress], trainer: Trainer, samples: tuple[int, Tensor] | None = None) -> Picture:
+    """Loss so far, loss by time at the first and the newest of the reports, and samples (n, 1, H, W) with their step.
 
     A range of times that a report has no loss for is bridged by a straight line.
     """
@@ -206,7 +206,7 @@ def training_picture(reports: list[Progress], trainer: Trainer, samples: Tensor 
         curve = Curves("Loss since the report before", steps, {"loss": losses}, "step", "loss", (0.0, top))
         panels.insert(0, curve)
     if samples is not None:
-        panels.append(Images("Samples", _grey(samples[:, 0])[None]))
+        panels.append(Images(f"Samples after step {samples[0]}", grey(samples[1][:, 0])[None]))
     if last.step < last.steps:
         left = (last.steps - last.step) * trainer.recipe.batch_size / last.images_per_second
         text = f"Step {last.step} of {last.steps}: loss {last.loss:.3f}, about {left:.0f} s left."
@@ -217,33 +217,41 @@ def training_picture(reports: list[Progress], trainer: Trainer, samples: Tensor 
 
 
 def watch_training(trainer: Trainer, report_every: int = 10, **options: object) -> Denoiser:
-    """`training.train` with a live picture, ending with ten samples if it trains on digits; plain lines in a terminal.
+    """`training.train` with a live picture, with ten samples after each quarter if it trains on digits.
 
-    options: checkpoint and checkpoint_every, as in `train`. After Ctrl-C the picture stays as far as it got.
+    In a terminal, plain lines. options: checkpoint and checkpoint_every, as in `train`. After Ctrl-C the picture stays
+    as far as it got.
     """
     if get_ipython() is None:
         return train(trainer, print_progress, report_every, **options)
-    reports, live, handle = [], None, None
+    reports, live, handle, samples = [], None, None, None
+    digits = trainer.x0.shape[1:] == (1, 28, 28)
 
     def report(progress: Progress) -> None:
-        nonlocal live, handle
+        nonlocal live, handle, samples
+        before = reports[-1].step if reports else 0
         reports.append(progress)
+        if digits and 4 * before // progress.steps < 4 * progress.step // progress.steps:
+            samples = progress.step, _ten_digits(trainer)
+        picture = training_picture(reports, trainer, samples)
         if live is None:
-            live = Live(training_picture(reports, trainer))
+            live = Live(picture)
             handle = display(live, display_id=True)
         else:
-            live.update(training_picture(reports, trainer))
+            live.update(picture)
 
     try:
-        net = train(trainer, report, report_every, **options)
-        if live and trainer.x0.shape[1:] == (1, 28, 28):
-            noise, label = _normal(10, 1, 28, 28).float().to(trainer.device), torch.arange(10, device=trainer.device)
-            samples = sample(ddim(classifier_free(net, label, 2.0), noise, net.schedule, time_grid(net.schedule, 15)))
-            live.update(training_picture(reports, trainer, samples.cpu()))
-        return net
+        return train(trainer, report, report_every, **options)
     finally:
         if handle is not None:
             handle.update(live)  # what the saved notebook keeps
+
+
+def _ten_digits(trainer: Trainer) -> Tensor:
+    """Digits 0 to 9 by the averaged network, guided, in fifteen steps, from noise that is always the same."""
+    net, label = trainer.ema, torch.arange(10, device=trainer.device)
+    noise = _normal(10, 1, 28, 28).float().to(trainer.device)
+    return sample(ddim(classifier_free(net, label, 2.0), noise, net.schedule, time_grid(net.schedule, 15))).cpu()
 
 
 DDIM_POINTS = 400

@@ -1,6 +1,7 @@
 // The browser half of widgets.Explorer: native controls, a replay slider and one canvas for each panel.
 // Shared state: _controls (what to offer), _request {id, values} (written here), _answer {id, error, panels, text, ...}
 // (written by Python). ipywidgets sends a request only when the one before is answered, and merges those in between.
+// While an answer says `more`, a better picture is asked for: {id, values, more}; a moved control takes its place.
 
 let instances = 0;
 
@@ -203,6 +204,7 @@ function render({ model, el }) {
   // Say "computing" after a moment without any answer; only the answer to the newest request ends that.
   function watch() {
     if (model.get("_answer").id === model.get("_request").id) return view.classList.remove("le-busy");
+    if (model.get("_request").more) return; // the picture belongs to these settings, it only gets better
     waiting ||= setTimeout(() => { view.classList.add("le-busy"); say("computing \u2026", 0); }, 150);
   }
 
@@ -232,6 +234,18 @@ function render({ model, el }) {
     waiting = 0;
     watch();
     draw();
+    view.classList.toggle("le-rough", answer.more);
+    if (answer.more && answer.id === model.get("_request").id) improve();
+  }
+
+  // After the next frame, so that the picture there is gets painted first.
+  function improve() {
+    requestAnimationFrame(() => setTimeout(() => {
+      const { id, values } = model.get("_request");
+      if (answer.id !== id) return; // a control has moved, or another view has asked
+      model.set("_request", { id: id + 1, values, more: true });
+      model.save_changes();
+    }));
   }
 
   function newFigure() {
@@ -262,7 +276,7 @@ function render({ model, el }) {
     }
     showFrame(answer.frame_names[k]);
     caption.textContent = [answer.text, answer.frame_texts[k]].filter(Boolean).join(" ");
-    if (!view.classList.contains("le-busy")) say(caption.textContent, 300);
+    if (!view.matches(".le-busy, .le-rough")) say(caption.textContent, 300);
   }
 
   play.addEventListener("click", () => {

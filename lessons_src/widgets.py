@@ -8,6 +8,9 @@ A lesson writes one ordinary function, ``compute(**values) -> Picture``, and han
 
     Explorer(noised, [Slider("t", "Timestep t", 0, 1000, 10, 200)])
 
+If `compute` takes long, make it a generator that yields a rough picture first and better ones after it. Each is shown
+at once, and the next is asked for only while the settings stay.
+
 A `Live` picture has no controls: a long computation, such as a training run, pushes new ones.
 
 `Picture` checks everything it is given, so a mistake shows up in Python and not as an empty canvas. The same picture is
@@ -15,7 +18,7 @@ drawn twice: live by ``widgets.js`` in the browser, and once by matplotlib for p
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -136,8 +139,9 @@ def _check_name(name: object, label: object) -> None:
 class Explorer(anywidget.AnyWidget):
     """A picture with controls: each move calls ``compute(**values)`` and shows what it returns.
 
-    compute: an ordinary function from the controls' values to a `Picture`. controls: `Slider` and `Choice`, in order.
-    The first picture is computed at once, so a mistake in `compute` raises here. Later exceptions are shown to the
+    compute: an ordinary function from the controls' values to a `Picture`, or a generator of better and better ones.
+    controls: `Slider` and `Choice`, in order. The first picture is computed at once, to its best, so a mistake in
+    `compute` raises here. Later exceptions are shown to the
     learner in the widget, beside the last good picture, and kept in `error` until a computation succeeds.
 
     `values`, `picture` and `error` tell what is shown now. The newest setting always wins: the browser sends a setting
@@ -173,30 +177,45 @@ class Explorer(anywidget.AnyWidget):
         self._read = {control.name: control.read for control in controls}
         self.error: Exception | None = None
         self.values: dict[str, Any] = {control.name: control.value for control in controls}
-        self.picture = self._picture(self.values)
+        self._better: Iterator[Picture] | None = None
+        self.picture = self._first(self.values)
+        while self._better:  # the saved notebook keeps the best one
+            self._improve()
         super().__init__(
             _controls=[control._message() for control in controls],
             _request={"id": 0, "values": self.values},
-            _answer={"id": 0, "error": "", **self.picture._message()},
+            _answer={"id": 0, "error": "", "more": False, **self.picture._message()},
         )
         self.observe(self._on_request, "_request")
 
-    def _picture(self, values: dict[str, Any]) -> Picture:
-        picture = self._compute(**values)
-        if not isinstance(picture, Picture):
-            raise TypeError(f"compute must return a Picture, got {type(picture).__name__}")
-        return picture
+    def _first(self, values: dict[str, Any]) -> Picture:
+        computed = self._compute(**values)
+        self._better = computed if isinstance(computed, Iterator) else None
+        return _check_picture("compute", next(computed, None) if self._better else computed)
+
+    def _improve(self) -> None:
+        try:
+            self.picture = _check_picture("compute", next(self._better))
+        except StopIteration:
+            self._better = None
 
     def _on_request(self, change) -> None:
         request = change.new
         try:
             values = {name: read(request["values"][name]) for name, read in self._read.items()}
-            self.picture, self.values, self.error = self._picture(values), values, None
+            if not request.get("more"):
+                self.picture, self.values, self.error = self._first(values), values, None
+            elif self._better:
+                self._improve()
         except Exception as error:  # a learner's own compute may raise anything, and must be told what
-            self.error = error
+            self.error, self._better = error, None
+        self._reply(request["id"])
+
+    def _reply(self, request: int) -> None:
+        """Send the picture: one dict is one message, so numbers, text and pixels of an update can not come apart."""
         message = "" if self.error is None else f"{type(self.error).__name__}: {self.error}"
-        # One dict is one message: numbers, text and pixels of an update can not come apart.
-        self._answer = {"id": request["id"], "error": message, **self.picture._message()}
+        state = {"id": request, "error": message, "more": self._better is not None}
+        self._answer = state | self.picture._message()
 
     def _repr_mimebundle_(self, **kwargs):
         """The live widget, and for readers of the saved notebook the same picture with its sentence."""
@@ -216,16 +235,16 @@ class Live(Explorer):
     _hint = "(Run the notebook to watch it grow.)"
 
     def __init__(self, picture: Picture) -> None:
-        _check_picture(picture)
-        super().__init__(lambda: picture, [])
+        super().__init__(lambda: _check_picture("picture", picture), [])
 
     def update(self, picture: Picture) -> None:
         """Show `picture` from now on, at once and in one message."""
-        _check_picture(picture)
-        self.picture = picture
-        self._answer = {"id": self._request["id"], "error": "", **picture._message()}
+        self.picture = _check_picture("picture", picture)
+        self._reply(self._request["id"])
 
 
-def _check_picture(picture: object) -> None:
+def _check_picture(source: str, picture: object) -> Picture:
     if not isinstance(picture, Picture):
-        raise TypeError(f"picture must be a Picture, got {type(picture).__name__}")
+        wanted = "compute must return a Picture, or yield some" if source == "compute" else "picture must be a Picture"
+        raise TypeError(f"{wanted}, got {type(picture).__name__}")
+    return picture

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lessons_src import data, explorers
-from lessons_src.networks import PointMLP
+from lessons_src.networks import PointMLP, UNet
 from lessons_src.schedules import linear
 from lessons_src.training import Recipe, Trainer, train
 from lessons_src.widgets import Choice, Curves, Explorer, Images, Live, Picture, Points, Slider
@@ -121,7 +121,13 @@ def test_a_choice_returns_the_option_itself():
         (lambda: Explorer(3, []), TypeError, "compute must be a function, got 3"),
         (lambda: Explorer(picture, ["steps"]), TypeError, "controls must be Slider or Choice, got 'steps'"),
         (lambda: Explorer(picture, [Slider("n", "n", 0, 1, 1, 0)] * 2), ValueError, "must have distinct names"),
-        (lambda: explorer(lambda steps, grid: 3), TypeError, "compute must return a Picture, got int"),
+        (lambda: explorer(lambda steps, grid: 3), TypeError, "compute must return a Picture, or yield some, got int"),
+        (
+            lambda: explorer(lambda steps, grid: iter([])),
+            TypeError,
+            "compute must return a Picture, or yield some, got",
+        ),
+        (lambda: explorer(lambda steps, grid: iter([picture(), 3])), TypeError, "or yield some, got int"),
         (lambda: explorer(lambda steps: 3), TypeError, "unexpected keyword argument 'grid'"),
         (lambda: explorer(lambda steps, grid: 1 / 0), ZeroDivisionError, "division by zero"),
         (lambda: Live("picture"), TypeError, "picture must be a Picture, got str"),
@@ -241,6 +247,59 @@ def test_a_forged_value_never_reaches_compute(values, message):
     assert widget.values["steps"] == 4
 
 
+# --- pictures that get better
+
+
+def better_and_better(steps, grid):
+    for part in (1, 2, steps):
+        if part == 9:
+            raise FloatingPointError("the solver diverged")
+        yield picture(part, grid)
+
+
+def test_a_generator_starts_with_its_best_picture():
+    widget = explorer(better_and_better)
+    assert widget._answer["text"] == "4 steps on the uniform grid."
+    assert not widget._answer["more"]
+
+
+def test_better_pictures_come_when_they_are_asked_for():
+    widget, texts = explorer(better_and_better), []
+    ask(widget, 1, steps=7, grid="log")
+    while widget._answer["more"]:
+        texts.append(widget._answer["text"][:7])
+        request = widget._answer["id"] + 1
+        widget.set_state({"_request": {"id": request, "values": widget.values, "more": True}})
+        assert widget._answer["id"] == request
+    assert texts == ["1 steps", "2 steps", "7 steps"]
+    assert widget.picture.text == widget._answer["text"] == "7 steps on the log grid."
+
+
+def test_moving_on_leaves_the_rest_uncomputed():
+    widget = explorer(better_and_better)
+    ask(widget, 1, steps=9, grid="log")
+    ask(widget, 2, steps=5, grid="uniform")
+    widget.set_state({"_request": {"id": 3, "values": widget.values, "more": True}})
+    assert (widget._answer["text"], widget.error) == ("2 steps on the uniform grid.", None)
+
+
+def test_an_error_in_a_better_picture_is_shown_and_ends_it():
+    widget = explorer(better_and_better)
+    ask(widget, 1, steps=9, grid="log")
+    for request in (2, 3):
+        assert widget._answer["more"]
+        widget.set_state({"_request": {"id": request, "values": widget.values, "more": True}})
+    assert (widget._answer["error"], widget._answer["more"]) == ("FloatingPointError: the solver diverged", False)
+
+
+def test_an_ordinary_function_needs_no_second_message():
+    widget = explorer()
+    ask(widget, 1, steps=8, grid="log")
+    assert not widget._answer["more"]
+    widget.set_state({"_request": {"id": 2, "values": widget.values, "more": True}})  # nothing left: the same again
+    assert (widget._answer["id"], widget._answer["text"]) == (2, "8 steps on the log grid.")
+
+
 # --- pictures that are pushed
 
 
@@ -285,6 +344,18 @@ def test_a_watched_run_pushes_every_report_and_stores_its_end(monkeypatch):
     assert "s left" in pushed[0]
     assert not re.search(r"\d s\b|images/s", shown[0].picture.text)  # what is stored is the same on every machine
     assert [panel.title for panel in shown[0].picture.panels] == ["Loss since the report before", "Loss by time"]
+
+
+def test_a_watched_run_on_digits_shows_samples_after_each_quarter(monkeypatch):
+    pushed = []
+    monkeypatch.setattr(explorers, "get_ipython", lambda: "a kernel")
+    monkeypatch.setattr(explorers, "display", lambda live, display_id: SimpleNamespace(update=lambda live: None))
+    monkeypatch.setattr(Live, "update", lambda live, new: pushed.append([panel.title for panel in new.panels]))
+    x, label = data.digits("test")
+    net = UNet(linear(), channels=(8, 8), prediction="v")
+    explorers.watch_training(Trainer(net, x[:8], label[:8], Recipe(steps=8, batch_size=2, warmup=2)), report_every=1)
+    curves = ["Loss since the report before", "Loss by time"]
+    assert pushed == [[*curves, *([f"Samples after step {k // 2 * 2}"] if k > 1 else [])] for k in range(2, 9)]
 
 
 def test_a_report_may_lack_a_range_of_times(monkeypatch):

@@ -138,7 +138,8 @@ def wait_until(page, check, what: str, seconds: float = 15) -> None:
 def wait_settled(page, view, seconds: float = 15) -> None:
     """Wait until the explorer shows its newest setting and its canvases have stopped changing."""
     view.scroll_into_view_if_needed()
-    wait_until(page, lambda: "le-busy" not in view.get_attribute("class"), "an answer", seconds)
+    done = "view => !view.matches('.le-busy, .le-rough')"
+    wait_until(page, lambda: view.evaluate(done), "the final answer", seconds)
     last: list[str] = []
 
     def still() -> bool:
