@@ -89,6 +89,9 @@ class Lab:
     def open(self, page, notebook: str) -> None:
         """Open `notebook` (relative to the root) alone in a fresh workspace and wait for its kernel."""
         page.goto(f"{self.url}/lab/tree/{notebook}?token={TOKEN}&reset", wait_until="domcontentloaded")
+        self._wait_for_kernel(page)
+
+    def _wait_for_kernel(self, page) -> None:
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
         page.wait_for_function(
             "() => [...document.querySelectorAll('.jp-StatusBar-TextItem')].some(e => /\\| *Idle/.test(e.textContent))",
@@ -99,6 +102,25 @@ class Lab:
         """Run > Run All Cells, then wait until every code cell has its number and the kernel is idle."""
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
+        self._wait_for_every_cell(page, seconds)
+
+    def restart_and_run_all(self, page, seconds: float = 180) -> None:
+        """Run > Restart Kernel and Run All Cells, confirmed."""
+        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        page.click('.lm-Menu-item[data-command="runmenu:restart-and-run-all"]')
+        page.click(".jp-Dialog .jp-mod-accept")
+        page.wait_for_function("() => document.querySelector('.jp-Notebook .jp-InputPrompt').textContent !== '[1]:'")
+        self._wait_for_every_cell(page, seconds)
+
+    def reload(self, page) -> None:
+        """Save the notebook and load the page again; the kernel goes on."""
+        page.click('.lm-MenuBar-itemLabel:text-is("File")')
+        page.click('.lm-Menu-item[data-command="docmanager:save"]')
+        page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+        page.reload(wait_until="domcontentloaded")
+        self._wait_for_kernel(page)
+
+    def _wait_for_every_cell(self, page, seconds: float) -> None:
         page.wait_for_function(
             """() => {
                 const done = e => /^\\[\\d+\\]:$/.test(e.textContent.trim());

@@ -65,12 +65,23 @@ def reveal(page, view, control) -> None:
     assert control.is_visible()
 
 
+def check_errors(page, notebook: Path) -> None:
+    errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
+    assert errors.count() == meant_to_fail(notebook), errors.all_inner_texts()
+
+
+def check_first_controls(page) -> None:
+    """The first control of every explorer moves something."""
+    for view in page.locator(".le-explorer:has(input[type=range]:not([name='-replay']), select)").all():
+        wait_settled(page, view, 60)
+        assert moves(page, view, view.locator("input, select").first)
+
+
 @pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_lesson(lab, page, lessons, notebook):
     lab.open(page, f"{lessons}/{notebook.name}")
     lab.run_all(page, 300)
-    errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
-    assert errors.count() == meant_to_fail(notebook), errors.all_inner_texts()
+    check_errors(page, notebook)
     views = page.locator(".le-explorer")
     if "explore_" in notebook.read_text(encoding="utf-8"):
         views.first.wait_for(state="attached")
@@ -87,3 +98,11 @@ def test_lesson(lab, page, lessons, notebook):
             name = control.evaluate("e => e.labels[0].textContent")
             assert moves(page, view, control), f"{name!r} changes nothing"
         assert not view.get_by_role("alert").is_visible(), view.get_by_role("alert").inner_text()
+    shown_before = views.count()
+    lab.reload(page)
+    page.wait_for_function("n => document.querySelectorAll('.le-explorer').length === n", arg=shown_before)
+    check_first_controls(page)
+    lab.restart_and_run_all(page, 300)
+    check_errors(page, notebook)
+    assert views.count() == shown_before
+    check_first_controls(page)
