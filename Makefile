@@ -12,7 +12,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 test-unit test-notebooks test-browser notebooks: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks weights format clean
+.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks weights measurements format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ notebooks: .venv/test  ## execute every lesson again and store its outputs
 
 weights: .venv/lab  ## train the shipped networks again (about ten minutes on two cores) and write them with their cards
 	$(BIN)/python -m lessons_src.weights
+
+measurements: .venv/lab  ## measure what lessons show but have no time to compute (hours); goes on where it stopped
+	$(BIN)/python -m lessons_src.measurements
 
 format: .venv/test  ## rewrite code and notebooks in the course's style
 	$(BIN)/ruff check --fix .

@@ -81,6 +81,17 @@ def accuracy(classifier: nn.Module, x: Tensor, label: Tensor) -> float:
     return (in_batches(classifier, x).argmax(1) == label).double().mean().item()
 
 
+def class_spread(features: Tensor, label: Tensor) -> float:
+    """Root mean square distance of features (n, d) from the mean of their own class: how varied each class is.
+
+    label is (n,) int64. Divide by the same for real samples. Raises ValueError for other shapes.
+    """
+    if features.ndim != 2 or label.shape != features.shape[:1] or not len(label):
+        refuse("label", label, f"shape ({len(features)},), one label a row of features")
+    classes = [features[label == c].double() for c in label.unique()]
+    return torch.cat([own - own.mean(0) for own in classes]).square().sum(1).mean().sqrt().item()
+
+
 def nearest_distance(x: Tensor, train: Tensor) -> Tensor:
     """Euclidean distance from each x to its nearest neighbour in `train`, shape (n,)."""
     flat = train.flatten(1)

@@ -122,6 +122,19 @@ def images(x: Tensor, text: str, labels: Sequence[str] | None = None, columns: i
     show(fig, text)
 
 
+def image_rows(rows: Mapping[str, Tensor], text: str) -> None:
+    """Rows of grey images (N, 1, H, W) in [-1, 1], as many in each, named at the left; `text` as in `show`."""
+    fig, axes = figure(rows=len(rows), width=7.9, height=0.72 * len(rows) + 0.2)
+    fig.get_layout_engine().set(rect=(0.05, 0, 0.95, 1))  # the layout forgets names beside pictures of fixed shape
+    for axis, (name, x) in zip(axes[:, 0], rows.items(), strict=True):
+        strip = np.concatenate(list(np.asarray(x)[:, 0]), axis=1)
+        axis.imshow(strip, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        axis.grid(False)
+    show(fig, text)
+
+
 def table(columns: Mapping[str, Sequence[object]], text: str | None = None) -> None:
     """A table of equally long columns, numbers to six significant digits, with an optional sentence below."""
     header = "| " + " | ".join(columns) + " |"

@@ -84,3 +84,14 @@ def test_images(drawn, shape):
     assert not axes[5].images
     assert {picture.get_clim() for picture in pictures} == {(-1, 1)}
     assert all(np.allclose(p.get_array(), image) for p, image in zip(pictures, x.reshape(5, 4, 6), strict=True))
+
+
+def test_image_rows(drawn):
+    rows = {name: torch.rand(4, 1, 5, 3) for name in ("DDIM", "DDPM")}
+    plots.image_rows(rows, "Two rows.")
+    axes = drawn[0][0].axes
+    assert [axis.get_ylabel() for axis in axes] == list(rows)
+    for axis, x in zip(axes, rows.values(), strict=True):
+        (strip,) = axis.images
+        assert (strip.get_clim(), strip.get_interpolation()) == ((-1, 1), "nearest")
+        assert np.allclose(strip.get_array()[:, 3:6], x[1, 0])

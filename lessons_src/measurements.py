@@ -1,0 +1,182 @@
+"""Measurements with the shipped digit network that take too long for a lesson: made once, read by the lessons.
+
+`load(name)` reads the rows of one; `python -m lessons_src.measurements` (`make measurements`) makes those that are
+missing, one row at a time, so that it can be stopped and started again. Remove a file to measure it anew.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import platform
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lessons_src import data, weights
+from lessons_src.checks import check_choice
+from lessons_src.evaluation import class_spread, digit_quality, in_batches
+from lessons_src.files import write_whole
+from lessons_src.guidance import classifier_free
+from lessons_src.networks import UNET_PRESETS, Denoiser, UNet
+from lessons_src.samplers import EpsFn, ddim, ddpm, sample
+from lessons_src.schedules import make_schedule, time_grid
+from lessons_src.training import Recipe, Trainer, train
+
+FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
+N = 1000
+STEPS = (5, 10, 20, 50, 100, 1000)
+SCALES = (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
+SAMPLERS: dict[str, Callable[..., Any]] = {
+    "DDIM": ddim,
+    "DDPM, σ² = β̃": ddpm,
+    "DDPM, σ² = β": lambda *args, **options: ddpm(*args, variance="beta", **options),
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "as shipped, but 1,500 steps": {},
+    "linear schedule": {"schedule": "linear"},
+    "ε-prediction": {"prediction": "eps"},
+    "float32": {"precision": "float32"},
+    "blind to t": {"blind": True},
+    "labels never dropped": {"label_drop": 0.0},
+}
+
+Row = dict[str, Any]
+
+
+def start_noise(n: int) -> tuple[Tensor, Tensor]:
+    """The start noise (n, 1, 28, 28) of every measurement, and the labels (n,) asked for: 0, 1, ..., 9, 0, ..."""
+    return torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(7)), torch.arange(n) % 10
+
+
+def draw(net: Denoiser, n: int, sampler: str = "DDIM", steps: int = 20, w: float = 1.0) -> Tensor:
+    """n digits in [-1, 1] from `start_noise`, the same whatever n is up to batches of 100."""
+    times, take = time_grid(net.schedule, steps), SAMPLERS[check_choice("sampler", sampler, SAMPLERS)]
+    parts = []
+    for i, (noise, label) in enumerate(zip(*(part.split(100) for part in start_noise(n)), strict=True)):
+        eps_fn: EpsFn = classifier_free(net, label, w)
+        options = {"generator": torch.Generator().manual_seed(i)}
+        parts.append(sample(take(eps_fn, noise, net.schedule, times, **options)))
+    return torch.cat(parts).clamp(-1, 1)
+
+
+def judge(x: Tensor) -> Row:
+    """Scores of digits from `draw`: `digit_quality`, spread within classes against real digits; and ten digits."""
+    classifier, _ = weights.load("classifier")
+    (train_x, _), (test_x, test_y) = data.digits("train"), data.digits("test")
+    label = start_noise(len(x))[1]
+    spread, real = (
+        class_spread(in_batches(classifier.features, images), labels)
+        for images, labels in ((x, label), (test_x, test_y))
+    )
+    scores = digit_quality(classifier, x, label, train_x, test_x)._asdict() | {"spread": spread / real}
+    first_ten = ((x[:10] + 1) * 127.5).round().byte().numpy().tobytes()
+    return scores | {"digits": base64.b64encode(zlib.compress(first_ten, 9)).decode("ascii")}
+
+
+def digits_of(row: Row) -> Tensor:
+    """The first ten digits of a row, (10, 1, 28, 28) float32 in [-1, 1], of labels 0 to 9, rounded to 256 greys."""
+    grey = torch.frombuffer(bytearray(zlib.decompress(base64.b64decode(row["digits"]))), dtype=torch.uint8)
+    return grey.view(10, 1, 28, 28).float() / 127.5 - 1
+
+
+def measure_steps(row: Row) -> Row:
+    """One sampler at one number of steps, without guidance; one step is one network evaluation."""
+    return judge(draw(weights.load("digits")[0], N, row["sampler"], row["steps"]))
+
+
+def measure_guidance(row: Row) -> Row:
+    """One guidance scale, 20 DDIM steps."""
+    return judge(draw(weights.load("digits")[0], N, w=row["w"]))
+
+
+def measure_recipes(row: Row) -> Row:
+    """Train the small network for 1,500 steps with one thing changed; scores at w = 1 and for no label, 20 steps."""
+    change = {"schedule": "cosine", "prediction": "v", "precision": "bfloat16", "blind": False, "label_drop": 0.1}
+    change |= RECIPES[row["recipe"]]
+    recipe = Recipe(1500, 32, label_drop=change["label_drop"], ema=0.995, seed=row["seed"])
+    torch.manual_seed(recipe.seed)
+    net = UNet(make_schedule(change["schedule"], 1000), prediction=change["prediction"], **UNET_PRESETS["small"])
+    if change["blind"]:
+        net.time.frequencies.zero_()
+    trainer = Trainer(net, *data.digits("train"), recipe, precision=change["precision"])
+    losses: list[float] = []
+    net = train(trainer, lambda progress: losses.append(progress.loss), report_every=300)
+    without = judge(draw(net, N, w=0.0))
+    return {"last loss": losses[-1], **judge(draw(net, N)), "frechet without label": without["frechet"]}
+
+
+def wanted(name: str) -> Iterator[Row]:
+    """The rows that a measurement should have, before they are measured, cheap ones first."""
+    if name == "steps":
+        yield from ({"sampler": sampler, "steps": steps} for steps in STEPS for sampler in SAMPLERS)
+    elif name == "guidance":
+        yield from ({"w": w} for w in SCALES)
+    else:
+        yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
+
+
+MEASURE = {"steps": measure_steps, "guidance": measure_guidance, "recipes": measure_recipes}
+
+
+def digest() -> str:
+    """SHA-256 of the weights that are measured, so that measurements of others are noticed."""
+    return hashlib.sha256((weights.FOLDER / "digits.safetensors").read_bytes()).hexdigest()
+
+
+def load(name: str, folder: Path = FOLDER) -> list[Row]:
+    """The rows of the measurement called `name`.
+
+    Raises ValueError for an unknown name, and if it is missing or was made with other weights than those shipped.
+    """
+    path = folder / f"{check_choice('name', name, MEASURE)}.json"
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read; make it with python -m lessons_src.measurements: {error}") from error
+    if found["weights"] != digest():
+        raise ValueError(
+            f"{path} was measured with other weights; remove it and run python -m lessons_src.measurements"
+        )
+    return found["rows"]
+
+
+def measure(name: str, folder: Path = FOLDER) -> None:
+    """Measure the rows of `name` that are missing, writing the file after each."""
+    path = folder / f"{name}.json"
+    rows = load(name, folder) if path.exists() else []
+    for row in wanted(name):
+        if any(row.items() <= done.items() for done in rows):
+            continue
+        start = time.perf_counter()
+        rows.append(row | MEASURE[name](row))
+        shown = {key: value for key, value in rows[-1].items() if key != "digits"}
+        print(f"{name}: {shown}, {time.perf_counter() - start:.0f} s", flush=True)
+        found = {
+            "command": f"python -m lessons_src.measurements --only {name}",
+            "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
+            "weights": digest(),
+            "rows": rows,
+        }
+        text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+        write_whole(path, lambda part, text=text: part.write_text(text))
+
+
+def main() -> None:
+    """Make the measurements that are missing."""
+    parser = argparse.ArgumentParser(prog="python -m lessons_src.measurements", description=main.__doc__)
+    parser.add_argument("--only", choices=MEASURE, help="make one of them")
+    only = parser.parse_args().only
+    torch.set_num_threads(1)
+    for name in [only] if only else MEASURE:
+        measure(name)
+
+
+if __name__ == "__main__":
+    main()
