@@ -131,7 +131,7 @@ def make_schedule(name: str, T: int = 1000, **parameters: float) -> NoiseSchedul
     return SCHEDULES[check_choice("name", name, SCHEDULES)](T, **parameters)
 
 
-GRIDS = ("linspace", "trailing", "ddim_uniform", "quadratic", "log_snr")
+GRIDS = ("linspace", "trailing", "ddim_uniform", "quadratic", "log_snr", "edm")
 
 
 def time_grid(schedule: NoiseSchedule, steps: int, grid: str = "linspace") -> list[int]:
@@ -142,6 +142,7 @@ def time_grid(schedule: NoiseSchedule, steps: int, grid: str = "linspace") -> li
     - "quadratic": T (i / steps)^2, denser near the data (Song, Meng & Ermon 2020, appendix D.2, stretched to reach T).
     - "log_snr": T, equal steps of log-SNR between T - 1 and 1, then 0 (Lu et al. 2022, section 4; T itself is left out
       because a clipped last beta would take most of the range).
+    - "edm": the same with equal steps of sigma^(1/7), sigma = sqrt((1 - ab) / ab) (Karras et al. 2022, equation 5).
     - "ddim_uniform": stride T // steps, as in the code of DDIM. When steps divides T it starts at T - stride + 1; when
       it does not, there may be more than `steps` network evaluations.
 
@@ -160,18 +161,20 @@ def time_grid(schedule: NoiseSchedule, steps: int, grid: str = "linspace") -> li
         times = T - (T * counted.flip(0) / steps).round()
     elif grid == "quadratic":
         times = (T * counted**2 / steps**2).round()
+    elif grid == "log_snr":
+        times = _equally_spaced(schedule.log_snr, steps)
     else:
-        times = _log_snr_times(schedule, steps)
+        times = _equally_spaced(schedule.snr ** (-1 / 14), steps)
     return _distinct([int(t) for t in times], T)[::-1]
 
 
-def _log_snr_times(schedule: NoiseSchedule, steps: int) -> list[int]:
-    """0, times whose log-SNR is nearest to equally spaced values, and T; increasing."""
+def _equally_spaced(position: Tensor, steps: int) -> list[int]:
+    """0, times whose position (T + 1,) is nearest to equally spaced values, and T; increasing."""
     if steps == 1:
-        return [0, schedule.T]
-    log_snr = schedule.log_snr[1:-1]
-    wanted = torch.linspace(log_snr[0], log_snr[-1], steps, dtype=torch.float64)[:-1]
-    return [0, *(1 + (log_snr[None] - wanted[:, None]).abs().argmin(1)).tolist(), schedule.T]
+        return [0, len(position) - 1]
+    inner = position[1:-1]
+    wanted = torch.linspace(inner[0], inner[-1], steps, dtype=torch.float64)[:-1]
+    return [0, *(1 + (inner[None] - wanted[:, None]).abs().argmin(1)).tolist(), len(position) - 1]
 
 
 def _distinct(times: list[int], T: int) -> list[int]:

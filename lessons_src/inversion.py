@@ -1,0 +1,242 @@
+"""Inversion and editing: from data back to the noise that makes it, and what can be done with it.
+
+DDIM's step t -> s can be run from s to t. The explicit recursion takes eps at s for eps at t, and errs in proportion to
+the step; the implicit ones solve for the x_t whose step lands on x_s. Times fall to 0 as everywhere; inversion visits
+them upwards, and its last State is at times[0].
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from lessons_src.checks import check_batch, check_choice, check_int, check_like, check_real, refuse
+from lessons_src.process import add_noise, posterior_variance, predict_x0
+from lessons_src.samplers import EpsFn, State, _noise_like, _predict, _steps, ddim, renoise
+from lessons_src.schedules import NoiseSchedule
+
+# --- Inversion --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def invert(
+    eps_fn: EpsFn,
+    x: Tensor,
+    schedule: NoiseSchedule,
+    times: Sequence[int] | None = None,
+    x0: str = "predicted",
+    at_zero: str = "first_time",
+) -> Iterator[State]:
+    """DDIM's step run upwards, s -> t, with eps at x_s: x_t = sqrt(ab_t) x0(x_s) + sqrt(1 - ab_t) eps(x_s, s).
+
+    x is data (B, *event). x0: "predicted" from x_s; "given" puts the image itself there, as some texts print it, and
+    drifts further off with every step. No network predicts at t = 0: at_zero = "first_time" asks it for the lowest
+    time above, "zero" takes eps = 0. Costs one evaluation a step ("zero": one less).
+    """
+    check_choice("x0", x0, ("predicted", "given"))
+    check_choice("at_zero", at_zero, ("first_time", "zero"))
+    image = check_batch("x", x)
+    for t, s, ab_t, ab_s in _upwards(schedule, times):
+        nil = s == 0 and at_zero == "zero"
+        eps = torch.zeros_like(x) if nil else _predict(eps_fn, x, s or t)
+        clean = predict_x0(x, eps, ab_s) if x0 == "predicted" else image
+        x = renoise(clean, eps, ab_t)
+        yield State(t, x, clean, eps)
+
+
+@torch.no_grad()
+def invert_fixed_point(
+    eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, iterations: int = 5
+) -> Iterator[State]:
+    """Solve DDIM's step for x_t by iterating x_t <- sqrt(ab_t / ab_s) x_s + c eps(x_t, t).
+
+    Converges to the exact inverse where c eps changes less than x_t does: for short enough steps (Pan et al. 2023,
+    arXiv 2309.04907). The first x_t is that of `invert`. Costs `iterations` evaluations a step, and one more.
+    """
+    check_int("iterations", iterations, 1)
+    for t, s, ab_t, ab_s in _upwards(schedule, times):
+        eps = _predict(eps_fn, x, s or t)
+        for _ in range(iterations):
+            x_t = renoise(predict_x0(x, eps, ab_s), eps, ab_t)
+            eps = _predict(eps_fn, x_t, t)
+        clean = predict_x0(x, eps, ab_s)
+        x = renoise(clean, eps, ab_t)
+        yield State(t, x, clean, eps)
+
+
+@torch.no_grad()
+def invert_by_bisection(
+    eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, halvings: int = 60
+) -> Iterator[State]:
+    """The exact inverse in one dimension, x of shape (B, 1), where DDIM's step rises with x_t.
+
+    With an exact predictor every step does: its slope is at least sqrt((1 - ab_s) / (1 - ab_t)). A learned one gives no
+    such promise. Raises ValueError for more than one dimension, or where a step does not reach x_s from -1e3..1e3.
+    Costs `halvings` evaluations a step, and three more.
+    """
+    check_int("halvings", halvings, 1)
+    if check_batch("x", x).shape[1:] != (1,):
+        refuse("x", x, "shape (B, 1): bisection needs an order")
+    for t, _, ab_t, ab_s in _upwards(schedule, times):
+
+        def land(x_t: Tensor, t: int = t, ab_t: float = ab_t, ab_s: float = ab_s) -> Tensor:
+            eps = _predict(eps_fn, x_t, t)
+            return renoise(predict_x0(x_t, eps, ab_t), eps, ab_s)
+
+        low, high = torch.full_like(x, -1e3), torch.full_like(x, 1e3)
+        if not ((land(low) < x) & (x < land(high))).all():
+            refuse("x", x, f"values that the step from t = {t} reaches")
+        for _ in range(halvings):
+            middle = (low + high) / 2
+            below = land(middle) < x
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        x = (low + high) / 2
+        eps = _predict(eps_fn, x, t)
+        yield State(t, x, predict_x0(x, eps, ab_t), eps)
+
+
+def _upwards(schedule: NoiseSchedule, times: Sequence[int] | None) -> Iterator[tuple[int, int, float, float]]:
+    return reversed(list(_steps(schedule, times)))
+
+
+# --- EDICT ------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def edict(
+    eps_fn: EpsFn, x: Tensor, y: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, p: float = 0.93
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Sample with two coupled copies, each stepped with eps of the other (Wallace et al. 2022, arXiv 2211.12446).
+
+    Every line changes one copy by something that the other determines, so `edict_invert` can undo it exactly, whatever
+    the network. p in (0, 1] mixes the copies after every step: it keeps them together here, and drives them apart, by
+    1 / p^2 a step, in inversion. Start with x = y. Costs two evaluations a step; take float64.
+    """
+    p = check_real("p", p, 1e-12, 1.0)
+    check_like("y", y, "x", check_batch("x", x))
+    for t, _, ab_t, ab_s in _steps(schedule, times):
+        a, b = _linear_step(ab_t, ab_s)
+        x = a * x + b * _predict(eps_fn, y, t)
+        y = a * y + b * _predict(eps_fn, x, t)
+        x = p * x + (1 - p) * y
+        y = p * y + (1 - p) * x
+        yield x, y
+
+
+@torch.no_grad()
+def edict_invert(
+    eps_fn: EpsFn, x: Tensor, y: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, p: float = 0.93
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Undo `edict` line by line, in the opposite order; from an image, start with x = y = image."""
+    p = check_real("p", p, 1e-12, 1.0)
+    check_like("y", y, "x", check_batch("x", x))
+    for t, _, ab_t, ab_s in _upwards(schedule, times):
+        a, b = _linear_step(ab_t, ab_s)
+        y = (y - (1 - p) * x) / p
+        x = (x - (1 - p) * y) / p
+        y = (y - b * _predict(eps_fn, x, t)) / a
+        x = (x - b * _predict(eps_fn, y, t)) / a
+        yield x, y
+
+
+def _linear_step(ab_t: float, ab_s: float) -> tuple[float, float]:
+    """a and b of DDIM's step written as x_s = a x_t + b eps."""
+    a = math.sqrt(ab_s / ab_t)
+    return a, math.sqrt(1 - ab_s) - a * math.sqrt(1 - ab_t)
+
+
+# --- Inversion under guidance -----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def null_predictions(
+    eps_c_fn: EpsFn, pivots: Sequence[Tensor], schedule: NoiseSchedule, times: Sequence[int], w: float
+) -> list[Tensor]:
+    """The unconditional eps, one a step, with which guided DDIM of scale w walks along `pivots` (len(times) tensors).
+
+    pivots[0] belongs to times[0], pivots[-1] is the image: for example an inversion at w = 1. Null-text inversion
+    (Mokady et al. 2022, arXiv 2211.09794) optimises the embedding of the empty prompt towards the same end. Here eps
+    itself is free, so that one linear equation a step has the answer: eps_u + w (eps_c - eps_u) must lead from pivot to
+    pivot. Raises ValueError for w = 1, where eps_u has no say.
+    """
+    if check_real("w", w) == 1:
+        refuse("w", w, "a scale other than 1: at 1 the unconditional prediction has no weight")
+    steps = list(_steps(schedule, times))
+    if len(pivots) != len(steps) + 1:
+        refuse("pivots", f"{len(pivots)} tensors", f"{len(steps) + 1}, one for each of times")
+    nulls, x = [], pivots[0]
+    for (t, _, ab_t, ab_s), pivot in zip(steps, pivots[1:], strict=True):
+        a, b = _linear_step(ab_t, ab_s)
+        wanted = (pivot - a * x) / b
+        nulls.append((wanted - w * _predict(eps_c_fn, x, t)) / (1 - w))
+        x = pivot
+    return nulls
+
+
+# --- Editing ----------------------------------------------------------------------------------------------------------
+
+
+def sdedit(
+    eps_fn: EpsFn,
+    guide: Tensor,
+    schedule: NoiseSchedule,
+    times: Sequence[int],
+    sampler: Callable[..., Iterator[State]] = ddim,
+    generator: torch.Generator | None = None,
+) -> Iterator[State]:
+    """SDEdit (Meng et al. 2021, arXiv 2108.01073): noise the guide to times[0], then sample. No inversion.
+
+    A low times[0] stays near the guide, a high one near the data: for data N(0, I), exactly sampled, the result is
+    N(ab guide, (1 - ab^2) I).
+    """
+    times = list(times)
+    if not times:
+        refuse("times", times, "times that fall to 0")
+    ab = schedule.alpha_bar[check_int("times", times[0], 1, schedule.T)]
+    noise = _noise_like(check_batch("guide", guide), generator)
+    return sampler(eps_fn, add_noise(guide, noise, ab), schedule, times)
+
+
+@torch.no_grad()
+def inpaint(
+    eps_fn: EpsFn,
+    x: Tensor,
+    known: Tensor,
+    mask: Tensor,
+    schedule: NoiseSchedule,
+    times: Sequence[int] | None = None,
+    eta: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[State]:
+    """Fill in what mask leaves open, by replacement: after every step the known part is put back, noised to s.
+
+    known and mask (1 where known, 0 where open) are like x. Song et al. 2021, appendix I.2; Lugmayr et al. 2022
+    (RePaint, equation 8). Only approximate: the open part is drawn for known values that are themselves noised, not for
+    the ones that come out. eta as in `samplers.ddim`.
+    """
+    check_like("known", known, "x", check_batch("x", x))
+    if not ((check_like("mask", mask, "x", x) == 0) | (mask == 1)).all():
+        refuse("mask", mask, "only zeros and ones")
+    check_real("eta", eta, 0.0)
+    for t, s, ab_t, ab_s in _steps(schedule, times):
+        eps = _predict(eps_fn, x, t)
+        x0 = predict_x0(x, eps, ab_t)
+        x = renoise(x0, eps, ab_s, eta * math.sqrt(posterior_variance(ab_t, ab_s)), generator)
+        x = torch.where(mask == 1, add_noise(known, _noise_like(x, generator), ab_s), x)
+        yield State(s, x, x0, eps)
+
+
+def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
+    """Between noises a (weight 0) and b (weight 1) along the great circle, sample by sample (B, *event).
+
+    Independent noises are nearly orthogonal in many dimensions, so that a straight mean of two would be too short by
+    sqrt(1/2); the arc keeps the length. Where a and b are parallel it is the straight line.
+    """
+    check_like("b", b, "a", check_batch("a", a))
+    weight = check_real("weight", weight)
+    flat_a, flat_b = a.flatten(1), b.flatten(1)
+    cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b, dim=1)
+    angle = cosine.arccos().reshape(-1, *[1] * (a.ndim - 1))
+    arc = ((1 - weight) * angle).sin() * a + (weight * angle).sin() * b
+    return torch.where(angle.sin() > 1e-6, arc / angle.sin(), (1 - weight) * a + weight * b)
