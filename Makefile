@@ -5,14 +5,15 @@ TORCH_INDEX ?=
 LAB_FLAGS ?=
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+EXERCISES := $(sort $(wildcard notebooks/exercises/[0-9]*.ipynb))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # Two test workers on two cores: one thread each, or they wait for each other.
-test-unit test-notebooks test-browser notebooks: export OMP_NUM_THREADS = 1
+test-unit test-notebooks test-browser notebooks exercises class-demo: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks weights measurements format clean
+.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks exercises class-demo weights measurements format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -30,13 +31,20 @@ test-unit: .venv/test  ## unit tests: numbers, properties, errors, widgets, quiz
 	$(BIN)/pytest -n 2
 
 test-notebooks: .venv/test  ## run every lesson from a fresh kernel and compare text and numbers with the stored outputs
-	$(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile $(NOTEBOOKS)
+	$(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile $(NOTEBOOKS) $(EXERCISES)
 
 test-browser: .venv/test  ## drive every lesson in headless Chromium (needs Debian's chromium or another Chromium)
 	$(BIN)/pytest -m browser tests/browser
 
 notebooks: .venv/test  ## execute every lesson again and store its outputs
 	$(BIN)/python tests/notebooks/execute.py $(NOTEBOOKS)
+
+exercises: .venv/test  ## make the learners' edition of every exercise notebook from its source
+	$(BIN)/python -m lessons_src.exercises.editions
+	$(BIN)/python tests/notebooks/execute.py $(EXERCISES)
+
+class-demo: .venv/test  ## grade a class of twenty made-up submissions, some broken, some hostile, and print the table
+	$(BIN)/python -m lessons_src.grading demo --folder $$(mktemp -d)/class
 
 weights: .venv/lab  ## train the shipped networks again (about ten minutes on two cores) and write them with their cards
 	$(BIN)/python -m lessons_src.weights

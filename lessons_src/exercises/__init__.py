@@ -1,0 +1,66 @@
+"""Exercises: functions to write, with checks that name the mistake.
+
+In an exercise notebook::
+
+    check(forward_step)        # fresh random inputs, points, and a sentence where it is wrong
+    hint("forward_step")       # the first of three hints; hint("forward_step", 2) is the next
+
+Modules: wire (how values travel), tasks (what an exercise is, and the judge), and one lesson_NN for each lesson, whose
+TASKS hold references and known mistakes.
+"""
+
+import pkgutil
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from lessons_src.checks import check_choice, check_int, refuse
+from lessons_src.exercises.tasks import Case, Mistake, Task, Verdict, ask, judge
+
+__all__ = ["Case", "Mistake", "Task", "Verdict", "all_tasks", "check", "hint"]
+
+
+@cache
+def all_tasks() -> dict[str, Task]:
+    """Every task of every lesson by name, in the order of the lessons. Raises ValueError if two share a name."""
+    found: dict[str, Task] = {}
+    for module in sorted(entry.name for entry in pkgutil.iter_modules(__path__) if entry.name.startswith("lesson_")):
+        for task in import_module(f"{__name__}.{module}").TASKS:
+            if task.name in found:
+                refuse("task", task.name, "a name that only one task has")
+            found[task.name] = task
+    return found
+
+
+class Note(str):
+    """A sentence that prints without quotes."""
+
+    __repr__ = str.__str__
+
+
+def check(answer: Callable[..., Any], cases: Iterable[Case] = ()) -> Verdict | Note:
+    """Judge a function on fresh random inputs: on the cases of the task of its name, or on `cases`.
+
+    Returns a `Verdict`, whatever the function does; while a notebook is being graded, a note instead. Raises TypeError
+    for something that is no function, ValueError if no task has the function's name; the message lists the names.
+    """
+    name = getattr(answer, "__name__", None)
+    if not callable(answer) or name is None:
+        refuse("answer", answer, "the function itself, as in check(forward_step)", TypeError)
+    if not all_tasks():  # hidden from the process that runs a submission
+        return Note(f"The grader checks {name} from outside.")
+    task = all_tasks()[check_choice("name of the function", name, all_tasks())]
+    generator = torch.Generator()
+    generator.seed()
+    return judge(task, lambda arguments: ask(answer, arguments), generator, tuple(cases))
+
+
+def hint(name: str, number: int = 1) -> Note:
+    """Return a hint, 1 to 3, each saying more than the one before. Raises ValueError for another name or number."""
+    if not all_tasks():
+        return Note("No hints while a notebook is being graded.")
+    task = all_tasks()[check_choice("name", name, all_tasks())]
+    return Note(f"Hint {check_int('number', number, 1, 3)} of 3: {task.hints[number - 1]}")

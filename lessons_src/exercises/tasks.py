@@ -1,0 +1,295 @@
+"""What an exercise is, and the one place where an answer is judged: in a notebook and by the grader alike.
+
+A `Task` is a function to write. Its `Case`s draw fresh random arguments; the answer is compared with a reference; a
+wrong answer is compared with the known `Mistake`s, so that the learner is told what went wrong and not only that::
+
+    def forward_step(x, alpha, noise):
+        return alpha.sqrt() * x + (1 - alpha).sqrt() * noise
+
+    Task(
+        forward_step,
+        cases=[Case("a batch of points", lambda g: (torch.randn(5, 2, generator=g), torch.tensor(0.9), ...))],
+        mistakes=[Mistake(lambda x, alpha, noise: ..., "This is ... where ... belongs.")],
+        hints=("where to look", "what to write down", "nearly the line itself"),
+        minutes=5,
+        difficulty=1,
+    )
+
+Reference, cases and mistakes are the author's; they never enter a learner's process when a grader judges.
+"""
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lessons_src.checks import check_int, check_real, refuse
+from lessons_src.exercises import wire
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of input, drawn anew at every check.
+
+    arguments(generator) returns the tuple of arguments, from what `wire` carries; all its randomness comes from the
+    generator, so that the same seed draws the same arguments. An answer is right where it is within
+    tolerance * (1 + |reference|). Passing the case earns `points`. The label says what is special about the input, as
+    in "one t for each sample"; the learner reads it.
+    """
+
+    label: str
+    arguments: Callable[[torch.Generator], tuple]
+    points: float = 1
+    tolerance: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check_real("points", self.points, 0.0)
+        check_real("tolerance", self.tolerance, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong way to write the function, called like the reference, and the sentence for whoever wrote it.
+
+    The sentence follows a case's label and a colon: "This is sqrt(1 - alpha_bar) where sqrt(alpha_bar) belongs."
+    Some case must tell the mistake from the reference. It may also raise: who raises the same is told the sentence.
+    """
+
+    wrong: Callable[..., Any]
+    says: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function to write. Its name is the reference's, and so are its signature and docstring.
+
+    hints are three, each saying more than the one before. difficulty is 1 to 3. Raises ValueError for anything else.
+    """
+
+    reference: Callable[..., Any]
+    cases: tuple[Case, ...]
+    mistakes: tuple[Mistake, ...]
+    hints: tuple[str, str, str]
+    minutes: int
+    difficulty: int
+
+    def __post_init__(self) -> None:
+        for name in ("cases", "mistakes", "hints"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_int("minutes", self.minutes, 1)
+        check_int("difficulty", self.difficulty, 1, 3)
+        if len(self.hints) != 3 or not self.cases or not self.name.isidentifier():
+            refuse("task", self.name, "a named reference, a case or more, and three hints")
+
+    @property
+    def name(self) -> str:
+        """Name of the function that the learner writes, and of the cell in which it is graded."""
+        return self.reference.__name__
+
+    @property
+    def signature(self) -> str:
+        """The line that a stub starts from, such as ``forward_step(x, alpha, noise)``."""
+        return f"{self.name}{inspect.signature(self.reference)}"
+
+
+class NoAnswer(Exception):
+    """There is nothing to compare; the message is the sentence that the learner reads."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one case came to. `says` is empty for a right answer."""
+
+    label: str
+    points: float
+    says: str = ""
+
+    @property
+    def earned(self) -> float:
+        """The case's points, or 0."""
+        return 0 if self.says else self.points
+
+
+@dataclass(frozen=True, repr=False)
+class Verdict:
+    """What an answer to a task earned, case by case. It prints as text and shows as HTML."""
+
+    task: str
+    results: tuple[Result, ...]
+
+    @property
+    def earned(self) -> float:
+        """Points earned."""
+        return sum(result.earned for result in self.results)
+
+    @property
+    def possible(self) -> float:
+        """Points to earn."""
+        return sum(result.points for result in self.results)
+
+    def __repr__(self) -> str:
+        lines = [f"{self.task}: {self.earned:g} of {self.possible:g} points"]
+        for result, says in self._said_once():
+            mark = "✗" if result.says else "✓"
+            lines.append(f"  {mark} {result.earned:g}/{result.points:g}  {result.label}{says and f': {says}'}")
+        return "\n".join(lines)
+
+    def _said_once(self) -> Iterator[tuple[Result, str]]:
+        said = set()
+        for result in self.results:
+            yield result, "The same." if result.says in said else result.says
+            said |= {result.says} - {""}
+
+    def _repr_html_(self) -> str:
+        """The same as a list; a mark and a word carry the verdict, and colours are the theme's own."""
+        rows = "".join(
+            f"<li>{'✗ not yet' if result.says else '✓ right'} ({result.earned:g}/{result.points:g}) · "
+            f"{escape(result.label)}{says and f'<br><strong>{escape(says)}</strong>'}</li>"
+            for result, says in self._said_once()
+        )
+        head = f"<strong><code>{escape(self.task)}</code>: {self.earned:g} of {self.possible:g} points</strong>"
+        return f'<div role="status">{head}<ul style="list-style: none; padding-left: 1em">{rows}</ul></div>'
+
+
+def judge(
+    task: Task, call: Callable[[tuple], Any], generator: torch.Generator, cases: Iterable[Case] | None = None
+) -> Verdict:
+    """Put every case (the task's own by default) to an answer and return what it earned, with reasons.
+
+    call(arguments) returns the answer's value, or raises `NoAnswer` where there is none. Arguments are drawn from
+    seeds that the generator gives, separately for the answer, the reference and every mistake.
+    """
+    return Verdict(task.name, tuple(_judge_case(task, case, call, generator) for case in cases or task.cases))
+
+
+def ask(function: Any, arguments: tuple) -> Any:
+    """Call a learner's function and return its value as it would arrive over the wire.
+
+    Raises NoAnswer if it raises, changes an argument in place, or returns what the wire does not carry.
+    """
+    before = [wire.encode(argument) for argument in arguments]
+    try:
+        value = function(*arguments)
+    except NotImplementedError:
+        raise NoAnswer("Not written yet.") from None
+    except (Exception, SystemExit) as error:
+        raise NoAnswer(_stopped(error) + _line(function, error)) from None
+    for position, (argument, earlier) in enumerate(zip(arguments, before, strict=True), 1):
+        if wire.encode(argument) != earlier:
+            raise NoAnswer(f"It changed its argument number {position} in place: work on a new tensor.")
+    if value is None:
+        raise NoAnswer("It returned None: is a return missing?")
+    try:
+        return wire.decode(wire.encode(value), plain=True)
+    except (TypeError, ValueError) as error:
+        raise NoAnswer(f"It returned {_shorten(error)}") from None
+
+
+def difference(got: Any, want: Any, tolerance: float) -> str:
+    """Say in a sentence how `got` departs from `want`; empty if it does not.
+
+    Shape and dtype count; a list passes for a tuple, and a number for a tensor of shape () and the other way round.
+    """
+    if isinstance(want, list | tuple):
+        if not isinstance(got, list | tuple) or len(got) != len(want):
+            return f"It returned {_describe(got)}; expected {_describe(want)}"
+        sentences = (difference(g, w, tolerance) for g, w in zip(got, want, strict=True))
+        return next((f"Entry {i}: {sentence}" for i, sentence in enumerate(sentences) if sentence), "")
+    if not isinstance(got, Tensor) and isinstance(want, Tensor) and want.ndim == 0 and _is_number(got):
+        got = torch.tensor(got, dtype=want.dtype) if want.is_floating_point() else torch.tensor(got)
+    if isinstance(got, Tensor) and got.ndim == 0 and not isinstance(want, Tensor):
+        got = got.item()
+    if isinstance(want, Tensor) != isinstance(got, Tensor) or _is_number(want) != _is_number(got):
+        return f"It returned {_describe(got)}; expected {_describe(want)}"
+    if isinstance(want, Tensor):
+        if got.shape != want.shape:
+            return f"Its shape is {tuple(got.shape)}; expected {tuple(want.shape)}"
+        if got.dtype != want.dtype:
+            return f"Its dtype is {got.dtype}; expected {want.dtype}"
+        return _differing_values(got, want, tolerance)
+    if _is_number(want):
+        return _differing_values(torch.tensor(float(got)).double(), torch.tensor(float(want)).double(), tolerance)
+    return "" if got == want and type(got) is type(want) else f"It returned {got!r}; expected {want!r}"
+
+
+def _judge_case(task: Task, case: Case, call: Callable[[tuple], Any], generator: torch.Generator) -> Result:
+    seed = int(torch.randint(1 << 62, (), generator=generator))
+
+    def draw() -> tuple:
+        return case.arguments(torch.Generator().manual_seed(seed))
+
+    got = None
+    try:
+        got = call(draw())
+    except NoAnswer as reason:
+        says = str(reason)
+    else:
+        says = difference(got, task.reference(*draw()), case.tolerance)
+    if says:
+        says = next((m.says for m in task.mistakes if _explains(m, draw(), got, says, case.tolerance)), says)
+    return Result(case.label, case.points, says)
+
+
+def _explains(mistake: Mistake, arguments: tuple, got: Any, says: str, tolerance: float) -> bool:
+    try:
+        return not difference(got, mistake.wrong(*arguments), tolerance)
+    except Exception as error:
+        return says.startswith(_stopped(error))
+
+
+def _differing_values(got: Tensor, want: Tensor, tolerance: float) -> str:
+    if not want.is_floating_point():
+        wrong = got != want
+        error = wrong.double()
+    else:
+        got, want = got.double(), want.double()
+        broken = ~got.isfinite() & want.isfinite()
+        if broken.any():
+            return f"{int(broken.sum())} of {got.numel()} values are NaN or infinite"
+        wrong = ~torch.isclose(got, want, rtol=tolerance, atol=tolerance, equal_nan=True)
+        error = torch.where(wrong, (got - want).abs().nan_to_num(float("inf")), 0)
+    if not wrong.any():
+        return ""
+    if got.ndim == 0:
+        return f"It is {got.item():.4g}; expected {want.item():.4g}"
+    index = tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape))
+    return (
+        f"{int(wrong.sum())} of {got.numel()} values are off, the most at {list(index)}: "
+        f"{got[index].item():.4g} where {want[index].item():.4g} belongs"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, list | tuple):
+        return f"{len(value)} values in a {type(value).__name__}"
+    return "a number" if _is_number(value) else _shorten(repr(value))
+
+
+def _stopped(error: BaseException) -> str:
+    return f"It stopped with {type(error).__name__}: {_shorten(error)}"
+
+
+def _line(function: Any, error: BaseException) -> str:
+    """Where in the learner's own code it stopped."""
+    code = getattr(function, "__code__", None)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
+    return f" (line {frames[-1].lineno} of its cell: {_shorten(frames[-1].line)})" if frames else ""
+
+
+def _shorten(text: Any, length: int = 200) -> str:
+    try:
+        text = " ".join(str(text).split())
+    except Exception:  # an exception of the learner's own that cannot even be printed
+        text = "(no message)"
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,66 @@
+"""The class workflow in a terminal: `python -m lessons_src.grading --help`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lessons_src.grading.course import Course, show
+from lessons_src.grading.demo import demo
+from lessons_src.grading.sandbox import NotConfined
+
+STEPS = {
+    "setup": "make the folder of a class, or add what it lacks",
+    "release": "make the learners' edition of an assignment, in release/",
+    "collect": "take what is in inbox/ASSIGNMENT/STUDENT/ into submitted/, whatever its state",
+    "grade": "run and score what is new, and write the gradebook",
+    "feedback": "write a page for every learner, in feedback/",
+    "export": "write the scores as grades_ASSIGNMENT.csv",
+    "demo": "make a class of twenty, good, broken and hostile, and grade it",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one step; return 0, or 1 if something needs a person's attention."""
+    parser = argparse.ArgumentParser("python -m lessons_src.grading", description=__doc__)
+    steps = parser.add_subparsers(dest="step", required=True)
+    for step, about in STEPS.items():
+        command = steps.add_parser(step, help=about, description=about)
+        if step not in ("setup", "demo"):
+            command.add_argument("assignment", help="its name, as that of its folder in source/")
+        command.add_argument("--folder", type=Path, default=Path(), help="of the class; by default, where you are")
+        if step == "setup":
+            command.add_argument("sources", nargs="*", type=Path, help="instructors' notebooks (the course's own)")
+        if step in ("grade", "demo"):
+            command.add_argument("--workers", type=int, default=2, help="submissions at a time on this machine (2)")
+            command.add_argument("--dask", default="", metavar="ADDRESS", help="of a Dask scheduler, to use it")
+            command.add_argument("--unconfined", action="store_true", help="no bubblewrap: for code you trust")
+    chosen = parser.parse_args(arguments)
+    try:
+        return _run(chosen)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"{type(error).__name__ if not isinstance(error, NotConfined) else 'refused'}: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    if chosen.step == "setup":
+        print(f"The class is in {Course.setup(chosen.folder, chosen.sources).root}")
+        return 0
+    if chosen.step == "demo":
+        return demo(chosen.folder, chosen.workers, chosen.dask, not chosen.unconfined)
+    course, name = Course(chosen.folder), chosen.assignment
+    if chosen.step == "collect":
+        notes = course.collect(name)
+        for student, said in notes.items():
+            print(f"{student}: {' '.join(said) or 'complete'}")
+    elif chosen.step == "grade":
+        failed = course.grade(name, chosen.workers, chosen.dask, not chosen.unconfined, tell=print)
+        print(show(course.table(name)))
+        return int(bool(failed))
+    else:
+        print(getattr(course, chosen.step)(name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

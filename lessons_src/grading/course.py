@@ -1,0 +1,325 @@
+"""A class on disk: nbgrader's folders and gradebook, with triage before and confined grading inside.
+
+    source/A/A.ipynb            the instructor's notebook, with solutions and hidden tests
+    release/A/A.ipynb           what learners get
+    inbox/A/STUDENT/*.ipynb     what they hand in, in whatever state; never changed
+    submitted/S/A/A.ipynb       the same, rebuilt by `collect`: always readable, harmless to nbgrader
+    autograded/, feedback/      nbgrader's; gradebook.db holds the scores
+    .grading/                   results by content, so that work done once is never done again, and the secret seed
+
+A is an assignment, S a student.
+"""
+
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from warnings import catch_warnings
+
+import nbformat
+from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.apps.api import NbGraderAPI
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import NbGraderPreprocessor
+from nbgrader.utils import setenv
+from traitlets import Bool
+from traitlets.config import Config, PyFileConfigLoader
+
+from lessons_src.checks import refuse
+from lessons_src.grading.grade import Graded, Job, grade, modules, prove
+from lessons_src.grading.notebook import choose, grade_id, read_file, rebuild
+from lessons_src.grading.sandbox import PACKAGE, NotConfined, Sandbox
+
+SOURCES = PACKAGE.parent / "notebooks" / "exercises" / "source"
+CONFIG = '''"""Settings of this class. nbgrader's own commands and its formgrader read them too."""
+
+from lessons_src.grading.course import configure
+
+c = get_config()  # noqa: F821
+configure(c)
+'''
+STUDENT = re.compile(r"[A-Za-z0-9][\w.@-]{0,63}", re.ASCII)
+
+
+def configure(config: Config) -> None:
+    """Make nbgrader grade in the sandbox, whichever way it is started, and show learners no hidden check."""
+    config.Autograde.sanitize_preprocessors = [f"{__name__}.ConfinedGrades"]
+    steps = ("SaveAutoGrades", "AssignLatePenalties")
+    config.Autograde.autograde_preprocessors = [f"nbgrader.preprocessors.{step}" for step in steps]
+    config.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # your code here"}
+
+
+class ConfinedGrades(NbGraderPreprocessor):
+    """An nbgrader preprocessor: the submission as `grade` returns it, run in the sandbox and scored outside of it."""
+
+    unconfined = Bool(False, help="Run learners' code with your own rights. For trusted code only.").tag(config=True)
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        """Replace the submitted notebook by the graded one."""
+        course, about = Course(Path.cwd()), resources["nbgrader"]  # where nbgrader has gone: the root of the course
+        [(_, result)] = course.results(about["assignment"], [about["student"]], confined=not self.unconfined)
+        if isinstance(result, Exception):
+            raise result
+        return nbformat.reads(result.notebook, as_version=4), resources
+
+
+class Course:
+    """The folder of a class. Every step may be repeated, and takes up what an interrupted one has left."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        if not (self.root / "nbgrader_config.py").is_file():
+            refuse("folder", str(root), "the folder of a class; `setup` makes one")
+
+    @classmethod
+    def setup(cls, root: Path, sources: Iterable[Path] = ()) -> "Course":
+        """Make the folder of a class, or add what it lacks. Sources already there are left as they are."""
+        if not root.exists():
+            root.mkdir(parents=True, mode=0o700)  # learners' work and marks: nobody else's business
+        (root / ".grading" / "results").mkdir(parents=True, exist_ok=True)
+        (root / ".grading").chmod(0o700)
+        if not (root / ".grading" / "secret").exists():
+            (root / ".grading" / "secret").write_text(secrets.token_hex(32))
+        if not (root / "nbgrader_config.py").exists():
+            (root / "nbgrader_config.py").write_text(CONFIG)
+        for path in sources or sorted(SOURCES.glob("*.ipynb")):
+            target = root / "source" / path.stem / path.name
+            if not target.exists():
+                target.parent.mkdir(parents=True)
+                shutil.copy(path, target)
+        return cls(root)
+
+    def release(self, name: str) -> Path:
+        """Make the learners' edition of an assignment and return its path; its references are put to the test first."""
+        prove(self._source(name))
+        self._nbgrader("generate_assignment", name)
+        (self.root / "inbox" / name).mkdir(parents=True, exist_ok=True)
+        return self._path("release", name)
+
+    def collect(self, name: str) -> dict[str, list[str]]:
+        """Rebuild what is in inbox/NAME into submitted/; return notes for every student, in order."""
+        release, notes = nbformat.read(self._path("release", name), as_version=4), {}
+        known = {grade_id(cell) for cell in release.cells} - {None}
+        for entry in sorted((self.root / "inbox" / name).iterdir()):
+            student = entry.name.removesuffix(".ipynb")
+            is_file = entry.is_file() and entry.suffix == ".ipynb"
+            if entry.is_symlink() or not STUDENT.fullmatch(student) or not (is_file or entry.is_dir()):
+                notes[repr(entry.name)] = ["Left out: expected STUDENT/ or STUDENT.ipynb, of letters, digits, . _ - @"]
+                continue
+            path, said = (entry, []) if is_file else choose(entry, name, known)
+            notebook, more = rebuild(read_file(path) if path else b"", release)
+            notes[student] = said + more * bool(path)
+            notebook.metadata["from_the_grader"] = notes[student]
+            content = nbformat.writes(notebook)
+            self._write(self._path("submitted", name, student), content)
+            self._write(self._collected(name, student), self._seal(name, content))
+        return notes
+
+    def grade(
+        self, name: str, workers: int = 2, scheduler: str = "", confined: bool = True, tell: Callable = str
+    ) -> dict[str, str]:
+        """Grade what is new or changed and write it to the gradebook; return what went wrong, by student.
+
+        Submissions are graded by `workers` at a time here, or by the Dask workers of `scheduler`; `tell` hears a line
+        for each. Scores that were set by hand stay. Raises NotConfined.
+        """
+        failed = {}
+        with self._alone():
+            for student, result in self.results(name, self.students(name), workers, scheduler, confined, tell):
+                try:
+                    if isinstance(result, Exception):
+                        raise result
+                    if self._enter(name, student):
+                        earned = sum(score for score, _ in result.scores.values())
+                        tell(f"{student}: {earned:g} points, {result.seconds:.1f} s")
+                except Exception as error:  # one submission never stops the others
+                    failed[student] = f"{type(error).__name__}: {error}"
+                    tell(f"{student}: not graded: {failed[student]}")
+        return failed
+
+    def results(
+        self,
+        name: str,
+        students: list[str],
+        workers: int = 1,
+        scheduler: str = "",
+        confined: bool = True,
+        tell: Callable = str,
+    ) -> Iterator[tuple[str, Graded | Exception]]:
+        """Yield the result of every student, graded now unless it is known from before, or why there is none.
+
+        Each result is stored as soon as it is there. Raises NotConfined.
+        """
+        jobs, failed = {}, {}
+        for student in students:
+            try:
+                jobs[student] = self._job(name, student)
+            except Exception as error:
+                failed[student] = error
+        new = {job.key: job for job in jobs.values() if not self._stored(job).exists()}
+        if new:
+            wanted = tuple(sorted(modules(self._source(name))))
+            with _executor(scheduler, workers) as pool:
+                futures = {pool.submit(grade_anywhere, job, wanted, confined): job for job in new.values()}
+                for number, future in enumerate(as_completed(futures), 1):
+                    tell(f"{number} of {len(futures)} have run")
+                    if error := future.exception():
+                        failed[futures[future].key] = error
+                    else:
+                        self._write(self._stored(futures[future]), json.dumps(asdict(future.result())))
+        for error in failed.values():
+            if isinstance(error, NotConfined):
+                raise error
+        for student in students:
+            error = failed.get(student) or failed.get(jobs[student].key)
+            yield student, error or Graded(**json.loads(self._stored(jobs[student]).read_text()))
+
+    def feedback(self, name: str) -> Path:
+        """Write a page for every graded student, and return the folder of all pages."""
+        self._nbgrader("generate_feedback", name)
+        return self.root / "feedback"
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """A row for every student of the gradebook: total, maximum, one column a task, and remarks."""
+        rows = []
+        with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook:
+            cells = gradebook.find_assignment(name).notebooks[0].grade_cells
+            for student in sorted(gradebook.students, key=lambda student: student.id):
+                row = {"student": student.id, "score": 0.0, "max": float(sum(cell.max_score for cell in cells))}
+                row |= dict.fromkeys((cell.name for cell in cells), 0.0)
+                try:
+                    [notebook] = gradebook.find_submission(name, student.id).notebooks
+                    remarks = self._notes(name, student.id)
+                except MissingEntry:
+                    notebook, remarks = None, ["Nothing was handed in."]
+                for grade in notebook.grades if notebook else ():
+                    row[grade.name] = min(grade.score, grade.max_score + (grade.extra_credit or 0))
+                    if grade.manual_score is not None:
+                        remarks.append(f"{grade.name} was set by hand ({grade.auto_score} before).")
+                    elif grade.needs_manual_grade:
+                        remarks.append(f"{grade.name} waits for a person.")
+                row["score"] = sum(row[cell.name] for cell in cells)
+                rows.append(row | {"remarks": " ".join(remarks)})
+        return rows
+
+    def export(self, name: str) -> Path:
+        """Write the table of an assignment as grades_NAME.csv and return its path."""
+        rows, path = self.table(name), self.root / f"grades_{name}.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0] if rows else ["student"])
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    def students(self, name: str) -> list[str]:
+        """Who has a collected submission."""
+        return sorted(path.parent.parent.name for path in (self.root / "submitted").glob(f"*/{name}/{name}.ipynb"))
+
+    def _path(self, folder: str, name: str, student: str = "") -> Path:
+        return self.root / folder / student / name / f"{name}.ipynb"
+
+    def _collected(self, name: str, student: str) -> Path:
+        return self.root / ".grading" / "collected" / student / name
+
+    def _seal(self, name: str, content: str) -> str:
+        return _digest(self._path("release", name).read_text(encoding="utf-8") + content)
+
+    def _stored(self, job: Job) -> Path:
+        return self.root / ".grading" / "results" / f"{job.key}.json"
+
+    def _source(self, name: str) -> str:
+        return self._path("source", name).read_text(encoding="utf-8")
+
+    def _notes(self, name: str, student: str) -> list[str]:
+        return list(json.loads(self._path("submitted", name, student).read_text())["metadata"]["from_the_grader"])
+
+    def _job(self, name: str, student: str) -> Job:
+        content = self._path("submitted", name, student).read_text(encoding="utf-8")
+        collected = self._collected(name, student)
+        if not collected.exists() or collected.read_text() != self._seal(name, content):
+            refuse("submission", f"{student}/{name}", "what `collect` made for this release: run it again")
+        secret = (self.root / ".grading" / "secret").read_text()
+        return Job(content, self._source(name), seed=_digest(secret + content))
+
+    def _enter(self, name: str, student: str) -> bool:
+        """Let nbgrader write a result into the gradebook; False if it is there already."""
+        mark, key = self._path("autograded", name, student).with_name("graded_as.txt"), self._job(name, student).key
+        if mark.exists() and mark.read_text() == key:
+            return False
+        self._nbgrader("autograde", name, student)
+        self._write(mark, key)
+        return True
+
+    def _nbgrader(self, step: str, *arguments: str) -> None:
+        """Run a step of nbgrader; RuntimeError with the end of its log if it fails."""
+        config = PyFileConfigLoader("nbgrader_config.py", str(self.root)).load_config()
+        config.CourseDirectory.root = str(self.root)
+        api = NbGraderAPI(CourseDirectory(config=config), config=config)
+        beside = Path(sys.executable).parent  # where nbgrader looks for `alembic`, to make or renew the gradebook
+        with setenv(PATH=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"), catch_warnings(action="ignore"):
+            outcome = getattr(api, step)(*arguments)
+        if not outcome["success"]:
+            raise RuntimeError(f"nbgrader {step}: {(outcome.get('log') or outcome['error']).strip()[-500:]}")
+
+    def _write(self, path: Path, content: str) -> None:
+        """Write a file so that it is there whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half = path.with_name(f".{path.name}.{os.getpid()}")
+        half.write_text(content, encoding="utf-8")
+        half.replace(path)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep a second grader out. Raises RuntimeError if this is the second."""
+        with (self.root / ".grading" / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError("this class is being graded by another process") from None
+            yield
+
+
+def show(rows: list[dict[str, Any]]) -> str:
+    """A table as text."""
+    lines = [f"{row['student']:<24} {row['score']:6g} of {row['max']:g}   {row['remarks']}".rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def grade_anywhere(job: Job, wanted: tuple[str, ...], confined: bool) -> Graded:
+    """`grade` in a sandbox of this process, made when first needed, with the modules `wanted` loaded."""
+    with _making:
+        sandbox = _sandbox(wanted, confined)
+    return grade(job, sandbox)
+
+
+_making = Lock()
+_sandbox = cache(Sandbox)
+
+
+@contextmanager
+def _executor(scheduler: str, workers: int) -> Iterator[Executor]:
+    if scheduler:
+        from distributed import Client
+
+        with Client(scheduler) as client:
+            yield client.get_executor(pure=False)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            yield pool
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()

@@ -1,0 +1,175 @@
+"""One submission in, one graded notebook out: `grade` depends on nothing but its job and may run on any machine."""
+
+import ast
+import hashlib
+import json
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+import nbformat
+import torch
+from nbformat import NotebookNode
+
+from lessons_src import exercises
+from lessons_src.checks import refuse
+from lessons_src.exercises.tasks import Case, NoAnswer, ask, judge
+from lessons_src.grading.notebook import grade_id, graded, is_check, is_run
+from lessons_src.grading.sandbox import PACKAGE, Died, Kernel, Sandbox
+
+MAX_DEATHS = 6  # of a submission's process before the rest is not tried
+
+
+@dataclass(frozen=True)
+class Job:
+    """What grading a submission depends on.
+
+    notebook is the rebuilt submission and source the instructor's notebook, both as JSON text. The inputs are drawn
+    from `seed`, which learners must not know. Limits are in seconds of processor time, and of the clock for `total`.
+    """
+
+    notebook: str
+    source: str
+    seed: str
+    cell: float = 30
+    call: float = 5
+    total: float = 240
+
+    @property
+    def key(self) -> str:
+        """A name for the outcome: the same for the same job, judged by the same version of this package."""
+        text = json.dumps([asdict(self), _version()])
+        return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+@dataclass(frozen=True)
+class Graded:
+    """The graded notebook as JSON text, points earned and possible for every task, and what it took."""
+
+    notebook: str
+    scores: dict[str, tuple[float, float]]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def grade(job: Job, sandbox: Sandbox) -> Graded:
+    """Run a submission in the sandbox, put every case to its functions, and return what it earned and why."""
+    start, cases, scores = time.monotonic(), all_cases(job.source), {}
+    notebook = nbformat.reads(job.notebook, as_version=4)
+    with _Submission(job, notebook, sandbox) as submission:
+        for cell in filter(is_check, notebook.cells):
+            name, points = grade_id(cell), cell.metadata["nbgrader"]["points"]
+            digest = hashlib.blake2b(f"{job.seed} {name}".encode(), digest_size=7).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest))
+            task = exercises.all_tasks()[name]
+            verdict = judge(task, lambda arguments, n=name: submission.call(n, arguments), generator, cases[name])
+            scores[name] = (points * verdict.earned / verdict.possible, points, repr(verdict))
+    notes = [*notebook.metadata.get("from_the_grader", []), *submission.notes]
+    shown = graded(notebook, submission.replies, {name: (s[0], s[2]) for name, s in scores.items()}, notes)
+    seconds = time.monotonic() - start
+    return Graded(nbformat.writes(shown), {name: s[:2] for name, s in scores.items()}, tuple(notes), seconds)
+
+
+def all_cases(source: str) -> dict[str, tuple[Case, ...]]:
+    """The cases of every task in an instructor's notebook: the task's own, then the hidden ones of its check cell.
+
+    The cell is run here as it stands, with a `check` that only takes its cases down. Raises ValueError for a check
+    cell that is not named after a task, or whose points are not those of its cases.
+    """
+    found = {}
+    for cell in filter(is_check, nbformat.reads(source, as_version=4).cells):
+        name, points = grade_id(cell), cell.metadata["nbgrader"]["points"]
+        if name not in exercises.all_tasks():
+            refuse("grade_id", name, "the name of a task")
+        hidden: list[Case] = []
+        exec(cell.source, {"check": lambda _, cases=(), add=hidden.extend: add(cases), name: None})
+        labelled = (replace(case, label=f"hidden case {number}") for number, case in enumerate(hidden, 1))
+        found[name] = (*exercises.all_tasks()[name].cases, *labelled)
+        if sum(case.points for case in found[name]) != points:
+            refuse(f"points of {name}", points, f"{sum(case.points for case in found[name]):g}, the sum of its cases")
+    return found
+
+
+def prove(source: str) -> None:
+    """Raise ValueError unless the references earn every point of an instructor's notebook, and `None` earns none."""
+    for name, cases in all_cases(source).items():
+        task = exercises.all_tasks()[name]
+        for function, share in ((task.reference, 1), (lambda *arguments: None, 0)):
+            verdict = judge(task, lambda arguments, f=function: ask(f, arguments), torch.Generator(), cases)
+            if verdict.earned != share * verdict.possible:
+                refuse(f"points of {function.__name__}", verdict.earned, f"{share * verdict.possible}\n{verdict}")
+
+
+def modules(source: str) -> set[str]:
+    """What the cells of a notebook import that the grader runs; `from a import b` may mean a module a.b too."""
+    found = set()
+    for cell in nbformat.reads(source, as_version=4).cells:
+        for node in ast.walk(ast.parse(cell.source)) if is_run(cell) else ():
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@cache
+def _version() -> str:
+    files = sorted(path for folder in ("", "exercises", "grading") for path in (PACKAGE / folder).glob("*.py"))
+    return hashlib.blake2b(b"".join(path.read_bytes() for path in files), digest_size=20).hexdigest()
+
+
+class _Submission:
+    """A submission's process. When it dies it is started again without the cell that killed it."""
+
+    def __init__(self, job: Job, notebook: NotebookNode, sandbox: Sandbox) -> None:
+        self.replies: dict[int, dict[str, Any]] = {}
+        self.notes: list[str] = []
+        self._job, self._sandbox, self._kernel, self._deaths = job, sandbox, None, 0
+        self._slow: set[str] = set()  # functions that ran out of time once, and get less of it from then on
+        self._end, self._stack = time.monotonic() + job.total, ExitStack()
+        self._cells = {index: cell.source for index, cell in enumerate(notebook.cells) if is_run(cell)}
+
+    def __enter__(self) -> "_Submission":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stack.close()
+
+    def call(self, name: str, arguments: tuple) -> Any:
+        """Call a function of the notebook. Raises NoAnswer."""
+        kernel, start = self._ready(), time.monotonic()
+        limit = min(self._job.call, 1) if name in self._slow else self._job.call
+        try:
+            return kernel.call(name, arguments, limit)
+        except Died as reason:
+            self._bury()
+            raise NoAnswer(str(reason)) from None
+        finally:
+            if time.monotonic() - start > limit:
+                self._slow.add(name)
+
+    def _ready(self) -> Kernel:
+        while self._kernel is None:
+            kernel = self._stack.enter_context(self._sandbox.open())
+            try:
+                for index, source in list(self._cells.items()):
+                    reply = self._alive(kernel).run(source, self._job.cell)
+                    self.replies.setdefault(index, reply)
+                self._kernel = kernel
+            except Died as reason:
+                self._bury()
+                del self._cells[index]
+                self.replies[index] = {"text": f"This cell was left out of the grading. {reason}"}
+                self.notes.append(f"A cell was left out of the grading. {reason}")
+        return self._alive(self._kernel)
+
+    def _alive(self, kernel: Kernel) -> Kernel:
+        if self._deaths >= MAX_DEATHS or time.monotonic() > self._end:
+            raise NoAnswer("Not tried: the time for this notebook was used up.")
+        return kernel
+
+    def _bury(self) -> None:
+        self._stack.close()
+        self._kernel, self._deaths = None, self._deaths + 1

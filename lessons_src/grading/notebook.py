@@ -1,0 +1,176 @@
+"""Notebooks from outside made fit to grade, and graded ones made fit to show.
+
+A submission is parsed here and nowhere else. What comes out is built anew: cells of the released notebook with the
+learner's answers in them, and the learner's own code cells, in the learner's order. No metadata, output or markup of
+the learner's survives, so that nothing in it can speak to nbgrader, to a template or to a browser.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+from lessons_src.grading.worker import MAX_IMAGES, MAX_TEXT
+
+MAX_FILE = 20 << 20  # bytes of a submitted notebook
+MAX_SOURCE, MAX_CELLS = 100_000, 1000  # characters of one cell; cells of one notebook
+MAX_IMAGE = 1 << 20  # bytes of one picture
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def grade_id(cell: Any) -> str | None:
+    """The name that nbgrader knows a cell by, if it has one."""
+    mark = cell["metadata"].get("nbgrader") if isinstance(cell.get("metadata"), dict) else None
+    name = mark.get("grade_id") if isinstance(mark, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def is_check(cell: NotebookNode) -> bool:
+    """Whether a cell of a released notebook is where a task is graded, by the grader and not by a person."""
+    mark = cell.metadata.get("nbgrader", {})
+    return cell.cell_type == "code" and mark.get("grade", False) and not mark.get("solution", False)
+
+
+def is_run(cell: NotebookNode) -> bool:
+    """Whether the grader runs a cell: checks are made from outside, and a tag spares it what only shows something."""
+    return cell.cell_type == "code" and not is_check(cell) and "not-graded" not in cell.metadata.get("tags", ())
+
+
+def is_answer(cell: NotebookNode) -> bool:
+    """Whether a cell of a released notebook is there for the learner to fill in."""
+    return cell.metadata.get("nbgrader", {}).get("solution", False)
+
+
+def choose(folder: Path, name: str, known: set[str]) -> tuple[Path | None, list[str]]:
+    """The notebook that a learner handed in, and notes for them: by its name, or else by the cells in it.
+
+    Only plain files count; `known` are the grade ids of the released notebook.
+    """
+    found = [path for path in sorted(folder.glob("*.ipynb")) if path.is_file() and not path.is_symlink()]
+    for path in found:
+        if path.stem == name:
+            return path, []
+    if not found:
+        return None, ["No notebook was handed in: nothing but a plain .ipynb file counts."]
+
+    best = max(found, key=lambda path: len(known.intersection(map(grade_id, _cells(read_file(path))[0]))))
+    return best, [f"The notebook is called {best.name!r}; it was taken for {name}.ipynb."]
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a submitted file, as far as it can be a notebook."""
+    with path.open("rb") as file:
+        return file.read(MAX_FILE + 1)
+
+
+def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[str]]:
+    """The released notebook with a learner's answers and own cells, from whatever `content` is; and notes for them."""
+    cells, notes = _cells(content)
+    released = {grade_id(cell): cell for cell in release.cells if grade_id(cell)}
+    plain = {(cell.cell_type, cell.source): cell for cell in release.cells if not grade_id(cell)}
+    built, missing, copies = [], dict(released), []
+    for cell in cells or release.cells:
+        name, source = grade_id(cell), _source(cell)
+        if name in missing:
+            ours = missing.pop(name)
+            if is_answer(ours) and source != ours.source:
+                ours = {**ours, "source": source if ours.cell_type == "code" else _quoted(source)}
+            built.append(ours)
+        elif name in released and not is_answer(released[name]):
+            copies.append(name)
+        elif (cell.get("cell_type"), source) in plain:
+            built.append(plain[cell["cell_type"], source])
+        elif cell.get("cell_type") == "code" and source.strip():
+            built.append(new_code_cell(source))
+        elif cell.get("cell_type") == "markdown" and source.strip():
+            built.append(new_markdown_cell(_quoted(source)))
+    if copies:
+        notes.append(f"Left out, as second copies of a cell: {', '.join(copies[:20])}.")
+    if missing:
+        notes.append(f"Put back, as missing: {', '.join(missing)}.")
+    for cell in missing.values():
+        if is_answer(cell):  # emptied: the stub might undo an answer that was given in another cell
+            built.append({**cell, "source": ""})
+        else:
+            built.insert(len(built) if is_check(cell) else 0, cell)
+    return _assemble(built, release.metadata), notes
+
+
+def graded(
+    notebook: NotebookNode, replies: dict[int, dict], scores: dict[str, tuple[float, str]], notes: list[str]
+) -> NotebookNode:
+    """A rebuilt notebook with what its cells printed, and a score and its reasons below every check, notes on top.
+
+    nbgrader takes the score from the first output of a check cell.
+    """
+    cells = [new_markdown_cell("**From the grader**\n\n" + _quoted("\n".join(notes)))] if notes else []
+    for index, cell in enumerate(notebook.cells):
+        if is_check(cell):
+            score, reasons = scores[grade_id(cell)]
+            outputs = [new_output("execute_result", {"text/plain": repr(float(score))}), _stream(reasons)]
+            cell = {**cell, "outputs": outputs}
+        elif index in replies:
+            cell = {**cell, "outputs": list(_outputs(replies[index]))}
+        cells.append(cell)
+    return _assemble(cells, notebook.metadata)
+
+
+def _cells(content: bytes) -> tuple[list[dict], list[str]]:
+    """The cells of a notebook file, whatever its state, and a note if there are none."""
+    try:
+        if len(content) > MAX_FILE:
+            raise ValueError(f"it is larger than {MAX_FILE >> 20} MB")
+        cells = json.loads(content)["cells"]
+        cells = [cell for cell in cells if isinstance(cell, dict)][:MAX_CELLS]
+        return cells, [] if cells else ["The notebook has no cells."]
+    except (ValueError, TypeError, LookupError, RecursionError, MemoryError) as error:
+        reason = str(error)[:100] if isinstance(error, ValueError) else "it is not in the notebook format, version 4"
+        return [], [f"The notebook cannot be read ({reason}). Save it in JupyterLab and hand it in again."]
+
+
+def _source(cell: dict) -> str:
+    """What is written in a cell, as text that can be stored."""
+    source = cell.get("source")
+    lines = source if isinstance(source, list) else [source]
+    return _text("".join(line for line in lines if isinstance(line, str))[:MAX_SOURCE])
+
+
+def _text(text: str) -> str:
+    """Text without lone surrogates, which no file takes."""
+    return text.encode(errors="replace").decode()
+
+
+def _quoted(source: str) -> str:
+    """Markdown that shows text as it was typed: no markup, no links, no mathematics that could run anything."""
+    return f"<pre>{escape(source)}</pre>"
+
+
+def _assemble(cells: list[dict], metadata: dict) -> NotebookNode:
+    notebook = nbformat.v4.new_notebook(metadata=metadata)
+    for number, cell in enumerate(cells):
+        code = {"execution_count": None, "outputs": cell.get("outputs", [])} if cell["cell_type"] == "code" else {}
+        notebook.cells.append(NotebookNode({**cell, **code, "id": f"cell-{number}"}))
+    return notebook
+
+
+def _stream(text: str) -> NotebookNode:
+    return new_output("stream", name="stdout", text=_text(text))
+
+
+def _outputs(reply: dict[str, Any]) -> Iterator[NotebookNode]:
+    """What a cell printed and drew. The reply is the learner's process's word: only plain text and real PNGs pass."""
+    if isinstance(text := reply.get("text"), str) and text:
+        yield _stream(text[: MAX_TEXT + 100])
+    images = reply.get("images")
+    for image in images[:MAX_IMAGES] if isinstance(images, list) else ():
+        with suppress(TypeError, ValueError):
+            content = base64.b64decode(image, validate=True)
+            if content.startswith(PNG) and len(content) <= MAX_IMAGE:
+                yield new_output("display_data", {"image/png": base64.b64encode(content).decode()})

@@ -1,0 +1,453 @@
+"""A class from set-up to export: nothing is lost, nothing is done twice, and nbgrader's own ways keep working."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbgrader.api import Gradebook
+
+from lessons_src import exercises
+from lessons_src.grading import course as course_module
+from lessons_src.grading import sandbox as sandbox_module
+from lessons_src.grading.__main__ import main
+from lessons_src.grading.course import SOURCES, Course
+from lessons_src.grading.grade import grade
+from lessons_src.grading.notebook import grade_id, is_check
+from lessons_src.grading.sandbox import NotConfined, Sandbox
+from tests.grading.conftest import COURSE_TASKS, RIGHT, SOURCE, TASKS, notebook, submission
+
+FULL = 7.0  # of the two tasks; a written answer adds 2, by hand
+
+
+def hand_in(course, student, content, file="trial.ipynb", name="trial"):
+    path = course.root / "inbox" / name / student / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else nbformat.writes(content))
+
+
+def scores(course, name="trial"):
+    return {row["student"]: row["score"] for row in course.table(name)}
+
+
+def make(folder, source=SOURCE):
+    path = folder / "trial.ipynb"
+    path.write_text(nbformat.writes(source))
+    return Course.setup(folder / "class", [path])
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory, bubblewrap):
+    """A released assignment; making its gradebook takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exercises, "all_tasks", lambda: TASKS)
+        made = make(tmp_path_factory.mktemp("released"))
+        made.release("trial")
+    return made.root
+
+
+@pytest.fixture
+def course(tmp_path, released):
+    """A released assignment of its own for a test."""
+    shutil.copytree(released, tmp_path / "class")
+    return Course(tmp_path / "class")
+
+
+def test_a_class_from_release_to_export(course):
+    for student, content in {
+        "right": submission(),
+        "half": submission(target="pass"),
+        "empty": "",
+        "blank": notebook({}, False),
+    }.items():
+        hand_in(course, student, content)
+    notes = course.collect("trial")
+    assert (notes["right"], notes["blank"]) == ([], [])
+    assert "cannot be read" in notes["empty"][0]
+    lines = []
+    assert course.grade("trial", tell=lines.append) == {}
+    assert lines[-4:] == sorted(lines[-4:])
+    assert scores(course) == {"right": FULL, "half": 3.0, "empty": 0.0, "blank": 0.0}
+    with course.export("trial").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["student"] for row in rows] == ["blank", "empty", "half", "right"]
+    assert rows[2] | {"remarks": ""} == {
+        "student": "half",
+        "score": "3.0",
+        "max": "9.0",
+        "halve": "3.0",
+        "target": "0.0",
+        "why": "0.0",
+        "remarks": "",
+    }
+    assert "cannot be read" in rows[1]["remarks"]
+    course.feedback("trial")
+    assert len(list((course.root / "feedback").glob("*/trial/trial.html"))) == 4
+
+
+def test_learners_get_neither_solutions_nor_hidden_checks(course):
+    text = (course.root / "release" / "trial" / "trial.ipynb").read_text()
+    assert "HIDDEN" not in text
+    assert "empty corner" not in text
+
+
+FAULTS = {
+    "points": (lambda nb: check(nb, "halve").metadata["nbgrader"].update(points=5), "points of halve is 5; expected 3"),
+    "no task": (lambda nb: check(nb, "halve").metadata["nbgrader"].update(grade_id="third"), "grade_id is 'third'"),
+    "hidden check that is wrong": (
+        lambda nb: check(nb, "halve").update(
+            source="from lessons_src.exercises import Case\ncheck(halve, [Case('c', lambda g: ('text',))])"
+        ),
+        "points of halve",
+    ),
+}
+
+
+def check(source, name):
+    return next(cell for cell in source.cells if grade_id(cell) == name)
+
+
+@pytest.mark.parametrize(("break_it", "expected"), FAULTS.values(), ids=FAULTS)
+def test_release_refuses_an_assignment_that_is_not_right(tmp_path, break_it, expected):
+    source = nbformat.from_dict(json.loads(json.dumps(SOURCE)))
+    break_it(source)
+    with pytest.raises((ValueError, TypeError), match=expected):
+        make(tmp_path, source).release("trial")
+    assert not (tmp_path / "class" / "release").exists()
+
+
+def test_what_is_done_is_not_done_again(course, monkeypatch):
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    before = (course.root / "gradebook.db").read_bytes()
+    monkeypatch.setattr(course_module, "grade_anywhere", None)
+    monkeypatch.setattr(Course, "_nbgrader", None)
+    course.collect("trial")
+    assert course.grade("trial") == {}
+    assert (course.root / "gradebook.db").read_bytes() == before
+    Course.setup(course.root, [course.root / "source" / "trial" / "trial.ipynb"])
+    assert Course(course.root).students("trial") == ["ann"]
+
+
+def test_only_what_changed_is_graded_again(course, monkeypatch):
+    graded = []
+    monkeypatch.setattr(course_module, "grade", lambda job, box: graded.append(job) or grade(job, box))
+    hand_in(course, "ann", submission())
+    hand_in(course, "bob", submission(halve=""))
+    course.collect("trial")
+    course.grade("trial")
+    hand_in(course, "bob", submission(halve=RIGHT["halve"] + "  # now"))
+    course.collect("trial")
+    course.grade("trial")
+    assert ["# now" in job.notebook for job in graded] == [False, False, True]
+    assert scores(course) == {"ann": FULL, "bob": FULL}
+
+
+def set_by_hand(course, student, name, score):
+    with Gradebook(f"sqlite:///{course.root / 'gradebook.db'}") as gradebook:
+        grade = gradebook.find_grade(name, "trial", "trial", student)
+        grade.manual_score, grade.needs_manual_grade = score, False
+        gradebook.db.commit()
+
+
+def test_the_seed_is_secret_and_new_for_a_new_submission(course):
+    hand_in(course, "ann", submission())
+    hand_in(course, "bob", submission(halve="pass"))
+    course.collect("trial")
+    ann, bob = (course._job("trial", student).seed for student in ("ann", "bob"))
+    assert ann != bob
+    assert course._job("trial", "ann").seed == ann
+    (course.root / ".grading" / "secret").write_text("another")
+    assert course._job("trial", "ann").seed != ann
+    for folder in (course.root, course.root / ".grading"):
+        assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_score_set_by_hand_outlives_a_regrade(course):
+    hand_in(course, "ann", submission(target="def target(x, n):\n    return x"))
+    course.collect("trial")
+    course.grade("trial")
+    set_by_hand(course, "ann", "target", 3.5)
+    hand_in(course, "ann", submission(target="pass"))
+    course.collect("trial")
+    course.grade("trial")
+    [row] = course.table("trial")
+    assert row["target"] == 3.5
+    assert "target was set by hand" in row["remarks"]
+
+
+def test_a_score_set_by_hand_is_not_above_the_maximum(course):
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    set_by_hand(course, "ann", "halve", 300)
+    assert scores(course) == {"ann": FULL}
+
+
+def test_a_written_answer_waits_for_a_person(course):
+    def write(made):
+        made.cells[-1].source = "Because."
+
+    hand_in(course, "ann", submission(write))
+    course.collect("trial")
+    course.grade("trial")
+    assert "why waits for a person" in course.table("trial")[0]["remarks"]
+    set_by_hand(course, "ann", "why", 2)
+    assert scores(course) == {"ann": 9.0}
+
+
+def test_what_collect_did_not_bring_in_is_not_graded(course):
+    for student in ("ann", "bob", "eve"):
+        hand_in(course, student, submission())
+    course.collect("trial")
+    forged = submission()
+    check(forged, "target").metadata["nbgrader"]["points"] = 1000
+    (course.root / "submitted" / "eve" / "trial" / "trial.ipynb").write_text(nbformat.writes(forged))
+    failed = course.grade("trial")
+    assert list(failed) == ["eve"]
+    assert "run it again" in failed["eve"]
+    assert scores(course) == {"ann": FULL, "bob": FULL}
+    (course.root / "release" / "trial" / "trial.ipynb").write_text(nbformat.writes(SOURCE))
+    assert list(course.grade("trial")) == ["ann", "bob", "eve"]
+
+
+def test_a_fault_of_the_grader_costs_nobody_else(course, monkeypatch):
+    def fail_for_one(job, box):
+        if "# odd" in job.notebook:
+            raise KeyError("fault")
+        return grade(job, box)
+
+    monkeypatch.setattr(course_module, "grade", fail_for_one)
+    hand_in(course, "ann", submission())
+    hand_in(course, "bob", submission(halve=RIGHT["halve"] + "  # odd"))
+    course.collect("trial")
+    assert course.grade("trial") == {"bob": "KeyError: 'fault'"}
+    assert scores(course) == {"ann": FULL}
+    monkeypatch.setattr(course_module, "grade", grade)
+    assert course.grade("trial") == {}
+    assert scores(course) == {"ann": FULL, "bob": FULL}
+
+
+def test_the_inbox_may_hold_anything(course, tmp_path):
+    inbox = course.root / "inbox" / "trial"
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "trial.ipynb").write_text(nbformat.writes(submission()))
+    (inbox / "linked").symlink_to(outside)
+    (inbox / "linked.ipynb").symlink_to(outside / "trial.ipynb")
+    (inbox / ".DS_Store").write_text("x")
+    (inbox / "class.zip").write_text("x")
+    (inbox / "=cmd()").mkdir()
+    (inbox / "a b").mkdir()
+    os.mkfifo(inbox / "pipe.ipynb")
+    (inbox / "ann.ipynb").write_text(nbformat.writes(submission()))
+    (inbox / "bob").mkdir()
+    (inbox / "bob" / "trial.ipynb").symlink_to(outside / "trial.ipynb")
+    notes = course.collect("trial")
+    assert course.students("trial") == ["ann", "bob"]
+    assert sorted(notes) == sorted(
+        ["'linked'", "'linked.ipynb'", "'.DS_Store'", "'class.zip'", "'=cmd()'", "'a b'", "'pipe.ipynb'", "ann", "bob"]
+    )
+    course.grade("trial")
+    assert scores(course) == {"ann": FULL, "bob": 0.0}
+
+
+def test_who_handed_in_nothing_is_in_the_table(course):
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    with Gradebook(f"sqlite:///{course.root / 'gradebook.db'}") as gradebook:
+        gradebook.add_student("zoe")
+    assert course.table("trial")[1]["remarks"] == "Nothing was handed in."
+    assert scores(course) == {"ann": FULL, "zoe": 0.0}
+
+
+def test_a_second_grader_is_kept_out(course):
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    with course._alone(), pytest.raises(RuntimeError, match="another process"):
+        course.grade("trial")
+
+
+def test_nbgrader_by_itself_grades_in_the_sandbox_too(course):
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course._nbgrader("autograde", "trial", "ann")
+    assert scores(course) == {"ann": FULL}
+
+
+def test_without_bubblewrap_nothing_is_run(course, monkeypatch):
+    monkeypatch.setattr(sandbox_module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(course_module, "_sandbox", Sandbox)
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    with pytest.raises(NotConfined, match=r"bubblewrap is not installed.*--unconfined"):
+        course.grade("trial")
+    with pytest.raises(RuntimeError, match="bubblewrap is not installed"):
+        course._nbgrader("autograde", "trial", "ann")
+    assert scores(course) in ({}, {"ann": 0.0})
+    course.grade("trial", confined=False)
+    assert scores(course) == {"ann": FULL}
+
+
+class Page(HTMLParser):
+    """What a browser would run: script elements, event handlers, and links that are programs."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.scripts, self.active = 0, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.scripts += tag == "script"
+        self.active += [(tag, k, v) for k, v in attributes if k.startswith("on") or "javascript:" in (v or "")]
+        self.active += [(tag,)] if tag in ("iframe", "object", "embed", "svg", "form", "base", "meta-refresh") else []
+
+
+ATTACKS = """
+from IPython.display import HTML, Javascript, Markdown, SVG, display
+display(HTML('<script>alert(1)</script><img src=x onerror=alert(1)>'), Javascript('alert(1)'))
+display(Markdown('<script>alert(1)</script>'), SVG('<svg onload="alert(1)"/>'))
+display({'image/png': 'x" onerror="alert(1)', 'text/plain': '<script>alert(1)</script>'}, raw=True)
+print('<script>alert(1)</script></pre><img src=x onerror=alert(1)>')
+raise ValueError('<img src=x onerror=alert(1)>')
+"""
+
+
+def test_a_feedback_page_runs_nothing_of_the_learners(course):
+    def attack(made):
+        made.cells[
+            -1
+        ].source = "</pre><script>alert(1)</script>\n\n$$\\href{javascript:alert(1)}{x}$$\n\n[x](javascript:alert(1))"
+        made.cells.insert(1, new_markdown_cell("<svg onload=alert(1)>\n\n</pre><form action=x>"))
+        made.cells.insert(2, new_code_cell(ATTACKS))
+        made.cells[3].attachments = {"a.svg": {"image/svg+xml": "<svg onload=alert(1)>"}}
+
+    leak = "class E(Exception): pass\nE.__name__ = '<script>'\n"
+    leak += "def target(x, n):\n    raise E('<img src=x onerror=alert(1)>')"
+    hand_in(course, "mallory", submission(attack, target=leak), "<img src=x onerror=alert(1)>.ipynb")
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    course.feedback("trial")
+    hostile, honest = (
+        Page((course.root / "feedback" / student / "trial" / "trial.html").read_text())
+        for student in ("mallory", "ann")
+    )
+    assert hostile.scripts == honest.scripts
+    assert hostile.active == honest.active
+    assert "alert(1)" in (course.root / "feedback" / "mallory" / "trial" / "trial.html").read_text()
+
+
+def test_feedback_tells_reasons_and_no_hidden_check(course):
+    hand_in(course, "ann", submission(target="def target(x, n):\n    return x + n"))
+    course.collect("trial")
+    course.grade("trial")
+    page = (course.feedback("trial") / "ann" / "trial" / "trial.html").read_text()
+    assert "This is a sum where a product belongs." in page
+    assert "hidden case 1" in page
+    assert "empty corner" not in page
+    assert "HIDDEN" not in page
+
+
+# The rest runs in processes of its own, with the course's own tasks.
+
+REAL = SOURCES / "01_forward_shortcut.ipynb"
+
+
+def real_class(folder, students=4, delay=0.0):
+    course = Course.setup(folder, [REAL])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exercises, "all_tasks", COURSE_TASKS)
+        course.release(REAL.stem)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "lessons_src.grading"]
+
+    def run(*arguments):
+        done = subprocess.run(
+            [*command, *arguments, "--folder", str(folder)], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    source = nbformat.read(str(REAL), as_version=4)
+    released = nbformat.read(str(folder / "release" / REAL.stem / REAL.name), as_version=4)
+    right = {grade_id(cell): cell.source for cell in source.cells if grade_id(cell)}
+    for number in range(students):
+        for cell in released.cells:
+            if cell.metadata.get("nbgrader", {}).get("solution"):
+                cell.source = f"{right[grade_id(cell)]}\n# {number}"
+        first = new_code_cell(f"import time\ntime.sleep({delay * number})")
+        hand_in(course, f"s{number}", nbformat.v4.new_notebook(cells=[first, *released.cells]), REAL.name, REAL.stem)
+    course.collect(REAL.stem)
+    maximum = float(sum(cell.metadata["nbgrader"]["points"] for cell in source.cells if is_check(cell)))
+    return course, run, maximum
+
+
+def test_a_grader_that_is_killed_goes_on_where_it_was(tmp_path, bubblewrap):
+    course, run, maximum = real_class(tmp_path / "class", students=3, delay=4)
+    command = [
+        sys.executable,
+        "-m",
+        "lessons_src.grading",
+        "grade",
+        REAL.stem,
+        "--folder",
+        str(course.root),
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    results = course.root / ".grading" / "results"
+    for _ in range(600):
+        if list(results.glob("*.json")):
+            break
+        time.sleep(0.1)
+    family = list(sandbox_module._family(process.pid))
+    assert len(family) > 2
+    process.kill()
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in results.glob("*.json")}
+    assert 0 < len(done) < 3
+    for _ in range(100):  # what it had started ends with it
+        if not any(Path(f"/proc/{pid}").exists() for pid in family):
+            break
+        time.sleep(0.1)
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    run("grade", REAL.stem)
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert scores(course, REAL.stem) == dict.fromkeys(("s0", "s1", "s2"), maximum)
+
+
+def test_a_cluster_gives_the_same_scores(tmp_path, bubblewrap):
+    distributed = pytest.importorskip("distributed")
+    course, run, maximum = real_class(tmp_path / "class")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        run("grade", REAL.stem, "--dask", cluster.scheduler_address)
+    assert scores(course, REAL.stem) == dict.fromkeys(("s0", "s1", "s2", "s3"), maximum)
+
+
+def test_the_demo_class_gets_what_it_should(tmp_path, bubblewrap):
+    command = [sys.executable, "-m", "lessons_src.grading", "demo", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "20 submissions; scores other than expected: none" in done.stdout
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
+    assert main(["grade", "trial", "--folder", str(tmp_path)]) == 1
+    assert "expected the folder of a class; `setup` makes one" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "collect" in capsys.readouterr().out

@@ -1,0 +1,383 @@
+"""Submissions that break things or try to cheat: none earns what it did not, none costs another task its points."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from nbformat.v4 import new_code_cell
+
+from lessons_src.grading import sandbox as sandbox_module
+from lessons_src.grading.sandbox import Died, Sandbox
+from tests.grading.conftest import RIGHT, submission
+
+FULL, LOST = {"halve": 3, "target": 4}, {"halve": 3, "target": 0}
+
+# What stands in the answer cell of `target`, and a word of what its learner is told.
+WORTH_NOTHING = {
+    "not written": ("", "target is not defined"),
+    "the stub": ("def target(x, n):\n    raise NotImplementedError", "Not written yet"),
+    "a missing module": ("import no_such_module\n" + RIGHT["target"], "No module named"),
+    "a syntax error": ("def target(x, n)\n    return n * x", "SyntaxError"),
+    "another name": (RIGHT["target"].replace("target", "traget"), "target is not defined"),
+    "no function": ("target = 12", "target is not defined"),
+    "a known mistake": ("def target(x, n):\n    return x + n", "This is a sum where a product belongs."),
+    "an exception": ("def target(x, n):\n    return {}['no']", "KeyError"),
+    "an exception without text": (
+        "class E(Exception):\n    def __str__(self): raise self\ndef target(x, n):\n    raise E",
+        "no message",
+    ),
+    "sys.exit": ("import sys\ndef target(x, n):\n    sys.exit('bye')", "SystemExit"),
+    "an endless loop": ("def target(x, n):\n    while True: pass", "longer than 1 seconds."),
+    "sleep": ("import time\ndef target(x, n):\n    time.sleep(999)", "longer than 1 seconds."),
+    "a loop in a cell": ("while True: pass\n" + RIGHT["target"], "longer than 2 seconds."),
+    "a loop that holds on": (
+        "import signal\ndef target(x, n):\n"
+        "    for s in (signal.SIGPROF, signal.SIGALRM): signal.signal(s, signal.SIG_IGN)\n"
+        "    while True: pass",
+        "could not be interrupted",
+    ),
+    "a cell that holds on": (
+        "import signal\nfor s in (signal.SIGPROF, signal.SIGALRM): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+        "This cell was left out",
+    ),
+    "memory": ("def target(x, n):\n    return bytearray(8 * 10**9)", "It stopped with MemoryError"),
+    "memory bit by bit": ("def target(x, n):\n    a = []\n    while True: a.append(bytearray(10**7))", ""),
+    "forks": ("import os\ndef target(x, n):\n    while True: os.fork()", ""),
+    "threads": (
+        "import threading, time\ndef target(x, n):\n"
+        "    while True: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
+        "can't start new thread",
+    ),
+    "os._exit": ("import os\ndef target(x, n):\n    os._exit(0)", "Its process ended"),
+    "os._exit in a cell": (RIGHT["target"] + "\nimport os\nos._exit(0)", "This cell was left out"),
+    "a crash": ("import ctypes\ndef target(x, n):\n    ctypes.string_at(0)", "Its process ended"),
+    "NaN": ("def target(x, n):\n    return n * x * float('nan')", "NaN"),
+    "infinity": ("def target(x, n):\n    return n * x / 0", ""),
+    "another shape": ("def target(x, n):\n    return (n * x)[None]", "Its shape is (1, "),
+    "another dtype": (
+        "def target(x, n):\n    return n * x.double() if n != 2 else None",
+        "float64; expected torch.float32",
+    ),
+    "another device": ("def target(x, n):\n    return torch.as_tensor(n * x, device='meta')", "on meta"),
+    "sparse": ("def target(x, n):\n    return torch.as_tensor(n * x).to_sparse()", "sparse"),
+    "complex": ("def target(x, n):\n    return n * x * (1 + 0j)", ""),
+    "an array": ("def target(x, n):\n    return (n * torch.as_tensor(x)).numpy()", "numpy.ndarray"),
+    "a generator": ("def target(x, n):\n    yield n * x", "generator"),
+    "None": ("def target(x, n):\n    n * x", "is a return missing"),
+    "text": ("def target(x, n):\n    return 'n * x'", "expected a tensor"),
+    "a dictionary": ("def target(x, n):\n    return {'tensor': n * x}", "dict"),
+    "a huge answer": ("def target(x, n):\n    return torch.zeros(10**8)", "larger than"),
+    "a deep answer": ("def target(x, n):\n    a = []\n    a.append(a)\n    return a", "larger than"),
+    "a huge number": ("def target(x, n):\n    return 10**5000", ""),
+    "an answer that equals everything": (
+        "class T(torch.Tensor):\n    __eq__ = lambda *a: torch.tensor(True)\n    __torch_function__ = None\n"
+        "def target(x, n):\n    return torch.as_tensor(x).as_subclass(T)",
+        "",
+    ),
+    "in place": ("def target(x, n):\n    x *= n\n    return x", "changed its argument number 1"),
+    "answers from what it saw": (
+        "seen = {}\ndef target(x, n):\n    import torch\n    return seen.setdefault('first', torch.zeros(3, 2))",
+        "",
+    ),
+    "patched comparisons": (
+        "import builtins, torch, numpy\n"
+        "from lessons_src.exercises import tasks, wire\n"
+        "torch.allclose = torch.equal = lambda *a, **k: True\n"
+        "torch.isclose = lambda a, b, **k: torch.ones_like(a, dtype=torch.bool)\n"
+        "numpy.allclose = lambda *a, **k: True\n"
+        "tasks.difference = lambda *a: ''\n"
+        "tasks._differing_values = lambda *a: ''\n"
+        "builtins.abs = lambda x: 0\n"
+        "def target(x, n):\n    return x",
+        "",
+    ),
+    "a patched judge": (
+        "from lessons_src.exercises import tasks\ntasks.Result.says = ''\ntasks.ask = lambda f, a: True\n"
+        "def target(x, n):\n    return x",
+        "",
+    ),
+    "stripped asserts": (
+        "import ast\nclass No(ast.NodeTransformer):\n    def visit_Assert(self, node): return ast.Pass()\n"
+        "get_ipython().ast_transformers.append(No())\nget_ipython().input_transformers_post.append(lambda lines: [])\n"
+        "def target(x, n):\n    return x",
+        "",
+    ),
+    "a forged score": (
+        "from IPython.display import display\nget_ipython().displayhook(4.0)\nprint('Out[1]: 4.0')\n"
+        "display({'text/plain': '4.0'}, raw=True)\ndef target(x, n):\n    return x",
+        "",
+    ),
+    "forged replies": (
+        "import json, os, struct\ndef target(x, n):\n"
+        "    for reply in ({'answer': True}, {'earned': 4}, [], 0, {'none': ''}):\n"
+        "        content = json.dumps(reply).encode()\n        for fd in range(3, 40):\n"
+        "            try: os.write(fd, struct.pack('=I', len(content)) + content)\n            except OSError: pass\n"
+        "    return x",
+        "",
+    ),
+    "a torn reply": (
+        "import os\ndef target(x, n):\n    for fd in range(3, 40):\n        try: os.write(fd, b'\\xff' * 9)\n"
+        "        except OSError: pass\n    return x",
+        "It sent a message of",
+    ),
+    "a reply nested deeply": (
+        "import os, struct\ndef target(x, n):\n    c = b'[' * 10**6\n    for fd in range(3, 40):\n"
+        "        try: os.write(fd, struct.pack('=I', len(c)) + c)\n        except OSError: pass\n    return x",
+        "It sent",
+    ),
+    "references in frames": (
+        "import gc, sys\nfrom lessons_src.exercises import tasks\ndef target(x, n):\n"
+        "    frame = sys._getframe()\n"
+        "    found = [o for o in gc.get_objects() if isinstance(o, (tasks.Task, tasks.Case))]\n"
+        "    while frame:\n        found += [v for v in frame.f_locals.values() if hasattr(v, 'reference')]\n"
+        "        frame = frame.f_back\n    return found[0].reference(x, n)",
+        "IndexError",
+    ),
+    "references in files": (
+        "import importlib, pkgutil, lessons_src.exercises as e\ndef target(x, n):\n"
+        "    found = [m.name for m in pkgutil.iter_modules(e.__path__) if m.name.startswith('lesson_')]\n"
+        "    assert not found and not e.all_tasks()\n"
+        "    return importlib.import_module('lessons_src.exercises.lesson_01')",
+        "ModuleNotFoundError",
+    ),
+    "the grader's own code": (
+        "def target(x, n):\n    from lessons_src.grading import grade\n    return grade",
+        "ImportError",
+    ),
+    "history": (
+        "def target(x, n):\n    shell = get_ipython()\n"
+        "    past = str(shell.user_ns['In']) + str(list(shell.history_manager.get_range()))\n"
+        "    assert 'empty' + ' corner' not in past and 'HID' + 'DEN' not in past\n    return past",
+        "expected a tensor",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "told"), WORTH_NOTHING.values(), ids=WORTH_NOTHING)
+def test_a_bad_answer_loses_its_own_points_and_no_others(graded, answer, told):
+    scores, text = graded(submission(target=answer))
+    assert scores == LOST
+    assert told in "".join(str(part) for part in strings(json.loads(text)))
+
+
+def strings(value):
+    """All text in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from strings(part)
+
+
+# What a right `target` may do besides, without losing anything.
+HARMLESS = {
+    "prints 100 MB": RIGHT["target"] + "\nfor _ in range(1000): print('x' * 100_000)",
+    "prints while it answers": "def target(x, n):\n    print('x' * 10**7)\n    return n * x",
+    "warns": "import sys, warnings\nwarnings.warn('w')\nprint('e', file=sys.stderr)\n" + RIGHT["target"],
+    "is slow": "import time\ndef target(x, n):\n    time.sleep(0.3)\n    return n * x",
+    "shadows names": "json = wire = list = len = type = print = None\n" + RIGHT["target"],
+    "float64 by default": "torch.set_default_dtype(torch.float64)\n" + RIGHT["target"],
+    "keeps gradients": "def target(x, n):\n    return n * torch.as_tensor(x).requires_grad_()",
+    "a module": "class Twice(torch.nn.Module):\n    def forward(self, x, n): return n * x\ntarget = Twice()",
+    "a lambda": "target = lambda x, n: n * x",
+    "a partial": "import functools, operator\ntarget = functools.partial(operator.mul)",
+    "forks": "import os\nfor _ in range(3): os.fork()\n" + RIGHT["target"],
+    "forks in its answer": "import os\ndef target(x, n):\n    for _ in range(3): os.fork()\n    return n * x",
+    "uses processes": "import subprocess\nassert subprocess.run(['true']).returncode == 0\n" + RIGHT["target"],
+    "awaits": "import asyncio\nawait asyncio.sleep(0)\n" + RIGHT["target"],
+    "magics": "%matplotlib inline\n%time 1 + 1\n" + RIGHT["target"],
+    "exits": RIGHT["target"] + "\nraise SystemExit(1)",
+    "calls the check": RIGHT["target"] + "\nprint(check(target))",
+    "asks for input": RIGHT["target"] + "\ninput('?')",
+    "a draft first": "def target(x, n):\n    return x\n" + RIGHT["target"],
+    "warnings are errors": "import warnings\nwarnings.simplefilter('error')\n" + RIGHT["target"],
+    "another folder": "import os\nos.chdir('/')\n" + RIGHT["target"],
+}
+
+
+@pytest.mark.parametrize("answer", HARMLESS.values(), ids=HARMLESS)
+def test_a_right_answer_keeps_its_points_whatever_else_it_does(graded, answer):
+    scores, text = graded(submission(target=answer))
+    assert scores == FULL, text
+    assert len(text) < 200_000
+
+
+# Expressions evaluated in the sealed process, that must be true there.
+SEALED = {
+    "no network": "refused(lambda: socket.create_connection(('127.0.0.1', PORT), 2))",
+    "no socket in the file system": "refused(lambda: socket.socket(socket.AF_UNIX).connect(SECRET + '.sock'))",
+    "no abstract socket": r"refused(lambda: socket.socket(socket.AF_UNIX).connect('\0lessons-test'))",
+    "no name resolution": "refused(lambda: socket.getaddrinfo('example.org', 80))",
+    "no vsock": "refused(lambda: socket.socket(40, socket.SOCK_STREAM))",
+    "no netlink": "refused(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW))",
+    "no file of the grader": "refused(lambda: open(SECRET))",
+    "no home folder": "os.listdir('/home') == ['student'] and os.listdir('/home/student') == []",
+    "no references": "not [f for f in os.listdir('/course/lessons_src/exercises') if f.startswith('lesson_')]",
+    "no grader": "set(os.listdir('/course/lessons_src/grading')) == {'worker.py'}",
+    "no other processes": "os.getpid() == 1 and os.listdir('/proc') == []",
+    "no signals to others": "refused(lambda: os.kill(-1, 0))",
+    "no secrets in the environment": "'LESSONS_SECRET' not in os.environ",
+    "no root": "refused(lambda: os.setuid(0)) and 0 not in os.getresuid()",
+    "no mounts": "failed(libc.mount(b'tmpfs', b'/usr', b'tmpfs', 0, None)) and failed(libc.umount2(b'/proc', 2))",
+    "no namespaces": "failed(libc.unshare(0x10000000)) and failed(libc.unshare(0x00020000))",
+    "no debugging": "failed(libc.ptrace(0, 0, 0, 0))",
+    "no chroot": "refused(lambda: os.chroot('/tmp'))",
+    "no unlimited memory": "refused(lambda: os.memfd_create('m')) and failed(libc.shmget(0, 1 << 30, 0o1600))",
+    "no device": "refused(lambda: os.mknod('/tmp/d', 0o060600, 0x800))",
+    "no large file": "refused(lambda: open('/tmp/big', 'wb').write(bytes(100 << 20)))",
+    "few processes": "refused(lambda: [os.posix_spawn('/bin/sleep', ['sleep', '9'], {}) for _ in range(100)])",
+    "few open files": "refused(lambda: [open('/dev/null') for _ in range(500)])",
+    "no capabilities": "capabilities() == bytes(24)",
+    "no namespaces by clone": "failed(libc.syscall(CLONE[os.uname().machine], 0x10000011, 0, 0, 0, 0))",
+    "small folders": "all(os.statvfs(f).f_blocks << 12 <= 64 << 20 for f in ('/tmp', '/dev/shm', '.'))",
+    "many files": "refused(lambda: [open(f'/tmp/{i}', 'w').close() for i in range(9999)])",
+    "writable": "sorted(d for d in folders('/', 3) if can_write(d)) == ['/dev/shm', '/home/student', '/tmp']",
+    "core files": "resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)",
+    "limits": "refused(lambda: resource.setrlimit(resource.RLIMIT_NPROC, (999, 999)))",
+}
+PROBE = """
+import ctypes, os, resource, signal, socket, struct
+PORT, SECRET, CLONE = {port}, {secret!r}, {{"x86_64": 56, "aarch64": 220}}
+libc = ctypes.CDLL(None, use_errno=True)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+def refused(attempt):
+    try: attempt()
+    except (OSError, ValueError): return True
+    return False
+
+def capabilities():
+    data = ctypes.create_string_buffer(24)
+    libc.capget(struct.pack("=Ii", 0x20080522, 0), data)
+    return data.raw
+
+def failed(result): return result == -1
+
+def can_write(folder):
+    try:
+        with open(f"{{folder}}/probe", "w"): pass
+    except OSError: return False
+    os.remove(f"{{folder}}/probe")
+    return True
+
+def folders(path, depth):
+    yield path
+    for entry in os.scandir(path) if depth else ():
+        if entry.is_dir(follow_symlinks=False): yield from folders(entry.path, depth - 1)
+
+print({probe})
+"""
+
+
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory):
+    """What a grader's machine has: a secret file, a server, sockets in the file system and outside of it."""
+    secret = tmp_path_factory.mktemp("class") / "gradebook.db"
+    secret.write_text("everyone's scores")
+    servers = [socket.create_server(("127.0.0.1", 0))]
+    for address in (f"{secret}.sock", "\0lessons-test"):
+        servers.append(socket.socket(socket.AF_UNIX))
+        servers[-1].bind(address)
+        servers[-1].listen()
+    yield {"port": servers[0].getsockname()[1], "secret": str(secret)}
+    for server in servers:
+        server.close()
+
+
+@pytest.mark.parametrize("probe", SEALED.values(), ids=SEALED)
+def test_the_sealed_process_can_reach_nothing(sandbox, surroundings, probe):
+    with sandbox.open() as kernel:
+        reply = kernel.run(PROBE.format(probe=probe, **surroundings), 10)
+    assert reply["text"] == "True\n", reply["text"]
+
+
+def test_the_surroundings_are_there_to_be_reached(surroundings, monkeypatch):
+    socket.create_connection(("127.0.0.1", surroundings["port"]), 2).close()
+    for address in (surroundings["secret"] + ".sock", "\0lessons-test"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+
+
+def test_nothing_stays_for_the_next_submission(sandbox):
+    leave = """
+import os, subprocess, sys
+for folder in ('/tmp', '/dev/shm', '/home/student'):
+    open(f'{folder}/left', 'w').write('mine')
+subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3210)'], start_new_session=True)
+import torch
+torch.left = 1
+"""
+    with sandbox.open() as kernel:
+        assert kernel.run(leave, 10)["error"] == ""
+        assert running("time.sleep(3210)")
+    for _ in range(50):
+        if not running("time.sleep(3210)"):
+            break
+        time.sleep(0.1)
+    assert not running("time.sleep(3210)")
+    with sandbox.open() as kernel:
+        look = "import os, torch; print([os.path.exists(f'{f}/left') for f in ('/tmp', '/dev/shm', '.')])"
+        assert kernel.run(look, 10)["text"] == "[False, False, False]\n"
+        assert kernel.run("print(hasattr(torch, 'left'))", 10)["text"] == "False\n"
+
+
+def running(words):
+    """Whether any process of this machine was started with `words`."""
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return any(words in line and "ps -eo" not in line for line in listing.splitlines())
+
+
+def test_two_submissions_at_a_time_do_not_meet(sandbox):
+    leave = "open('/tmp/note', 'w').write('for you')\ns = socket.socket(socket.AF_UNIX)\ns.bind('\\0meet')\ns.listen()"
+    look = "import os\nprint(os.path.exists('/tmp/note'))\nsocket.socket(socket.AF_UNIX).connect('\\0meet')"
+    with sandbox.open() as one, sandbox.open() as two:
+        assert one.run(f"import socket\n{leave}", 5)["error"] == ""
+        text = two.run(f"import socket\n{look}", 5)
+    assert text["text"].startswith("False\n")
+    assert text["error"] == "ConnectionRefusedError"
+
+
+def test_the_processes_of_a_submission_have_a_limit_together(sandbox):
+    source = "import os\nfor _ in range(4): os.fork()\na = bytearray(10**9)\nwhile True: pass"
+    with sandbox.open() as kernel, pytest.raises(Died, match="too much memory"):
+        kernel.run(source, 60)
+
+
+def test_a_dead_sandbox_is_started_again(bubblewrap):
+    with Sandbox() as box:
+        box._process.kill()
+        box._process.wait()
+        with box.open() as kernel:
+            assert kernel.run("1 + 1", 5)["text"] == "Out[1]: 2\n"
+
+
+def test_an_installed_copy_of_the_package_is_covered(tmp_path, monkeypatch, bubblewrap):
+    copy = tmp_path / "site-packages" / "lessons_src"
+    copy.mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.syspath_prepend(str(copy.parent))
+    command = sandbox_module._bubblewrap()
+    assert command[command.index(str(copy)) - 1] == "--tmpfs"
+
+
+def test_a_submission_has_only_so_many_lives_and_so_much_time(graded):
+    def deadly(made):
+        made.cells += [new_code_cell(f"import os\nos._exit({number})") for number in range(20)]
+
+    scores, text = graded(submission(deadly))
+    assert scores == {"halve": 0, "target": 0}
+    assert "the time for this notebook was used up" in text
+    slow = submission(lambda made: made.cells.insert(1, new_code_cell("import time\ntime.sleep(3)")))
+    scores, text = graded(slow, total=2)
+    assert scores == {"halve": 0, "target": 0}
+    assert "the time for this notebook was used up" in text
+
+
+def test_new_inputs_for_a_new_submission_only(graded):
+    """An exception can carry the inputs into the feedback; they must not be the inputs of the next attempt."""
+    leak = "def target(x, n):\n    raise ValueError(str(x))"
+    first, again, other = (graded(submission(target=leak), seed)[1] for seed in ("a", "a", "b"))
+    assert first == again
+    assert first != other
