@@ -68,5 +68,5 @@ clean:  ## remove the environment that make has set up
 	touch $@
 
 .venv/test: .venv/lab
-	$(PIP) install -c constraints.txt -e '.[notebooks,test]'
+	$(PIP) install -c constraints.txt -e '.[notebooks,grading,test]'
 	touch $@

@@ -48,7 +48,7 @@ def test_environment_yml_only_opens_the_door_to_pyproject():
     assert python == "python" + PROJECT["requires-python"]
     assert pip == "pip"
     (editable,) = pip_list["pip"]
-    assert set(re.fullmatch(r"-e \.\[([\w,]+)\]", editable).group(1).split(",")) == {"notebooks", "test"}
+    assert set(re.fullmatch(r"-e \.\[([\w,]+)\]", editable).group(1).split(",")) == {"notebooks", "grading", "test"}
     assert set(EXTRAS) >= {"notebooks", "test"}
 
 

@@ -4,8 +4,7 @@ import shutil
 
 import nbformat
 import pytest
-from conftest import missing
-from lab import TOKEN, lab_server
+from lab import TOKEN, lab_server, missing
 
 pytestmark = pytest.mark.browser
 

@@ -14,6 +14,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.api import Gradebook
+from two_tasks import COURSE_TASKS, RIGHT, SOURCE, TASKS, notebook, submission
 
 from lessons_src import exercises
 from lessons_src.grading import course as course_module
@@ -23,7 +24,6 @@ from lessons_src.grading.course import SOURCES, Course
 from lessons_src.grading.grade import grade
 from lessons_src.grading.notebook import grade_id, is_check
 from lessons_src.grading.sandbox import NotConfined, Sandbox
-from tests.grading.conftest import COURSE_TASKS, RIGHT, SOURCE, TASKS, notebook, submission
 
 FULL = 7.0  # of the two tasks; a written answer adds 2, by hand
 

@@ -8,10 +8,10 @@ import time
 
 import pytest
 from nbformat.v4 import new_code_cell
+from two_tasks import RIGHT, submission
 
 from lessons_src.grading import sandbox as sandbox_module
 from lessons_src.grading.sandbox import Died, Sandbox
-from tests.grading.conftest import RIGHT, submission
 
 FULL, LOST = {"halve": 3, "target": 4}, {"halve": 3, "target": 0}
 

@@ -5,9 +5,9 @@ import json
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from two_tasks import RELEASE, RIGHT, SOURCE, submission
 
 from lessons_src.grading.notebook import choose, grade_id, graded, rebuild
-from tests.grading.conftest import RELEASE, RIGHT, SOURCE, submission
 
 KNOWN = {"setup", "halve_answer", "halve", "target_answer", "target", "why"}
 
