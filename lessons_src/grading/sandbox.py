@@ -186,20 +186,8 @@ def _bubblewrap() -> list[str]:
     else:
         command += ["--unshare-user", "--uid", "1000", "--gid", "1000"]
     command += ["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"]
-    command += [
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--perms",
-        "1777",
-        "--tmpfs",
-        "/tmp",
-        "--dir",
-        worker.HOME,
-        "--dir",
-        "/etc",
-    ]
+    command += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"]
+    command += ["--dir", worker.HOME, "--dir", "/etc"]
     base = Path(os.path.realpath(sys.executable)).parents[1]
     installed = dict.fromkeys(str(folder) for folder in ("/usr", base, sys.base_prefix, sys.prefix))
     shown = {folder: folder for folder in installed}

@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -126,8 +127,8 @@ def seal() -> None:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     with open("/proc/sys/user/max_user_namespaces", "w") as file:
         file.write("0")
-    for folder in (b"/tmp", b"/dev/shm", HOME.encode()):
-        system_call(libc.mount, b"tmpfs", folder, b"tmpfs", 6, b"size=64m,nr_inodes=2k,mode=700")  # nosuid, nodev
+    for folder in ("/tmp", "/dev/shm", HOME):
+        empty(folder)
     system_call(libc.mount, b"tmpfs", b"/proc", b"tmpfs", 7, b"size=4k")  # read-only: nothing to see there
     os.chdir(HOME)
     for name, limit in {**LIMITS, "AS": mapped + MEMORY}.items():
@@ -138,6 +139,19 @@ def seal() -> None:
     buffer = ctypes.create_string_buffer(program)
     pointer = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
     system_call(libc.prctl, 22, 2, pointer, 0, 0)  # PR_SET_SECCOMP, with a filter
+
+
+def empty(folder: str) -> None:
+    """Put a small folder of this process's own in place of `folder`; Python stays visible if it is installed there."""
+    installed = {sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))}
+    kept = {path: os.open(path, os.O_PATH) for path in installed if path.startswith(f"{folder}/")}
+    system_call(libc.mount, b"tmpfs", folder.encode(), b"tmpfs", 6, b"size=64m,nr_inodes=2k,mode=700")  # nosuid, nodev
+    mask = os.umask(0o222)  # what lies on the way there is not to be written
+    for path, fd in kept.items():
+        os.makedirs(path, exist_ok=True)
+        system_call(libc.mount, f"/proc/self/fd/{fd}".encode(), path.encode(), None, 0x5000, None)  # bind, recursively
+        os.close(fd)
+    os.umask(mask)
 
 
 def seccomp_filter() -> bytes:

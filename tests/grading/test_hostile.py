@@ -1,6 +1,7 @@
 """Submissions that break things or try to cheat: none earns what it did not, none costs another task its points."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -208,7 +209,7 @@ def test_a_right_answer_keeps_its_points_whatever_else_it_does(graded, answer):
 SEALED = {
     "no network": "refused(lambda: socket.create_connection(('127.0.0.1', PORT), 2))",
     "no socket in the file system": "refused(lambda: socket.socket(socket.AF_UNIX).connect(SECRET + '.sock'))",
-    "no abstract socket": r"refused(lambda: socket.socket(socket.AF_UNIX).connect('\0lessons-test'))",
+    "no abstract socket": "refused(lambda: socket.socket(socket.AF_UNIX).connect(ABSTRACT))",
     "no name resolution": "refused(lambda: socket.getaddrinfo('example.org', 80))",
     "no vsock": "refused(lambda: socket.socket(40, socket.SOCK_STREAM))",
     "no netlink": "refused(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW))",
@@ -239,7 +240,7 @@ SEALED = {
 }
 PROBE = """
 import ctypes, os, resource, signal, socket, struct
-PORT, SECRET, CLONE = {port}, {secret!r}, {{"x86_64": 56, "aarch64": 220}}
+PORT, SECRET, ABSTRACT, CLONE = {port}, {secret!r}, {abstract!r}, {{"x86_64": 56, "aarch64": 220}}
 libc = ctypes.CDLL(None, use_errno=True)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -276,12 +277,12 @@ def surroundings(tmp_path_factory):
     """What a grader's machine has: a secret file, a server, sockets in the file system and outside of it."""
     secret = tmp_path_factory.mktemp("class") / "gradebook.db"
     secret.write_text("everyone's scores")
-    servers = [socket.create_server(("127.0.0.1", 0))]
-    for address in (f"{secret}.sock", "\0lessons-test"):
+    servers, abstract = [socket.create_server(("127.0.0.1", 0))], f"\0{secret.parent.name}-{os.getpid()}"
+    for address in (f"{secret}.sock", abstract):
         servers.append(socket.socket(socket.AF_UNIX))
         servers[-1].bind(address)
         servers[-1].listen()
-    yield {"port": servers[0].getsockname()[1], "secret": str(secret)}
+    yield {"port": servers[0].getsockname()[1], "secret": str(secret), "abstract": abstract}
     for server in servers:
         server.close()
 
@@ -295,7 +296,7 @@ def test_the_sealed_process_can_reach_nothing(sandbox, surroundings, probe):
 
 def test_the_surroundings_are_there_to_be_reached(surroundings, monkeypatch):
     socket.create_connection(("127.0.0.1", surroundings["port"]), 2).close()
-    for address in (surroundings["secret"] + ".sock", "\0lessons-test"):
+    for address in (surroundings["secret"] + ".sock", surroundings["abstract"]):
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(address)
 
