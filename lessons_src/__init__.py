@@ -2,8 +2,8 @@
 
 Modules, each importing only from those before it: checks, files, schedules, process, oracle, data, samplers, guidance,
 sde, solvers, inversion, networks, evaluation, optimizers, training; needing safetensors, weights and measurements;
-needing the notebook extra, plots, panels, widgets, quiz, explorers and digit_explorers. Time t runs from 0 (clean) to T
-(noise), as in the papers.
+needing the notebook extra, plots, panels, widgets, quiz, explorers, digit_explorers and flow_explorers. Time t
+runs from 0 (clean) to T (noise), as in the papers.
 """
 
 __version__ = "0.1.0"

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from lessons_src import data, weights
 from lessons_src.checks import check_choice
-from lessons_src.evaluation import class_spread, digit_quality, in_batches
+from lessons_src.evaluation import class_spread, digit_quality, frechet_distance, in_batches
 from lessons_src.files import write_whole
 from lessons_src.guidance import classifier_free
 from lessons_src.networks import UNET_PRESETS, Denoiser, UNet
-from lessons_src.samplers import EpsFn, ddim, ddpm, sample
+from lessons_src.samplers import EpsFn, State, ddim, ddpm, sample
 from lessons_src.schedules import make_schedule, time_grid
+from lessons_src.solvers import SOLVERS
 from lessons_src.training import Recipe, Trainer, train
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
@@ -38,6 +39,17 @@ SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDPM, σ² = β̃": ddpm,
     "DDPM, σ² = β": lambda *args, **options: ddpm(*args, variance="beta", **options),
 }
+PARETO = {  # solver -> grid; those that average eps cannot start at the cosine schedule's nearly signal-free T
+    "DDIM": "linspace",
+    "DPM-Solver++(2M)": "linspace",
+    "DPM-Solver++(3M)": "linspace",
+    "SDE-DPM-Solver++(2M)": "linspace",
+    "UniPC-2": "linspace",
+    "DPM-Solver-2": "log_snr",
+    "PLMS": "log_snr",
+    "Heun": "log_snr",
+}
+EVALUATIONS = (5, 6, 8, 10, 15)
 RECIPES: dict[str, dict[str, Any]] = {
     "as shipped, but 1,500 steps": {},
     "linear schedule": {"schedule": "linear"},
@@ -58,11 +70,15 @@ def start_noise(n: int) -> tuple[Tensor, Tensor]:
 def draw(net: Denoiser, n: int, sampler: str = "DDIM", steps: int = 20, w: float = 1.0) -> Tensor:
     """n digits in [-1, 1] from `start_noise`, the same whatever n is up to batches of 100."""
     times, take = time_grid(net.schedule, steps), SAMPLERS[check_choice("sampler", sampler, SAMPLERS)]
+    return _batches(net, n, w, lambda eps_fn, x, g: take(eps_fn, x, net.schedule, times, generator=g))
+
+
+def _batches(net: Denoiser, n: int, w: float, run: Callable[..., Iterator[State]]) -> Tensor:
+    """n digits by run(eps_fn, noise, generator), a hundred at a time."""
     parts = []
     for i, (noise, label) in enumerate(zip(*(part.split(100) for part in start_noise(n)), strict=True)):
-        eps_fn: EpsFn = classifier_free(net, label, w)
-        options = {"generator": torch.Generator().manual_seed(i)}
-        parts.append(sample(take(eps_fn, noise, net.schedule, times, **options)))
+        generator = torch.Generator().manual_seed(i)
+        parts.append(sample(run(classifier_free(net, label, w), noise, generator)))
     return torch.cat(parts).clamp(-1, 1)
 
 
@@ -91,6 +107,28 @@ def measure_steps(row: Row) -> Row:
     return judge(draw(weights.load("digits")[0], N, row["sampler"], row["steps"]))
 
 
+def measure_pareto(row: Row) -> Row:
+    """One solver with a budget of network evaluations, without guidance, and the standard error of its distance."""
+    net, solver = weights.load("digits")[0], SOLVERS[row["solver"]]
+    times = time_grid(net.schedule, solver.steps(row["nfe"]), row["grid"])
+
+    def run(eps_fn: EpsFn, x: Tensor, generator: torch.Generator) -> Iterator[State]:
+        noise = {"generator": generator} if row["solver"].startswith("SDE") else {}
+        return solver.run(eps_fn, x, net.schedule, times, **noise)
+
+    x = _batches(net, N, 1.0, run)
+    return judge(x) | {"standard error": _standard_error(x)}
+
+
+def _standard_error(x: Tensor, groups: int = 10) -> float:
+    """Of the feature-Frechet distance of x to the test digits: jackknife, leaving out a tenth of x at a time."""
+    classifier, _ = weights.load("classifier")
+    features, real = (in_batches(classifier.features, images) for images in (x, data.digits("test")[0]))
+    group = torch.arange(len(x)) * groups // len(x)
+    left_out = torch.tensor([frechet_distance(features[group != k], real) for k in range(groups)])
+    return ((groups - 1) * left_out.var(correction=0)).sqrt().item()
+
+
 def measure_guidance(row: Row) -> Row:
     """One guidance scale, 20 DDIM steps."""
     return judge(draw(weights.load("digits")[0], N, w=row["w"]))
@@ -116,13 +154,16 @@ def wanted(name: str) -> Iterator[Row]:
     """The rows that a measurement should have, before they are measured, cheap ones first."""
     if name == "steps":
         yield from ({"sampler": sampler, "steps": steps} for steps in STEPS for sampler in SAMPLERS)
+    elif name == "pareto":
+        budgets = ((solver, nfe) for nfe in EVALUATIONS for solver in PARETO if nfe >= SOLVERS[solver].nfe(4))
+        yield from ({"solver": solver, "nfe": nfe, "grid": PARETO[solver]} for solver, nfe in budgets)
     elif name == "guidance":
         yield from ({"w": w} for w in SCALES)
     else:
         yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
 
 
-MEASURE = {"steps": measure_steps, "guidance": measure_guidance, "recipes": measure_recipes}
+MEASURE = {"steps": measure_steps, "guidance": measure_guidance, "recipes": measure_recipes, "pareto": measure_pareto}
 
 
 def digest() -> str:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lessons_src import data, explorers, guidance, oracle, process, quiz, samplers, schedules
+from lessons_src import data, explorers, guidance, oracle, process, quiz, samplers, schedules, sde
 
 LESSONS = sorted(path.stem for path in (files("lessons_src") / "questions").glob("*.toml"))
 LEVELS = (0.0784, 0.36, 0.64, 1.0)
@@ -42,6 +42,19 @@ def guided_bill(sampler, steps):
     eps_fn = guidance.classifier_free(counted, 0, 4.0)
     samplers.sample(sampler(eps_fn, torch.zeros(8, 2, dtype=torch.float64), schedules.linear(), times))
     return counted.nfe
+
+
+def first_euler_step():
+    """From 0.7, data N(1, 1/4), constant beta = 1: half a unit of time down the probability-flow ODE from T = 4."""
+    vp, mixture = sde.VP(1.0, 1.0, 4.0), oracle.GaussianMixture([1.0], [[1.0]], [[[0.25]]])
+    return next(sde.solve(vp.flow(vp.score(mixture)), number(0.7), [4.0, 3.5], "euler")).item()
+
+
+def divergence_of_a_matrix(probe):
+    """Hutchinson's estimate for the field x -> A x with A = ((0.1, -0.2), (-0.2, 0.5))."""
+    a = torch.tensor([[0.1, -0.2], [-0.2, 0.5]], dtype=torch.float64)
+    x, probe = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([probe], dtype=torch.float64)
+    return sde.divergence(lambda x, t: x @ a.T, x, 0.0, probe)[1].item()
 
 
 def translated(theirs):
@@ -88,6 +101,12 @@ ANSWERS = {
     ("06_classifier_free_guidance", "where-it-lands"): lambda: walk([0.0, 2.0], 7.5)[2][1],
     ("06_classifier_free_guidance", "the-bill"): lambda: guided_bill(samplers.ddim, 20),
     ("06_classifier_free_guidance", "their-scale"): lambda: translated(4),
+    ("08_sde_and_ode", "first-euler-step"): first_euler_step,
+    ("08_sde_and_ode", "continuous-beta"): lambda: 1000 * schedules.linear().beta[1000].item(),
+    ("08_sde_and_ode", "one-sign-vector"): lambda: divergence_of_a_matrix([1.0, -1.0]),
+    ("08_sde_and_ode", "four-times"): lambda: (
+        (sde.bits_per_dim(number(0) - 3 * math.log(4), 3) - sde.bits_per_dim(number(0), 3)).item()
+    ),
 }
 ITEMS = {(lesson, item.id): item for lesson in LESSONS for item in quiz.load(lesson).items if hasattr(item, "answer")}
 
