@@ -105,8 +105,8 @@ ANSWERS = {
     ("08_sde_and_ode", "continuous-beta"): lambda: 1000 * schedules.linear().beta[1000].item(),
     ("08_sde_and_ode", "one-sign-vector"): lambda: divergence_of_a_matrix([1.0, -1.0]),
     ("08_sde_and_ode", "four-times"): lambda: (
-        (sde.bits_per_dim(number(0) - 3 * math.log(4), 3) - sde.bits_per_dim(number(0), 3)).item()
-    ),
+        sde.bits_per_dim(number(0) - 3 * math.log(4), 3) - sde.bits_per_dim(number(0), 3)
+    ).item(),
 }
 ITEMS = {(lesson, item.id): item for lesson in LESSONS for item in quiz.load(lesson).items if hasattr(item, "answer")}
 

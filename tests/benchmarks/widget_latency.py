@@ -103,7 +103,9 @@ def main() -> None:
         root = Path(scratch) / "root"
         root.mkdir()
         cells = [nbformat.v4.new_code_cell(source) for source in (FLOW, EXPLORER, INTERACT, DIGITS)]
-        (root / "latency.ipynb").write_text(json.dumps(nbformat.v4.new_notebook(cells=cells)))
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        (root / "latency.ipynb").write_text(json.dumps(book))
         with lab_server(root, Path(scratch) / "jupyter") as lab:
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
             page = browser.new_page(viewport={"width": 1400, "height": 2600})
