@@ -208,7 +208,8 @@ class Course:
                 for grade in notebook.grades if notebook else ():
                     row[grade.name] = min(grade.score, grade.max_score + (grade.extra_credit or 0))
                     if grade.manual_score is not None:
-                        remarks.append(f"{grade.name} was set by hand (automatic: {grade.auto_score:g}).")
+                        was = "" if grade.auto_score is None else f" (automatic: {grade.auto_score:g})"
+                        remarks.append(f"{grade.name} was set by hand{was}.")
                     elif grade.needs_manual_grade:
                         remarks.append(f"{grade.name} waits for a person.")
                 row["score"] = sum(row[cell.name] for cell in cells)

@@ -182,7 +182,7 @@ def test_a_score_set_by_hand_outlives_a_regrade(course):
     course.grade("trial")
     [row] = course.table("trial")
     assert row["target"] == 3.5
-    assert "target was set by hand" in row["remarks"]
+    assert "target was set by hand (automatic: 0)." in row["remarks"]
 
 
 def test_a_score_set_by_hand_is_not_above_the_maximum(course):
@@ -203,6 +203,7 @@ def test_a_written_answer_waits_for_a_person(course):
     assert "why waits for a person" in course.table("trial")[0]["remarks"]
     set_by_hand(course, "ann", "why", 2)
     assert scores(course) == {"ann": 9.0}
+    assert course.table("trial")[0]["remarks"] == "why was set by hand."
 
 
 def test_what_collect_did_not_bring_in_is_not_graded(course):
