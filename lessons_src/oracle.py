@@ -65,11 +65,11 @@ class GaussianMixture:
 
     def log_density(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
         """log p_t(x) for x (B, d), or log p_t(x | label); shape (B,), natural logarithm."""
-        return torch.logsumexp(self._joint(x, alpha_bar, label)[0], 1)
+        return torch.logsumexp(self._joint(x, alpha_bar, label)[0], 0)
 
     def responsibilities(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
         """Probability of each component given x_t = x (and the label); shape (B, K)."""
-        return self._joint(x, alpha_bar, label)[0].softmax(1)
+        return self._joint(x, alpha_bar, label)[0].softmax(0).T
 
     def class_posterior(self, x: Tensor, alpha_bar: Level) -> Tensor:
         """p(label | x_t = x), the perfect noise-aware classifier; shape (B, C)."""
@@ -79,7 +79,7 @@ class GaussianMixture:
     def score(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
         """Gradient of log p_t(x), or of log p_t(x | label), with respect to x; shape (B, d)."""
         log_joint, gradients = self._joint(x, alpha_bar, label)
-        return (log_joint.softmax(1).unsqueeze(2) * gradients).sum(1)
+        return (log_joint.softmax(0).unsqueeze(1) * gradients).sum(0).T
 
     def eps(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
         """The optimal noise prediction E[eps | x_t = x] = -sqrt(1 - alpha_bar) score; shape (B, d)."""
@@ -94,29 +94,32 @@ class GaussianMixture:
         return OracleNetwork(self, schedule)
 
     def _joint(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None) -> tuple[Tensor, Tensor]:
-        """Log of weight times density, (B, K), and its gradient in x, (B, K, d), for every noisy component."""
+        """Log of weight times density, (K, B), and its gradient in x, (K, d, B), for every noisy component.
+
+        The batch comes last: sums over a few components or dimensions are fast only along long rows.
+        """
         if check_batch("x", x).ndim != 2 or x.shape[1] != self.dim:
             refuse("x", x, f"shape (B, {self.dim})")
         signal, noise = signal_and_noise(alpha_bar, x)
         if isinstance(signal, Tensor):
-            signal, noise = signal.unsqueeze(2), noise.unsqueeze(2)
-        variances = signal**2 * self._variances.to(x) + noise**2
+            signal, noise = signal.T, noise.T
+        variances = signal**2 * self._variances.to(x).unsqueeze(2) + noise**2
         if not (variances > 0).all():
             refuse("alpha_bar", alpha_bar, "less than 1: a component without spread has no density at alpha_bar = 1")
         axes = self._axes.to(x)
-        offset = torch.einsum("bkd,kde->bke", x.unsqueeze(1) - signal * self.means.to(x), axes)
-        log_normal = -0.5 * (offset**2 / variances + (2 * math.pi * variances).log()).sum(2)
-        gradients = -torch.einsum("bke,kde->bkd", offset / variances, axes)
-        return self._log_prior(label, len(x), x) + log_normal, gradients
+        offset = axes.mT @ (x.T - signal * self.means.to(x).unsqueeze(2))
+        scaled = offset / variances
+        log_normal = -0.5 * ((offset * scaled).sum(1) + (2 * math.pi * variances).log().sum(1))
+        return self._log_prior(label, len(x), x) + log_normal, -(axes @ scaled)
 
     def _log_prior(self, label: int | Tensor | None, batch: int, x: Tensor) -> Tensor:
-        """Log component weights, (B, K) or (1, K), with the components of other classes ruled out."""
-        log_weights = self.weights.log().to(x)
+        """Log component weights, (K, B) or (K, 1), with the components of other classes ruled out."""
+        log_weights = self.weights.log().to(x).unsqueeze(1)
         if label is None:
-            return log_weights.unsqueeze(0)
-        label = check_labels("label", label, batch, self.num_classes, x.device).unsqueeze(1)
-        allowed = (label == self.labels.to(x.device)) | (label == self.num_classes)
-        return log_weights.masked_fill(~allowed, -math.inf).log_softmax(1)
+            return log_weights
+        label = check_labels("label", label, batch, self.num_classes, x.device)
+        allowed = (label == self.labels.to(x.device).unsqueeze(1)) | (label == self.num_classes)
+        return log_weights.masked_fill(~allowed, -math.inf).log_softmax(0)
 
 
 class OracleNetwork:

@@ -108,7 +108,7 @@ def main() -> None:
         (root / "latency.ipynb").write_text(json.dumps(book))
         with lab_server(root, Path(scratch) / "jupyter") as lab:
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
-            page = browser.new_page(viewport={"width": 1400, "height": 2600})
+            page = browser.new_page(viewport={"width": 1400, "height": 1050})
             lab.open(page, "latency.ipynb")
             lab.run_all(page)
             points, digits = page.locator(".le-explorer").all()
