@@ -159,6 +159,14 @@ TASKS = (
                 "The square roots are missing in the second line.",
             ),
             Mistake(
+                lambda x_t, eps, ab_t, ab_s: ddim_step((x_t - (1 - ab_t) * eps) / ab_t, eps, 1.0, ab_s),
+                "The square roots are missing in the first line.",
+            ),
+            Mistake(
+                lambda x_t, eps, ab_t, ab_s: ab_s * (x_t - (1 - ab_t) * eps) / ab_t + (1 - ab_s) * eps,
+                "The square roots are missing: alpha_bar counts variance, and x is scaled by standard deviations.",
+            ),
+            Mistake(
                 lambda x_t, eps, ab_t, ab_s: (
                     math.sqrt(ab_s) * (x_t - math.sqrt(1 - ab_t) * eps) + math.sqrt(1 - ab_s) * eps
                 ),
@@ -272,6 +280,10 @@ TASKS = (
             Case("two steps", lambda g: loop_inputs(g, 40, 2), tolerance=1e-5),
         ),
         mistakes=(
+            Mistake(
+                lambda net, x, alpha_bar, times: x,
+                "x comes back as it was: the loop computes a new x and must carry it into the next step.",
+            ),
             Mistake(
                 _loop(target=lambda t, s: t - 1),
                 "x is re-noised to t - 1, but the next step believes that it stands at s. This is the off-by-one: the "

@@ -57,7 +57,8 @@ class Mistake:
     """A wrong way to write the function, called like the reference, and the sentence for whoever wrote it.
 
     The sentence follows a case's label and a colon: "This is sqrt(1 - alpha_bar) where sqrt(alpha_bar) belongs."
-    Some case must tell the mistake from the reference. It may also raise: who raises the same is told the sentence.
+    At least one case must tell the mistake from the reference. It may also raise: who raises the same is told the
+    sentence.
     """
 
     wrong: Callable[..., Any]
@@ -231,8 +232,17 @@ def _judge_case(task: Task, case: Case, call: Callable[[tuple], Any], generator:
     else:
         says = difference(got, task.reference(*draw()), case.tolerance)
     if says:
-        says = next((m.says for m in task.mistakes if _explains(m, draw(), got, says, case.tolerance)), says)
+        known = (m.says for m in task.mistakes if _explains(m, draw(), got, says, case.tolerance))
+        says = next(known, "") or _unchanged(task, draw(), got) or says
     return Result(case.label, case.points, says)
+
+
+def _unchanged(task: Task, arguments: tuple, got: Any) -> str:
+    """A sentence for an answer that is one of the arguments."""
+    for name, argument in zip(inspect.signature(task.reference).parameters, arguments, strict=True):
+        if isinstance(argument, Tensor) and isinstance(got, Tensor) and torch.equal(argument, got):
+            return f"This is {name}, just as it was given."
+    return ""
 
 
 def _explains(mistake: Mistake, arguments: tuple, got: Any, says: str, tolerance: float) -> bool:

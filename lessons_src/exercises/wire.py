@@ -54,7 +54,7 @@ class _Budget:
     def spend(self, depth: int, size: int = 0) -> None:
         self.bytes, self.items = self.bytes - size, self.items - 1
         if min(self.bytes, self.items, MAX_DEPTH - depth) < 0:
-            raise ValueError(f"a value is larger than {MAX_BYTES} bytes, {MAX_ITEMS} entries, or {MAX_DEPTH} levels")
+            raise ValueError(f"a value of more than {MAX_BYTES} bytes, {MAX_ITEMS} entries, or {MAX_DEPTH} levels")
 
 
 def _encode(value: Any, budget: _Budget, depth: int = 0) -> Any:
@@ -65,7 +65,9 @@ def _encode(value: Any, budget: _Budget, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
-        return int(value) if abs(value) < 1 << 63 else refuse("int", "too large", "less than 2**63 in size")
+        if abs(value) >= 1 << 63:
+            raise ValueError("an int of 2**63 or more in size")
+        return int(value)
     if isinstance(value, float):
         return float(value)
     if isinstance(value, list | tuple):

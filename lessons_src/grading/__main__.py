@@ -17,6 +17,14 @@ STEPS = {
     "export": "write the scores as grades_ASSIGNMENT.csv",
     "demo": "make a class of twenty, good, broken and hostile, and grade it",
 }
+NEXT = {  # what to do after a step
+    "setup": "cd {folder}, then: release 01_forward_shortcut, or another of source/",
+    "release": "give this file to your learners; put what they hand in into inbox/{name}/, then: collect {name}",
+    "collect": "grade {name}",
+    "grade": "look at it in the formgrader if you like, then: feedback {name} and export {name}",
+    "feedback": "send every learner theirs: STUDENT/{name}/{name}.html",
+    "export": "take it into your learning platform",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,12 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    if chosen.step == "setup":
-        print(f"The class is in {Course.setup(chosen.folder, chosen.sources).root}")
-        return 0
     if chosen.step == "demo":
         return demo(chosen.folder, chosen.workers, chosen.dask, not chosen.unconfined)
+    if chosen.step == "setup":
+        print(Course.setup(chosen.folder, chosen.sources).root)
+        print("next:", NEXT["setup"].format(folder=chosen.folder))
+        return 0
     course, name = Course(chosen.folder), chosen.assignment
+    failed = {}
     if chosen.step == "collect":
         notes = course.collect(name)
         for student, said in notes.items():
@@ -56,10 +66,10 @@ def _run(chosen: argparse.Namespace) -> int:
     elif chosen.step == "grade":
         failed = course.grade(name, chosen.workers, chosen.dask, not chosen.unconfined, tell=print)
         print(show(course.table(name)))
-        return int(bool(failed))
     else:
         print(getattr(course, chosen.step)(name))
-    return 0
+    print("next:", f"repair what was not graded, then: grade {name}" if failed else NEXT[chosen.step].format(name=name))
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -46,16 +46,19 @@ from lessons_src.grading.sandbox import PACKAGE, NotConfined, Sandbox
 SOURCES = PACKAGE.parent / "notebooks" / "exercises" / "source"
 CONFIG = '''"""Settings of this class. nbgrader's own commands and its formgrader read them too."""
 
+from pathlib import Path
+
 from lessons_src.grading.course import configure
 
 c = get_config()  # noqa: F821
-configure(c)
+configure(c, Path(__file__).resolve().parent)
 '''
 STUDENT = re.compile(r"[A-Za-z0-9][\w.@-]{0,63}", re.ASCII)
 
 
-def configure(config: Config) -> None:
+def configure(config: Config, root: Path) -> None:
     """Make nbgrader grade in the sandbox, whichever way it is started, and show learners no hidden check."""
+    config.Exchange.root = str(root / ".grading" / "exchange")  # not used, but nbgrader complains of a missing one
     config.Autograde.sanitize_preprocessors = [f"{__name__}.ConfinedGrades"]
     steps = ("SaveAutoGrades", "AssignLatePenalties")
     config.Autograde.autograde_preprocessors = [f"nbgrader.preprocessors.{step}" for step in steps]
@@ -89,7 +92,8 @@ class Course:
         """Make the folder of a class, or add what it lacks. Sources already there are left as they are."""
         if not root.exists():
             root.mkdir(parents=True, mode=0o700)  # learners' work and marks: nobody else's business
-        (root / ".grading" / "results").mkdir(parents=True, exist_ok=True)
+        for folder in ("results", "exchange"):
+            (root / ".grading" / folder).mkdir(parents=True, exist_ok=True)
         (root / ".grading").chmod(0o700)
         if not (root / ".grading" / "secret").exists():
             (root / ".grading" / "secret").write_text(secrets.token_hex(32))
@@ -113,13 +117,16 @@ class Course:
         """Rebuild what is in inbox/NAME into submitted/; return notes for every student, in order."""
         release, notes = nbformat.read(self._path("release", name), as_version=4), {}
         known = {grade_id(cell) for cell in release.cells} - {None}
-        for entry in sorted((self.root / "inbox" / name).iterdir()):
+        inbox, handed_in = self.root / "inbox" / name, {}
+        for entry in sorted(inbox.iterdir()):
             student = entry.name.removesuffix(".ipynb")
             is_file = entry.is_file() and entry.suffix == ".ipynb"
             if entry.is_symlink() or not STUDENT.fullmatch(student) or not (is_file or entry.is_dir()):
                 notes[repr(entry.name)] = ["Left out: expected STUDENT/ or STUDENT.ipynb, of letters, digits, . _ - @"]
-                continue
-            path, said = (entry, []) if is_file else choose(entry, name, known)
+            else:
+                handed_in.setdefault(student, []).extend([entry] if is_file else sorted(entry.iterdir()))
+        for student, files in sorted(handed_in.items()):
+            path, said = choose(files, [inbox / f"{student}.ipynb", inbox / student / f"{name}.ipynb"], known)
             notebook, more = rebuild(read_file(path) if path else b"", release)
             notes[student] = said + more * bool(path)
             notebook.metadata["from_the_grader"] = notes[student]
@@ -202,7 +209,7 @@ class Course:
                 row |= dict.fromkeys((cell.name for cell in cells), 0.0)
                 try:
                     [notebook] = gradebook.find_submission(name, student.id).notebooks
-                    remarks = self._notes(name, student.id)
+                    remarks = self._notes(name, student.id) + self._outdated(name, student.id)
                 except MissingEntry:
                     notebook, remarks = None, ["Nothing was handed in."]
                 for grade in notebook.grades if notebook else ():
@@ -232,6 +239,9 @@ class Course:
     def _path(self, folder: str, name: str, student: str = "") -> Path:
         return self.root / folder / student / name / f"{name}.ipynb"
 
+    def _mark(self, name: str, student: str) -> Path:
+        return self._path("autograded", name, student).with_name("graded_as.txt")
+
     def _collected(self, name: str, student: str) -> Path:
         return self.root / ".grading" / "collected" / student / name
 
@@ -247,6 +257,13 @@ class Course:
     def _notes(self, name: str, student: str) -> list[str]:
         return list(json.loads(self._path("submitted", name, student).read_text())["metadata"]["from_the_grader"])
 
+    def _outdated(self, name: str, student: str) -> list[str]:
+        try:
+            is_current = self._mark(name, student).read_text() == self._job(name, student).key
+        except (OSError, ValueError):
+            is_current = False
+        return [] if is_current else ["The score is of an earlier state: collect and grade again."]
+
     def _job(self, name: str, student: str) -> Job:
         content = self._path("submitted", name, student).read_text(encoding="utf-8")
         collected = self._collected(name, student)
@@ -257,7 +274,7 @@ class Course:
 
     def _enter(self, name: str, student: str) -> bool:
         """Let nbgrader write a result into the gradebook; False if it is there already."""
-        mark, key = self._path("autograded", name, student).with_name("graded_as.txt"), self._job(name, student).key
+        mark, key = self._mark(name, student), self._job(name, student).key
         if mark.exists() and mark.read_text() == key:
             return False
         self._nbgrader("autograde", name, student)

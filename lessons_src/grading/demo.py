@@ -52,6 +52,7 @@ def demo(folder: Path, workers: int = 2, scheduler: str = "", confined: bool = T
     rows = course.table(name)
     print(show(rows), course.feedback(name), course.export(name), sep="\n")
     wrong = [row["student"] for row in rows if row["score"] != expected[row["student"]]]
+    print(f"The class stays in {course.root}, to look at.")
     print(f"{len(rows)} submissions; scores other than expected: {', '.join([*wrong, *failed]) or 'none'}")
     return len(wrong) + len(failed)
 

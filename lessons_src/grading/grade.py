@@ -76,7 +76,7 @@ def all_cases(source: str) -> dict[str, tuple[Case, ...]]:
     """The cases of every task in an instructor's notebook: the task's own, then the hidden ones of its check cell.
 
     The cell is run here as it stands, with a `check` that only takes its cases down. Raises ValueError for a check
-    cell that is not named after a task, or whose points are not those of its cases.
+    cell that stops, is not named after a task, or has other points than its cases together.
     """
     found = {}
     for cell in filter(is_check, nbformat.reads(source, as_version=4).cells):
@@ -84,7 +84,10 @@ def all_cases(source: str) -> dict[str, tuple[Case, ...]]:
         if name not in exercises.all_tasks():
             refuse("grade_id", name, "the name of a task")
         hidden: list[Case] = []
-        exec(cell.source, {"check": lambda _, cases=(), add=hidden.extend: add(cases), name: None})
+        try:
+            exec(cell.source, {"check": lambda _, cases=(), add=hidden.extend: add(cases), name: None})
+        except Exception as error:  # an instructor's slip, of whatever kind
+            raise ValueError(f"the check cell of {name} stopped with {type(error).__name__}: {error}") from error
         labelled = (replace(case, label=f"hidden case {number}") for number, case in enumerate(hidden, 1))
         found[name] = (*exercises.all_tasks()[name].cases, *labelled)
         if sum(case.points for case in found[name]) != points:
@@ -97,7 +100,10 @@ def prove(source: str) -> None:
     for name, cases in all_cases(source).items():
         task = exercises.all_tasks()[name]
         for function, share in ((task.reference, 1), (lambda *arguments: None, 0)):
-            verdict = judge(task, lambda arguments, f=function: ask(f, arguments), torch.Generator(), cases)
+            try:
+                verdict = judge(task, lambda arguments, f=function: ask(f, arguments), torch.Generator(), cases)
+            except Exception as error:  # an instructor's slip, of whatever kind
+                raise ValueError(f"a case of {name} stopped with {type(error).__name__}: {error}") from error
             if verdict.earned != share * verdict.possible:
                 refuse(f"points of {function.__name__}", verdict.earned, f"{share * verdict.possible}\n{verdict}")
 

@@ -48,20 +48,21 @@ def is_answer(cell: NotebookNode) -> bool:
     return cell.metadata.get("nbgrader", {}).get("solution", False)
 
 
-def choose(folder: Path, name: str, known: set[str]) -> tuple[Path | None, list[str]]:
-    """The notebook that a learner handed in, and notes for them: by its name, or else by the cells in it.
+def choose(found: list[Path], expected: list[Path], known: set[str]) -> tuple[Path | None, list[str]]:
+    """The notebook that a learner handed in, and notes for them: the first of `expected`, or else by its cells.
 
-    Only plain files count; `known` are the grade ids of the released notebook.
+    Of the files found only plain notebooks count; `known` are the grade ids of the released notebook.
     """
-    found = [path for path in sorted(folder.glob("*.ipynb")) if path.is_file() and not path.is_symlink()]
-    for path in found:
-        if path.stem == name:
-            return path, []
+    found = [path for path in found if path.suffix == ".ipynb" and path.is_file() and not path.is_symlink()]
     if not found:
         return None, ["No notebook was handed in: nothing but a plain .ipynb file counts."]
-
-    best = max(found, key=lambda path: len(known.intersection(map(grade_id, _cells(read_file(path))[0]))))
-    return best, [f"The notebook is called {best.name!r}; it was taken for {name}.ipynb."]
+    notes, best = [], next((path for path in expected if path in found), None)
+    if best is None:
+        best = max(found, key=lambda path: len(known.intersection(map(grade_id, _cells(read_file(path))[0]))))
+        notes.append(f"The notebook is called {best.name!r}; it was recognised by its cells.")
+    if left := [repr(path.name) for path in found if path != best]:
+        notes.append(f"Of {len(found)} notebooks {best.name!r} is graded; left out: {', '.join(left)}.")
+    return best, notes
 
 
 def read_file(path: Path) -> bytes:
@@ -75,13 +76,15 @@ def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[s
     cells, notes = _cells(content)
     released = {grade_id(cell): cell for cell in release.cells if grade_id(cell)}
     plain = {(cell.cell_type, cell.source): cell for cell in release.cells if not grade_id(cell)}
-    built, missing, copies = [], dict(released), []
+    built, missing, copies, changed = [], dict(released), [], []
     for cell in cells or release.cells:
         name, source = grade_id(cell), _source(cell)
         if name in missing:
             ours = missing.pop(name)
             if is_answer(ours) and source != ours.source:
                 ours = {**ours, "source": source if ours.cell_type == "code" else _quoted(source)}
+            elif source.strip() != ours.source.strip():
+                changed.append(name)
             built.append(ours)
         elif name in released and not is_answer(released[name]):
             copies.append(name)
@@ -93,6 +96,8 @@ def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[s
             built.append(new_markdown_cell(_quoted(source)))
     if copies:
         notes.append(f"Left out, as second copies of a cell: {', '.join(copies[:20])}.")
+    if changed:
+        notes.append(f"Put back as they were, since they are not for answers: {', '.join(changed)}.")
     if missing:
         notes.append(f"Put back, as missing: {', '.join(missing)}.")
     for cell in missing.values():

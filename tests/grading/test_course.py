@@ -102,6 +102,20 @@ def test_learners_get_neither_solutions_nor_hidden_checks(course):
 FAULTS = {
     "points": (lambda nb: check(nb, "halve").metadata["nbgrader"].update(points=5), "points of halve is 5; expected 3"),
     "no task": (lambda nb: check(nb, "halve").metadata["nbgrader"].update(grade_id="third"), "grade_id is 'third'"),
+    "hidden check with a slip": (
+        lambda nb: check(nb, "halve").update(source="check(halve, [Case('c', lambda g: (1.0,))])"),
+        "check cell of halve stopped with NameError: name 'Case' is not defined",
+    ),
+    "hidden check that is no Python": (
+        lambda nb: check(nb, "halve").update(source="check(halve"),
+        "check cell of halve stopped with SyntaxError",
+    ),
+    "hidden case that cannot be drawn": (
+        lambda nb: check(nb, "halve").update(
+            source="from lessons_src.exercises import Case\ncheck(halve, [Case('c', lambda g: g.no_such())])"
+        ),
+        "a case of halve stopped with AttributeError",
+    ),
     "hidden check that is wrong": (
         lambda nb: check(nb, "halve").update(
             source="from lessons_src.exercises import Case\ncheck(halve, [Case('c', lambda g: ('text',))])"
@@ -219,6 +233,32 @@ def test_what_collect_did_not_bring_in_is_not_graded(course):
     assert scores(course) == {"ann": FULL, "bob": FULL}
     (course.root / "release" / "trial" / "trial.ipynb").write_text(nbformat.writes(SOURCE))
     assert list(course.grade("trial")) == ["ann", "bob", "eve"]
+
+
+def test_the_table_says_which_scores_are_of_an_earlier_state(course):
+    def outdated():
+        said = "The score is of an earlier state: collect and grade again."
+        return [row["student"] for row in course.table("trial") if said in row["remarks"]]
+
+    hand_in(course, "ann", submission())
+    hand_in(course, "bob", submission())
+    course.collect("trial")
+    course.grade("trial")
+    assert outdated() == []
+    hand_in(course, "ann", submission(halve="pass"))
+    course.collect("trial")
+    assert outdated() == ["ann"]
+    (course.root / "release" / "trial" / "trial.ipynb").write_text(nbformat.writes(SOURCE))
+    assert outdated() == ["ann", "bob"]
+
+
+def test_a_file_beside_a_folder_is_taken_and_said_so(course):
+    inbox = course.root / "inbox" / "trial"
+    hand_in(course, "ann", submission(halve="pass"))
+    (inbox / "ann.ipynb").write_text(nbformat.writes(submission()))
+    assert course.collect("trial") == {"ann": ["Of 2 notebooks 'ann.ipynb' is graded; left out: 'trial.ipynb'."]}
+    course.grade("trial")
+    assert scores(course) == {"ann": FULL}
 
 
 def test_a_fault_of_the_grader_costs_nobody_else(course, monkeypatch):

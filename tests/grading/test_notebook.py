@@ -97,6 +97,15 @@ def test_only_answers_come_from_the_learner():
     assert by_id(made)["halve"].metadata.nbgrader.points == 3
 
 
+def test_a_changed_check_is_put_back_and_named():
+    def tamper(made):
+        by_id(made)["halve"].source = "print('all passed')"
+
+    made, notes = rebuilt(submission(tamper))
+    assert by_id(made)["halve"].source == by_id(RELEASE)["halve"].source
+    assert notes == ["Put back as they were, since they are not for answers: halve."]
+
+
 def test_copies_are_run_in_place_and_checks_kept_once():
     def copy(notebook):
         again = [dict(cell) for cell in notebook.cells if grade_id(cell) in ("halve_answer", "halve")]
@@ -207,11 +216,19 @@ def test_a_renamed_notebook_is_found_by_its_cells(tmp_path):
         "aa": b"broken",
     }.items():
         (tmp_path / f"{name}.ipynb").write_bytes(content)
-    path, notes = choose(tmp_path, "trial", KNOWN)
+    expected = [tmp_path / "ann.ipynb", tmp_path / "trial.ipynb"]
+    path, notes = choose(sorted(tmp_path.iterdir()), expected, KNOWN)
     assert path.stem == "zz final (2)"
-    assert "zz final (2)" in notes[0]
-    (tmp_path / "trial.ipynb").write_bytes(b"broken too")
-    assert choose(tmp_path, "trial", KNOWN)[0].stem == "trial"
+    assert notes == [
+        "The notebook is called 'zz final (2).ipynb'; it was recognised by its cells.",
+        "Of 3 notebooks 'zz final (2).ipynb' is graded; left out: 'aa.ipynb', 'notes.ipynb'.",
+    ]
+    for name in ("trial", "ann"):
+        (tmp_path / f"{name}.ipynb").write_bytes(b"broken too")
+        path, notes = choose(sorted(tmp_path.iterdir()), expected, KNOWN)
+        assert path.stem == name
+        assert len(notes) == 1
+        assert f"{name}.ipynb' is graded; left out: 'aa.ipynb'" in notes[0]
 
 
 def test_links_and_pipes_are_not_followed(tmp_path):
@@ -224,4 +241,4 @@ def test_links_and_pipes_are_not_followed(tmp_path):
     (folder / "trial.ipynb").symlink_to(secret)
     os.mkfifo(folder / "pipe.ipynb")
     (folder / "folder.ipynb").mkdir()
-    assert choose(folder, "trial", KNOWN)[0] is None
+    assert choose(sorted(folder.iterdir()), [folder / "trial.ipynb"], KNOWN)[0] is None
