@@ -1,6 +1,7 @@
 """The digit explorations: what they compute, at default and extreme settings, and what comes first."""
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,15 +10,19 @@ import torch
 from lessons_src import digit_explorers, measurements, weights
 from lessons_src.explorers import grey
 from lessons_src.guidance import classifier_free
-from lessons_src.samplers import ddim, sample
-from lessons_src.schedules import time_grid
+from lessons_src.samplers import State, ddim, sample
+from lessons_src.schedules import GRIDS, time_grid
+
+
+def plain_run(label: list[int], steps: int, w: float, grid: str = "linspace") -> Iterator[State]:
+    net, _ = weights.load("digits")
+    noise, _ = measurements.start_noise(len(label))
+    times = time_grid(net.schedule, steps, grid)
+    return ddim(classifier_free(net, torch.tensor(label), w), noise, net.schedule, times)
 
 
 def plain_ddim(label: list[int], steps: int, w: float) -> np.ndarray:
-    net, _ = weights.load("digits")
-    noise, _ = measurements.start_noise(len(label))
-    x = sample(ddim(classifier_free(net, torch.tensor(label), w), noise, net.schedule, time_grid(net.schedule, steps)))
-    return grey(x[:, 0])
+    return grey(sample(plain_run(label, steps, w))[:, 0])
 
 
 @pytest.mark.parametrize("steps", [1, 10, 100])
@@ -35,6 +40,22 @@ def test_the_last_frame_is_the_sample(steps):
 def test_the_first_guess_is_what_one_step_would_give():
     _, guess = (panel.frames for panel in digit_explorers.digit_steps_picture("DDIM", 10, "linspace").panels)
     np.testing.assert_array_equal(guess[0], plain_ddim(list(range(10)), 1, 1.0))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_beside_every_state_stands_the_guess_made_from_it(grid):
+    picture = digit_explorers.digit_steps_picture("DDIM", 3, grid)
+    states = list(plain_run(list(range(10)), 3, 1.0, grid))
+    for frame, state in enumerate(states):
+        np.testing.assert_array_equal(picture.panels[1].frames[frame], grey(state.x0[:, 0]))
+        np.testing.assert_array_equal(picture.panels[0].frames[frame + 1], grey(state.x[:, 0]))
+        assert picture.frame_names[frame + 1] == f"t = {state.t}"
+
+
+def test_only_what_was_measured_is_claimed():
+    even, quadratic = (digit_explorers.digit_steps_picture("DDIM", 5, grid).text for grid in ("linspace", "quadratic"))
+    assert "Measured on" in even
+    assert "Measured on" not in quadratic
 
 
 def test_the_distance_to_a_long_run_shrinks_with_the_steps():
