@@ -107,9 +107,11 @@ def _nearest(start: Tensor) -> list[int]:
 
 
 def _name(share: float, weight: str) -> str:
+    if share == 1:
+        return "the reverse SDE"
     if weight == WEIGHTS[1]:
-        return "the reverse SDE" if share == 1 else "the reverse SDE's drift with another noise"
-    return {0.0: "the ODE", 1.0: "the reverse SDE"}.get(float(share), "the noise and the score that balance it")
+        return "the reverse SDE with " + (f"{share:g} times its noise" if share else "its noise dropped")
+    return f"{share:g} times the noise of the reverse SDE, and the score to match" if share else "the ODE"
 
 
 def explore_sde() -> Explorer:

@@ -79,7 +79,16 @@ def test_guidance_shows_twelve_of_one_digit_and_counts(w, evaluations):
     assert f"{evaluations} network evaluations each" in picture.text
     read = int(re.search(r"reads (\d+) of 12 as 3", picture.text)[1])
     assert (read == 12) == (w >= 2) or w == 1
-    assert picture.panels[1].marker.tolist() == [w] * 21
+    rows, measured = measurements.load("guidance"), picture.panels[1]
+    assert measured.marker.tolist() == [w] * 21
+    np.testing.assert_allclose(measured.x, [row["w"] for row in rows])
+    curves = [[row[key] for row in rows] for key in ("accuracy", "spread")]
+    np.testing.assert_allclose(list(measured.series.values()), curves, rtol=1e-6)
+
+
+def test_guidance_shows_the_digit_that_is_asked_for():
+    picture = digit_explorers.digit_guidance_picture(2.0, 7, 5)
+    np.testing.assert_array_equal(picture.panels[0].frames[-1], plain_ddim([7] * 12, 5, 2.0))
 
 
 def test_more_guidance_makes_them_more_alike():

@@ -36,6 +36,7 @@ def test_the_ends_of_every_control(share, steps, weight):
     assert f"{steps} steps, {steps} network evaluations" in picture.text
     paths, spread, end = picture.panels
     assert [len(panel.x) for panel in picture.panels] == [steps + 1, steps + 1, 201]
+    assert (paths.x[0], paths.x[-1]) == (spread.x[0], spread.x[-1]) == (0.0, VP().T)
     for panel, low, high in ((paths, -4, 4), (spread, 0, 2.5), (end, 0, 3)):
         for line in panel.series.values():
             assert low <= line.min() <= line.max() <= high
@@ -61,6 +62,14 @@ def test_the_data_and_the_starts_are_what_they_should_be():
     assert torch.allclose(
         x.flatten().quantile(torch.tensor([0.1, 0.5, 0.9]).double()), quantiles[[200, 1000, 1800]], atol=0.02
     )
+
+
+def test_text_and_curves_tell_of_the_same_end():
+    picture = sde_picture(1.0, 10, WEIGHTS[0])
+    _, spread, _ = (panel.series for panel in picture.panels)
+    assert numbers(picture.text)[0] == pytest.approx(spread["these paths"][0], abs=6e-4)
+    fine = sde_picture(0.0, 200, WEIGHTS[0]).panels[2].series  # both smoothed alike, or the peaks would differ by 0.06
+    np.testing.assert_allclose(fine["these paths"], fine["data"], atol=0.02)
 
 
 def test_dropping_only_the_noise_collapses():
