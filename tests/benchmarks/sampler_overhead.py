@@ -1,6 +1,6 @@
-"""What the sampler loop costs beside the network: DDIM against bare forwards and against the loop of diffusers.
+"""What the sampler loop costs beside the network: DDIM and the solvers against bare forwards and against diffusers.
 
-python tests/benchmarks/sampler_overhead.py   (interleaved, median of 40 rounds, 10 steps each)
+python tests/benchmarks/sampler_overhead.py   (interleaved, median of 40 rounds, 10 evaluations each)
 """
 
 import statistics
@@ -11,14 +11,15 @@ import torch
 from diffusers import DDIMScheduler
 
 from lessons_src.networks import Denoiser, PointMLP, UNet
-from lessons_src.samplers import ddim, sample
+from lessons_src.samplers import sample
 from lessons_src.schedules import linear, time_grid
+from lessons_src.solvers import SOLVERS
 
 STEPS, ROUNDS = 10, 41
 
 
 def loops(net: Denoiser, x: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
-    """The same ten network calls in three loops."""
+    """The same ten network calls in one loop after the other."""
     times = time_grid(net.schedule, STEPS)
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
     scheduler.set_timesteps(STEPS)
@@ -36,7 +37,12 @@ def loops(net: Denoiser, x: torch.Tensor) -> dict[str, Callable[[], torch.Tensor
             state = scheduler.step(eps, t, state).prev_sample
         return state
 
-    return {"bare forwards": bare, "ddim": lambda: sample(ddim(net, x, net.schedule, times)), "diffusers": theirs}
+    found = {"bare forwards": bare, "diffusers' DDIM": theirs}
+    for name in ("DDIM", "DPM-Solver-2", "DPM-Solver++(2M)", "SDE-DPM-Solver++(2M)", "UniPC-2", "PLMS"):
+        solver = SOLVERS[name]
+        grid = time_grid(net.schedule, solver.steps(STEPS), "log_snr")
+        found[name] = lambda run=solver.run, grid=grid: sample(run(net, x, net.schedule, grid))
+    return found
 
 
 @torch.no_grad()
