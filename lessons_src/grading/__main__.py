@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from lessons_src.checks import refuse
 from lessons_src.grading.course import Course, show
 from lessons_src.grading.demo import demo
 from lessons_src.grading.sandbox import NotConfined
@@ -15,6 +16,7 @@ STEPS = {
     "grade": "run and score what is new, and write the gradebook",
     "feedback": "write a page for every learner, in feedback/",
     "export": "write the scores as grades_ASSIGNMENT.csv",
+    "forget": "remove everything that is kept about a learner",
     "demo": "make a class of twenty, good, broken and hostile, and grade it",
 }
 NEXT = {  # what to do after a step
@@ -33,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     steps = parser.add_subparsers(dest="step", required=True)
     for step, about in STEPS.items():
         command = steps.add_parser(step, help=about, description=about)
-        if step not in ("setup", "demo"):
+        if step == "forget":
+            command.add_argument("student", help="the learner's id")
+        elif step not in ("setup", "demo"):
             command.add_argument("assignment", help="its name, as that of its folder in source/")
         command.add_argument("--folder", type=Path, default=Path(), help="of the class; by default, where you are")
         if step == "setup":
@@ -57,8 +61,17 @@ def _run(chosen: argparse.Namespace) -> int:
         print(Course.setup(chosen.folder, chosen.sources).root)
         print("next:", NEXT["setup"].format(folder=chosen.folder))
         return 0
-    course, name = Course(chosen.folder), chosen.assignment
-    failed = {}
+    course = Course(chosen.folder)
+    if chosen.step == "forget":
+        course.forget(chosen.student)
+        print("next: export every assignment again")
+        return 0
+    name, failed = chosen.assignment, {}
+    known = sorted(path.parent.name for path in course.root.glob("source/*/*.ipynb"))
+    if name not in known:
+        refuse("assignment", name, f"one of {', '.join(known)}")
+    if chosen.step != "release" and not (course.root / "release" / name / f"{name}.ipynb").exists():
+        refuse("assignment", name, f"one that is released: release {name}")
     if chosen.step == "collect":
         notes = course.collect(name)
         for student, said in notes.items():
@@ -68,6 +81,10 @@ def _run(chosen: argparse.Namespace) -> int:
         print(show(course.table(name)))
     else:
         print(getattr(course, chosen.step)(name))
+    if chosen.step in ("feedback", "export"):
+        waiting = [row["student"] for row in course.table(name) if "waits for a person" in row["remarks"]]
+        if waiting:
+            print(f"still to be read by a person, and counted as 0 so far: {', '.join(waiting)}")
     print("next:", f"repair what was not graded, then: grade {name}" if failed else NEXT[chosen.step].format(name=name))
     return int(bool(failed))
 

@@ -21,7 +21,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -107,11 +107,26 @@ class Course:
         return cls(root)
 
     def release(self, name: str) -> Path:
-        """Make the learners' edition of an assignment and return its path; its references are put to the test first."""
+        """Make the learners' edition of an assignment and return its path; its references are put to the test first.
+
+        Raises ValueError if they fail, and RuntimeError if nbgrader refuses; the release before it then stays.
+        """
         prove(self._source(name))
-        self._nbgrader("generate_assignment", name)
+        path = self._path("release", name)
+        before = path.read_text(encoding="utf-8") if path.exists() else None
+        try:
+            self._nbgrader("generate_assignment", name)
+        except RuntimeError as error:
+            if before is not None:
+                self._write(path, before)
+            if "Cannot add or remove cells" in str(error):
+                raise RuntimeError(
+                    f"{name} has submissions, so that graded cells can no longer be added or removed. Undo that in "
+                    f"source/{name}, or copy it as a new assignment. The release is as it was."
+                ) from error
+            raise
         (self.root / "inbox" / name).mkdir(parents=True, exist_ok=True)
-        return self._path("release", name)
+        return path
 
     def collect(self, name: str) -> dict[str, list[str]]:
         """Rebuild what is in inbox/NAME into submitted/; return notes for every student, in order."""
@@ -123,6 +138,8 @@ class Course:
             is_file = entry.is_file() and entry.suffix == ".ipynb"
             if entry.is_symlink() or not STUDENT.fullmatch(student) or not (is_file or entry.is_dir()):
                 notes[repr(entry.name)] = ["Left out: expected STUDENT/ or STUDENT.ipynb, of letters, digits, . _ - @"]
+            elif student == name:
+                notes[repr(entry.name)] = ["Left out: it has the assignment's name, not a learner's."]
             else:
                 handed_in.setdefault(student, []).extend([entry] if is_file else sorted(entry.iterdir()))
         for student, files in sorted(handed_in.items()):
@@ -151,7 +168,7 @@ class Course:
                         raise result
                     if self._enter(name, student):
                         earned = sum(score for score, _ in result.scores.values())
-                        tell(f"{student}: {earned:g} points, {result.seconds:.1f} s")
+                        tell(f"{student}: {earned:g} points by the checks, {result.seconds:.1f} s")
                 except Exception as error:  # one submission never stops the others
                     failed[student] = f"{type(error).__name__}: {error}"
                     tell(f"{student}: not graded: {failed[student]}")
@@ -197,7 +214,29 @@ class Course:
     def feedback(self, name: str) -> Path:
         """Write a page for every graded student, and return the folder of all pages."""
         self._nbgrader("generate_feedback", name)
+        for page in (self.root / "feedback").glob(f"*/{name}/{name}.html"):
+            named = re.sub(r'<a href="#(\w+)">Test cell</a>', r'<a href="#\1">\1</a>', page.read_text(encoding="utf-8"))
+            self._write(page, named)
         return self.root / "feedback"
+
+    def forget(self, student: str) -> None:
+        """Remove everything that is kept about a student, tables in CSV excepted: `export` writes those anew.
+
+        Raises ValueError for a name that no student can have.
+        """
+        if not STUDENT.fullmatch(student):
+            refuse("student", student, "a learner's id")
+        for path in (
+            *self.root.glob(f"inbox/*/{student}"),
+            *(self.root / folder / student for folder in ("submitted", "autograded", "feedback", ".grading/collected")),
+        ):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.root.glob(f"inbox/*/{student}.ipynb"):
+            path.unlink()
+        for path in (self.root / ".grading" / "results").iterdir():  # not told apart by student; made again when needed
+            path.unlink()
+        with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook, suppress(MissingEntry):
+            gradebook.remove_student(student)
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """A row for every student of the gradebook: total, maximum, one column a task, and remarks."""
@@ -259,10 +298,12 @@ class Course:
 
     def _outdated(self, name: str, student: str) -> list[str]:
         try:
-            is_current = self._mark(name, student).read_text() == self._job(name, student).key
-        except (OSError, ValueError):
-            is_current = False
-        return [] if is_current else ["The score is of an earlier state: collect and grade again."]
+            key = self._job(name, student).key
+        except ValueError:
+            return ["Released again since: collect and grade."]
+        mark = self._mark(name, student)
+        is_current = mark.exists() and mark.read_text() == key
+        return [] if is_current else ["Handed in again, or source or course changed since: grade."]
 
     def _job(self, name: str, student: str) -> Job:
         content = self._path("submitted", name, student).read_text(encoding="utf-8")

@@ -237,8 +237,8 @@ def test_what_collect_did_not_bring_in_is_not_graded(course):
 
 def test_the_table_says_which_scores_are_of_an_earlier_state(course):
     def outdated():
-        said = "The score is of an earlier state: collect and grade again."
-        return [row["student"] for row in course.table("trial") if said in row["remarks"]]
+        said = ("Handed in again", "Released again")
+        return [row["student"] for row in course.table("trial") if any(words in row["remarks"] for words in said)]
 
     hand_in(course, "ann", submission())
     hand_in(course, "bob", submission())
@@ -250,6 +250,75 @@ def test_the_table_says_which_scores_are_of_an_earlier_state(course):
     assert outdated() == ["ann"]
     (course.root / "release" / "trial" / "trial.ipynb").write_text(nbformat.writes(SOURCE))
     assert outdated() == ["ann", "bob"]
+
+
+def test_a_release_that_nbgrader_refuses_leaves_the_one_before(course):
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    release = course.root / "release" / "trial" / "trial.ipynb"
+    before, source = release.read_text(), course.root / "source" / "trial" / "trial.ipynb"
+    longer = nbformat.from_dict(json.loads(json.dumps(SOURCE)))
+    longer.cells.append(nbformat.from_dict(json.loads(json.dumps(SOURCE.cells[-1]))))
+    longer.cells[-1].metadata["nbgrader"]["grade_id"] = longer.cells[-1].id = "another"
+    source.write_text(nbformat.writes(longer))
+    with pytest.raises(RuntimeError, match="trial has submissions, so that graded cells can no longer be added"):
+        course.release("trial")
+    assert release.read_text() == before
+    source.write_text(nbformat.writes(SOURCE))
+    assert course.grade("trial") == {}
+    assert scores(course) == {"ann": FULL}
+
+
+def test_feedback_calls_tasks_by_their_names(course):
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    page = (course.feedback("trial") / "ann" / "trial" / "trial.html").read_text()
+    assert '<a href="#halve">halve</a> (Score: 3.0 / 3.0)' in page
+    assert "Test cell" not in page
+
+
+def test_a_learner_is_forgotten_whole(course):
+    for student in ("ann", "bob"):
+        hand_in(course, student, submission(halve=f"{RIGHT['halve']}  # {student}"))
+    (course.root / "inbox" / "trial" / "ann.ipynb").write_text(nbformat.writes(submission()))
+    course.collect("trial")
+    course.grade("trial")
+    course.feedback("trial")
+    assert main(["forget", "ann", "--folder", str(course.root)]) == 0
+    kept = [
+        path
+        for path in course.root.rglob("*")
+        if "ann" in path.name or (path.is_file() and b"ann" in path.read_bytes())
+    ]
+    assert [path for path in kept if path.name != "gradebook.db"] == []
+    assert course.collect("trial") == {"bob": []}
+    assert course.grade("trial") == {}
+    assert scores(course) == {"bob": FULL}
+    with pytest.raises(ValueError, match=r"student is '\.\./bob'; expected a learner's id"):
+        course.forget("../bob")
+
+
+def test_slips_on_the_command_line_are_named(course, capsys):
+    folder = ["--folder", str(course.root)]
+    assert main(["collect", "trail", *folder]) == 1
+    assert "assignment is 'trail'; expected one of trial" in capsys.readouterr().err
+    shutil.rmtree(course.root / "release")
+    assert main(["collect", "trial", *folder]) == 1
+    assert "expected one that is released: release trial" in capsys.readouterr().err
+
+
+def test_written_answers_that_wait_are_named_with_feedback(course, capsys):
+    for student in ("ann", "bob"):
+        hand_in(course, student, submission())
+    course.collect("trial")
+    course.grade("trial")
+    set_by_hand(course, "bob", "why", 1)
+    assert main(["feedback", "trial", "--folder", str(course.root)]) == 0
+    said = capsys.readouterr().out
+    assert "counted as 0 so far: ann\n" in said
+    assert "next: send every learner theirs" in said
 
 
 def test_a_file_beside_a_folder_is_taken_and_said_so(course):
@@ -289,6 +358,7 @@ def test_the_inbox_may_hold_anything(course, tmp_path):
     (inbox / "class.zip").write_text("x")
     (inbox / "=cmd()").mkdir()
     (inbox / "a b").mkdir()
+    (inbox / "trial.ipynb").write_text(nbformat.writes(submission()))
     os.mkfifo(inbox / "pipe.ipynb")
     (inbox / "ann.ipynb").write_text(nbformat.writes(submission()))
     (inbox / "bob").mkdir()
@@ -296,7 +366,18 @@ def test_the_inbox_may_hold_anything(course, tmp_path):
     notes = course.collect("trial")
     assert course.students("trial") == ["ann", "bob"]
     assert sorted(notes) == sorted(
-        ["'linked'", "'linked.ipynb'", "'.DS_Store'", "'class.zip'", "'=cmd()'", "'a b'", "'pipe.ipynb'", "ann", "bob"]
+        [
+            "'linked'",
+            "'linked.ipynb'",
+            "'.DS_Store'",
+            "'class.zip'",
+            "'=cmd()'",
+            "'a b'",
+            "'pipe.ipynb'",
+            "'trial.ipynb'",
+            "ann",
+            "bob",
+        ]
     )
     course.grade("trial")
     assert scores(course) == {"ann": FULL, "bob": 0.0}

@@ -70,8 +70,8 @@ WORTH_NOTHING = {
     "None": ("def target(x, n):\n    n * x", "is a return missing"),
     "text": ("def target(x, n):\n    return 'n * x'", "expected a tensor"),
     "a dictionary": ("def target(x, n):\n    return {'tensor': n * x}", "dict"),
-    "a huge answer": ("def target(x, n):\n    return torch.zeros(10**8)", "larger than"),
-    "a deep answer": ("def target(x, n):\n    a = []\n    a.append(a)\n    return a", "larger than"),
+    "a huge answer": ("def target(x, n):\n    return torch.zeros(10**8)", "a value of more than"),
+    "a deep answer": ("def target(x, n):\n    a = []\n    a.append(a)\n    return a", "a value of more than"),
     "a huge number": ("def target(x, n):\n    return 10**5000", ""),
     "an answer that equals everything": (
         "class T(torch.Tensor):\n    __eq__ = lambda *a: torch.tensor(True)\n    __torch_function__ = None\n"
