@@ -13,7 +13,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 test-unit test-notebooks test-browser notebooks exercises class-demo: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks exercises class-demo weights measurements format clean
+.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks exercises class-demo weights measurements pareto format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ weights: .venv/lab  ## train the shipped networks again (about ten minutes on tw
 
 measurements: .venv/lab  ## measure what lessons show but have no time to compute (hours); goes on where it stopped
 	$(BIN)/python -m lessons_src.measurements
+
+pareto: .venv/lab  ## measure what solvers reach with how many evaluations (hours; goes on where it stopped), draw it
+	$(BIN)/python -m lessons_src.pareto
 
 format: .venv/test  ## rewrite code and notebooks in the course's style
 	$(BIN)/ruff check --fix .

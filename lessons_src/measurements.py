@@ -40,6 +40,7 @@ SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDPM, σ² = β": lambda *args, **options: ddpm(*args, variance="beta", **options),
 }
 PARETO = {  # solver -> grid; those that average eps cannot start at the cosine schedule's nearly signal-free T
+    "DDPM": "linspace",
     "DDIM": "linspace",
     "DPM-Solver++(2M)": "linspace",
     "DPM-Solver++(3M)": "linspace",
@@ -49,7 +50,8 @@ PARETO = {  # solver -> grid; those that average eps cannot start at the cosine 
     "PLMS": "log_snr",
     "Heun": "log_snr",
 }
-EVALUATIONS = (5, 6, 8, 10, 15)
+EVALUATIONS = (4, 5, 6, 8, 10, 15, 20, 30, 50)
+MANY_EVALUATIONS = (*EVALUATIONS, 100, 250, 1000)  # of the two that older papers count in hundreds
 RECIPES: dict[str, dict[str, Any]] = {
     "as shipped, but 1,500 steps": {},
     "linear schedule": {"schedule": "linear"},
@@ -113,7 +115,7 @@ def measure_pareto(row: Row) -> Row:
     times = time_grid(net.schedule, solver.steps(row["nfe"]), row["grid"])
 
     def run(eps_fn: EpsFn, x: Tensor, generator: torch.Generator) -> Iterator[State]:
-        noise = {"generator": generator} if row["solver"].startswith("SDE") else {}
+        noise = {"generator": generator} if solver.random else {}
         return solver.run(eps_fn, x, net.schedule, times, **noise)
 
     x = _batches(net, N, 1.0, run)
@@ -155,8 +157,10 @@ def wanted(name: str) -> Iterator[Row]:
     if name == "steps":
         yield from ({"sampler": sampler, "steps": steps} for steps in STEPS for sampler in SAMPLERS)
     elif name == "pareto":
-        budgets = ((solver, nfe) for nfe in EVALUATIONS for solver in PARETO if nfe >= SOLVERS[solver].nfe(4))
-        yield from ({"solver": solver, "nfe": nfe, "grid": PARETO[solver]} for solver, nfe in budgets)
+        for nfe in MANY_EVALUATIONS:
+            for solver, grid in PARETO.items():
+                if nfe >= SOLVERS[solver].nfe(4) and (nfe in EVALUATIONS or solver in ("DDPM", "DDIM")):
+                    yield {"solver": solver, "nfe": nfe, "grid": grid}
     elif name == "guidance":
         yield from ({"w": w} for w in SCALES)
     else:

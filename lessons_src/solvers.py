@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lessons_src.checks import check_int, check_real, refuse
 from lessons_src.process import posterior_variance, predict_eps, predict_x0
-from lessons_src.samplers import EpsFn, State, _predict, _steps, ddim, renoise, sample
+from lessons_src.samplers import EpsFn, State, _predict, _steps, ddim, ddpm, renoise, sample
 from lessons_src.schedules import NoiseSchedule
 
 Nodes = Sequence[tuple[float, Tensor]]
@@ -269,10 +269,14 @@ def _runge_kutta(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, t: int, m: i
 
 
 class Solver(NamedTuple):
-    """A solver by name: run(eps_fn, x, schedule, times), and nfe(n), what n >= 4 steps cost at most."""
+    """A solver by name: run(eps_fn, x, schedule, times), and nfe(n), what n >= 4 steps cost at most.
+
+    One that is `random` draws noise on the way, from run(..., generator=...).
+    """
 
     run: Callable[..., Iterator[State]]
     nfe: Callable[[int], int] = lambda steps: steps
+    random: bool = False
 
     def steps(self, nfe: int) -> int:
         """The most steps that `nfe` network evaluations pay for; ValueError if they do not pay for four."""
@@ -283,6 +287,7 @@ class Solver(NamedTuple):
 
 
 SOLVERS = {
+    "DDPM": Solver(ddpm, random=True),
     "DDIM": Solver(ddim),
     "Heun": Solver(heun, lambda steps: 2 * steps - 1),
     "RK4": Solver(rk4, lambda steps: 4 * steps - 3),
@@ -293,7 +298,7 @@ SOLVERS = {
     "DPM-Solver++(2S)": Solver(dpm_solver_pp_2s),
     "DPM-Solver++(2M)": Solver(dpm_solver_pp),
     "DPM-Solver++(3M)": Solver(partial(dpm_solver_pp, order=3)),
-    "SDE-DPM-Solver++(2M)": Solver(partial(dpm_solver_pp, sde=True)),
+    "SDE-DPM-Solver++(2M)": Solver(partial(dpm_solver_pp, sde=True), random=True),
     "UniPC-2": Solver(unipc),
     "UniPC-3": Solver(partial(unipc, order=3)),
 }
