@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lessons_src import data, explorers, guidance, oracle, process, quiz, samplers, schedules, sde
+from lessons_src import data, explorers, guidance, inversion, oracle, process, quiz, samplers, schedules, sde, solvers
 
 LESSONS = sorted(path.stem for path in (files("lessons_src") / "questions").glob("*.toml"))
 LEVELS = (0.0784, 0.36, 0.64, 1.0)
@@ -62,6 +62,35 @@ def translated(theirs):
     return (((1 + theirs) * number(2) - theirs * number(1)) - number(1)).item() / (number(2) - number(1)).item()
 
 
+def there_and_back():
+    """Three DDIM steps down from 1 over LEVELS and up again, for N(0, 1) data."""
+    schedule = schedules.NoiseSchedule(torch.tensor(LEVELS[::-1], dtype=torch.float64))
+    net = oracle.GaussianMixture([1.0], [[0.0]], [[[1.0]]]).network(schedule)
+    x = samplers.sample(samplers.ddim(net, number(1), schedule))
+    return samplers.sample(inversion.invert(net, x, schedule, at_zero="zero")).item()
+
+
+def sdedit_on_normal(ab, guide):
+    """Mean and variance: x_t ~ N(sqrt(ab) guide, 1 - ab), then x0 given x_t, both exact, for N(0, 1) data."""
+    mixture = oracle.GaussianMixture([1.0], [[0.0]], [[[1.0]]])
+    gain = mixture.x0(number(1), ab).item()  # E[x0 | x_t] is linear in x_t
+    up = process.add_noise(number(guide), number(0), ab).item()
+    return gain * up, gain**2 * (1 - ab) + 1 - gain**2
+
+
+def gap_of_edict(steps):
+    """By how much mixing alone drives EDICT's copies apart: nothing is predicted, and the levels hardly move."""
+    schedule = schedules.NoiseSchedule(1 - 1e-12 * torch.arange(steps + 1, dtype=torch.float64))
+    *_, (x, y) = inversion.edict_invert(lambda x, t: torch.zeros_like(x), number(1), number(0), schedule)
+    return (x - y).abs().item()
+
+
+def length_of_a_straight_mean(dim):
+    """Against the ends' length, for two orthogonal ones, as independent noises nearly are."""
+    a, b = torch.eye(dim, dtype=torch.float64)[:2]
+    return (torch.lerp(a, b, 0.5).norm() / a.norm()).item()
+
+
 ANSWERS = {
     ("00_start_here", "adding-noise"): lambda: math.hypot(3, 4),
     ("00_start_here", "guidance-translation"): lambda: translated(2),
@@ -107,6 +136,15 @@ ANSWERS = {
     ("08_sde_and_ode", "four-times"): lambda: (
         sde.bits_per_dim(number(0) - 3 * math.log(4), 3) - sde.bits_per_dim(number(0), 3)
     ).item(),
+    ("09_fast_samplers", "heun-budget"): lambda: solvers.SOLVERS["Heun"].steps(21),
+    ("09_fast_samplers", "order-from-two"): lambda: math.log2(0.024 / 0.003),
+    ("09_fast_samplers", "memory-weight"): lambda: solvers.quadrature([0, -0.5])[0],
+    ("09_fast_samplers", "the-bill"): lambda: guided_bill(solvers.dpm_solver_pp, 15),
+    ("10_inversion_and_editing", "there-and-back"): there_and_back,
+    ("10_inversion_and_editing", "sdedit-mean"): lambda: sdedit_on_normal(0.5, 3.0)[0],
+    ("10_inversion_and_editing", "sdedit-variance"): lambda: sdedit_on_normal(0.9, 3.0)[1],
+    ("10_inversion_and_editing", "gap-of-edict"): lambda: gap_of_edict(20),
+    ("10_inversion_and_editing", "straight-mean"): lambda: length_of_a_straight_mean(784),
 }
 ITEMS = {(lesson, item.id): item for lesson in LESSONS for item in quiz.load(lesson).items if hasattr(item, "answer")}
 
