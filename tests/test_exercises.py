@@ -4,14 +4,19 @@ import inspect
 import math
 from itertools import pairwise
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from lessons_src import guidance, process, samplers, schedules
-from lessons_src.exercises import all_tasks, wire
+from lessons_src import guidance, inversion, process, samplers, schedules, sde, solvers
+from lessons_src.exercises import all_tasks, editions, wire
+from lessons_src.exercises.editions import SOURCES
 from lessons_src.exercises.tasks import ask, judge
+from lessons_src.grading.grade import prove
+from lessons_src.grading.notebook import grade_id
+from lessons_src.oracle import GaussianMixture
 
 TASKS = all_tasks()
 MISTAKES = [(name, i) for name, task in TASKS.items() for i in range(len(task.mistakes))]
@@ -242,6 +247,185 @@ def both_at_once(net, x, t, label, w):
     return torch.lerp(eps_u, eps_c, w)
 
 
+def ode_and_correction(x, eps, ab, beta, noise):
+    """The ODE's drift, and the pull that pays for the noise."""
+    ode = -beta / 2 * x + beta * eps / (2 * math.sqrt(1 - ab))
+    return ode - noise**2 * beta / 2 * process.score_from_eps(eps, ab)
+
+
+def euler_by_automatic_slope(variable, x_t, eps, ab_t, ab_s):
+    """Writes sigma as a function of the variable and lets autograd differentiate it."""
+    powers = {"sigma": 1.0, "sigma squared": 0.5}
+    sigma_t, sigma_s = (torch.tensor((1 / ab - 1) ** 0.5, dtype=torch.float64) for ab in (ab_t, ab_s))
+    to_sigma = torch.exp if variable == "log sigma" else lambda u: u ** powers[variable]
+    u_t, u_s = (s.log() if variable == "log sigma" else s ** (1 / powers[variable]) for s in (sigma_t, sigma_s))
+    slope = torch.autograd.functional.jacobian(to_sigma, u_t)
+    return (x_t / ab_t**0.5 + (u_s - u_t) * slope * eps) * ab_s**0.5
+
+
+def euler_from_ddim(variable, x_t, eps, ab_t, ab_s):
+    """DDIM with the noise it takes out multiplied by what the other variable's straight line makes of it."""
+    sigma_t, sigma_s = math.sqrt(1 / ab_t - 1), math.sqrt(1 / ab_s - 1)
+    change = {
+        "sigma": 1.0,
+        "sigma squared": (sigma_s + sigma_t) / (2 * sigma_t),
+        "log sigma": math.log(sigma_t / sigma_s) / (1 - sigma_s / sigma_t),
+    }[variable]
+    y = x_t / math.sqrt(ab_t)
+    return math.sqrt(ab_s) * y + change * (rotated(x_t, eps, ab_t, ab_s) - math.sqrt(ab_s) * y)
+
+
+def trace_by_jacobian(net, x, t, v):
+    rows = torch.autograd.functional.jacobian(lambda x: net(x, t).sum(0), x)  # (d, B, d)
+    return torch.einsum("bi,ibj,bj->b", v, rows, v)
+
+
+def bits_with_library(x, mean, std, ab):
+    """The exact trace along the flow, integrated by the library's RK4 in time; alpha_bar(t) = exp(-t)."""
+    vp = sde.VP(1.0, 1.0, T := -math.log(ab))
+    data = GaussianMixture([1.0], mean[None], std.square().diag()[None])
+    grid = [T * (i / 200) ** 2 for i in range(201)]
+    log_p = sde.log_likelihood(vp.flow(vp.score(data)), x, grid, sde.standard_normal, method="rk4")
+    return sde.bits_per_dim(log_p, x.shape[1])
+
+
+def bits_one_by_one(x, mean, std, ab):
+    prices = []
+    for point in x:
+        price = 0.0
+        for value, m, s in zip(point.tolist(), mean.tolist(), std.tolist(), strict=True):
+            wide = math.hypot(ab**0.5 * s, (1 - ab) ** 0.5)
+            end = ab**0.5 * m + wide * (value - m) / s
+            price -= math.log2(wide / s) - (end**2 + math.log(2 * math.pi)) / math.log(4)
+        prices.append(price / len(point))
+    return torch.tensor(prices, dtype=torch.float64)
+
+
+def trip_with_library(net, x, alpha_bar, times):
+    schedule = schedules.NoiseSchedule(alpha_bar)
+    latent = samplers.sample(inversion.invert(net, x, schedule, times))
+    return F.mse_loss(samplers.sample(samplers.ddim(net, latent, schedule, times)), x).sqrt()
+
+
+def trip_by_index(net, x, alpha_bar, times):
+    """One list of times, up and down again."""
+    path, z = [*times[::-1], *times[1:]], x.clone()
+    for i in range(len(path) - 1):
+        here, there = path[i], path[i + 1]
+        asked = here if here > 0 else there
+        eps = net(z, torch.full((x.shape[0],), asked, dtype=torch.int64))
+        z = rotated(z, eps, alpha_bar[here].item(), alpha_bar[there].item())
+    return math.sqrt(((z - x) ** 2).sum().item() / x.numel())
+
+
+def fixed_point_solved(net, x_s, s, t, alpha_bar, iterations):
+    """DDIM's step x_s = a x_t + b eps, solved for x_t with ever better eps."""
+    ab_s, ab_t = alpha_bar[[s, t]].tolist()
+    a = (ab_s / ab_t) ** 0.5
+    b = (1 - ab_s) ** 0.5 - a * (1 - ab_t) ** 0.5
+    eps = net(x_s, torch.full((len(x_s),), max(s, t * (s == 0))))
+    while iterations > 0:
+        eps, iterations = net((x_s - b * eps) / a, torch.full((len(x_s),), t)), iterations - 1
+    return (x_s - b * eps) / a
+
+
+def fixed_point_by_recursion(net, x_s, s, t, alpha_bar, iterations):
+    if iterations == 0:
+        x, at = x_s, s or t
+    else:
+        x, at = fixed_point_by_recursion(net, x_s, s, t, alpha_bar, iterations - 1), t
+    return rotated(x_s, net(x, torch.tensor(at).expand(len(x))), float(alpha_bar[s]), float(alpha_bar[t]))
+
+
+def turned(a, b, weight):
+    """The same arc as a turn from a towards b."""
+    rows = a.flatten(1), b.flatten(1)
+    cosine = (rows[0] * rows[1]).sum(1) / (rows[0].norm(dim=1) * rows[1].norm(dim=1))
+    angle = as_column(cosine.arccos(), a)
+    return (
+        a * ((weight * angle).cos() - (weight * angle).sin() / angle.tan()) + b * (weight * angle).sin() / angle.sin()
+    )
+
+
+def inpaint_by_index(x_t, eps, known, mask, z, ab_t, ab_s):
+    x_s = samplers.renoise(process.predict_x0(x_t, eps, ab_t), eps, ab_s)
+    here = mask.bool()
+    x_s[here] = ab_s**0.5 * known[here] + (1 - ab_s) ** 0.5 * z[here]
+    return x_s
+
+
+def grid_by_interpolation(alpha_bar, steps):
+    """Searches the sorted log-SNRs and takes the nearer neighbour."""
+    rising = (alpha_bar[1:] / (1 - alpha_bar[1:])).log().flip(0)
+    T, found = len(rising), []
+    for i in range(steps):
+        value = rising[0] + (rising[-1] - rising[0]) * i / (steps - 1)
+        j = min(int(torch.searchsorted(rising, value)), T - 1)
+        nearer = j - 1 if j > 0 and value - rising[j - 1] <= rising[j] - value else j
+        found.append(T - nearer)
+    return [*found, 0]
+
+
+def grid_in_a_loop(alpha_bar, steps):
+    ab, times = alpha_bar.tolist(), []
+    place = [math.inf, *(math.log(a) - math.log1p(-a) for a in ab[1:])]
+    for i in range(steps):
+        wanted = place[-1] + (place[1] - place[-1]) * i / (steps - 1)
+        times.append(min(range(1, len(ab)), key=lambda t: abs(place[t] - wanted)))
+    return [*times, 0]
+
+
+def heun_in_sigma(net, x, alpha_bar, t, s):
+    """In y = x / sqrt(alpha_bar) and sigma, as Karras et al. write it."""
+    sigma = ((1 - alpha_bar) / alpha_bar).sqrt()
+    y, slope = x / alpha_bar[t].sqrt(), net(x, torch.full((len(x),), t))
+    trial = y + (sigma[s] - sigma[t]) * slope
+    if s > 0:
+        slope = (slope + net(trial * alpha_bar[s].sqrt(), torch.full((len(x),), s))) / 2
+    return (y + (sigma[s] - sigma[t]) * slope) * alpha_bar[s].sqrt()
+
+
+def heun_with_library(net, x, alpha_bar, t, s):
+    times = [t, s, 0] if s > 0 else [t, 0]
+    return next(solvers.heun(net, x, schedules.NoiseSchedule(alpha_bar), times)).x
+
+
+def two_m_as_printed(x, now, before, ab_before, ab_now, ab_next):
+    """The box of the paper, with alpha, sigma and lambda."""
+    u = [math.log(ab / (1 - ab)) / 2 for ab in (ab_before, ab_now, ab_next)]
+    h, r = u[2] - u[1], (u[1] - u[0]) / (u[2] - u[1])
+    mean = (1 + 1 / (2 * r)) * now - before / (2 * r)
+    return ((1 - ab_next) / (1 - ab_now)) ** 0.5 * x - ab_next**0.5 * math.expm1(-h) * mean
+
+
+def two_m_by_extrapolation(x, now, before, ab_before, ab_now, ab_next):
+    """The clean prediction of the middle of the step, on the line through the last two."""
+    l0, l1, l2 = (math.log(1 / ab - 1) for ab in (ab_before, ab_now, ab_next))
+    x0 = torch.lerp(before, now, ((l1 + l2) / 2 - l0) / (l1 - l0))
+    return rotated(x, process.predict_eps(x, x0, ab_now), ab_now, ab_next)
+
+
+def order_by_polyfit(nfe, error):
+    return float(-np.polyfit(np.log(nfe.numpy()), np.log(error.numpy()), 1)[0])
+
+
+def front_by_sorting(nfe, distance):
+    """Cheapest first, the better of equals first; keeps what beats everything before, and its exact doubles."""
+    kept = torch.zeros(len(nfe), dtype=torch.bool)
+    best = (math.inf, None)
+    for i in sorted(range(len(nfe)), key=lambda i: (nfe[i].item(), distance[i].item())):
+        point = (distance[i].item(), nfe[i].item())
+        if point[0] < best[0] or point == best:
+            kept[i], best = True, point
+    return kept
+
+
+def front_in_loops(nfe, distance):
+    points = list(zip(nfe.tolist(), distance.tolist(), strict=True))
+    beaten = [any(p != q and p[0] <= q[0] and p[1] <= q[1] for p in points) for q in points]
+    return torch.tensor([not b for b in beaten])
+
+
 # For each task two more ways to write it, as different from the reference as a good learner's might be.
 RIGHT = {
     "forward_step": (
@@ -351,6 +535,66 @@ RIGHT = {
         lambda x, mean, std: torch.cat([x.mean(0) - mean, x.std(0) - std]).norm(),
         lambda x, mean, std: math.hypot(*(x.mean(0) - mean).tolist(), *(x.var(0).sqrt() - std).tolist()),
     ),
+    "continuous_alpha_bar": (
+        lambda t, first, last, N: (-t * N * (2 * first + (last - first) * t) / 2).exp(),
+        lambda t, first, last, N: torch.tensor(
+            [sde.VP(N * first, N * last).alpha_bar(u) for u in t.tolist()], dtype=torch.float64
+        ),
+    ),
+    "sde_step": (
+        lambda x, drift, g, h, z: torch.add(x, drift, alpha=h) + (g**2 * abs(h)) ** 0.5 * z,
+        lambda x, drift, g, h, z: sum((x, drift.mul(h), z.mul(g).mul(max(h, -h) ** 0.5))),
+    ),
+    "down_drift": (
+        ode_and_correction,
+        lambda x, eps, ab, beta, noise: beta * ((1 + noise**2) * eps * (1 - ab) ** -0.5 - x) / 2,
+    ),
+    "euler_in": (euler_by_automatic_slope, euler_from_ddim),
+    "hutchinson": (
+        lambda net, x, t, v: ((net(x + 1e-4 * v, t) - net(x - 1e-4 * v, t)) * v).sum(1) / 2e-4,
+        trace_by_jacobian,
+    ),
+    "bits": (bits_with_library, bits_one_by_one),
+    "log_snr_grid": (
+        grid_by_interpolation,
+        grid_in_a_loop,
+    ),
+    "affordable_steps": (
+        lambda solver, budget, guided: {"Heun": ((b := budget // (1 + guided)) + 1) // 2, "PLMS": b - 1}.get(solver, b),
+        lambda solver, budget, guided: max(
+            n for n in range(4, budget + 1) if solvers.SOLVERS[solver].nfe(n) * (1 + guided) <= budget
+        ),
+    ),
+    "heun_step": (heun_in_sigma, heun_with_library),
+    "two_m_step": (two_m_as_printed, two_m_by_extrapolation),
+    "order_of": (
+        order_by_polyfit,
+        lambda nfe, error: torch.linalg.lstsq(
+            torch.stack([-nfe.double().log(), torch.ones(len(nfe), dtype=torch.float64)], 1), error.log()[:, None]
+        ).solution[0, 0],
+    ),
+    "on_the_front": (front_by_sorting, front_in_loops),
+    "invert_step": (
+        rotated,
+        lambda x_s, eps, ab_s, ab_t: (
+            (x_s - ((1 - ab_s) ** 0.5 - (ab_s / ab_t) ** 0.5 * (1 - ab_t) ** 0.5) * eps) / (ab_s / ab_t) ** 0.5
+        ),
+    ),
+    "printed_error": (
+        lambda image, x_s, eps, ab_s, ab_t: (
+            process.add_noise(image, eps, ab_t) - samplers.renoise(process.predict_x0(x_s, eps, ab_s), eps, ab_t)
+        ),
+        lambda image, x_s, eps, ab_s, ab_t: ab_t**0.5 * image - (ab_t / ab_s) ** 0.5 * (x_s - (1 - ab_s) ** 0.5 * eps),
+    ),
+    "round_trip_error": (trip_with_library, trip_by_index),
+    "fixed_point_step": (fixed_point_solved, fixed_point_by_recursion),
+    "slerp": (inversion.slerp, turned),
+    "inpaint_step": (
+        lambda x_t, eps, known, mask, z, ab_t, ab_s: (
+            mask * process.add_noise(known, z, ab_s) + (1 - mask) * rotated(x_t, eps, ab_t, ab_s)
+        ),
+        inpaint_by_index,
+    ),
 }
 
 
@@ -373,6 +617,11 @@ def test_mistake_fails_with_its_own_sentence(name, number):
         found = verdict(name, mistake.wrong, seed)
         assert found.earned < found.possible
         assert mistake.says in [result.says for result in found.results], found
+
+
+def test_an_argument_handed_back_is_called_by_its_name():
+    says = [result.says for result in verdict("add_noise", lambda x0, eps, alpha_bar: eps, 0).results]
+    assert says == ["This is eps, just as it was given."] * 3
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -400,7 +649,7 @@ def test_four_to_six_tasks_a_lesson():
     counts = {}
     for task in TASKS.values():
         counts[task.reference.__module__] = counts.get(task.reference.__module__, 0) + 1
-    assert len(counts) == 6
+    assert len(counts) == len(list(editions.SOURCES.glob("*.ipynb")))
     assert all(4 <= count <= 6 for count in counts.values())
 
 
@@ -410,3 +659,14 @@ def test_inputs_are_fresh():
             drawn = [case.arguments(torch.Generator().manual_seed(seed)) for seed in range(4)]
             if (task.name, case.label) != ("linear_alpha_bar", "the usual thousand steps"):
                 assert len({str(wire.encode(arguments)) for arguments in drawn}) > 1, (task.name, case.label)
+
+
+def test_the_hidden_check_that_the_instructors_page_shows_works():
+    source = nbformat.read(SOURCES / "05_ddim.ipynb", as_version=4)
+    (cell,) = (cell for cell in source.cells if grade_id(cell) == "ddim_step")
+    cell.source = (SOURCES.parent / "INSTRUCTORS.md").read_text().split("```python\n")[1].split("```")[0]
+    cell.metadata["nbgrader"]["points"] = 5
+    prove(nbformat.writes(source))
+    cell.metadata["nbgrader"]["points"] = 4
+    with pytest.raises(ValueError, match="points of ddim_step is 4; expected 5"):
+        prove(nbformat.writes(source))

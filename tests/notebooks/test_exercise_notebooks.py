@@ -15,6 +15,7 @@ from lessons_src import exercises
 from lessons_src.exercises import all_tasks, editions
 from lessons_src.exercises.tasks import ask, judge
 from lessons_src.schedules import cosine, linear
+from lessons_src.sde import VP
 
 SOURCES = sorted(editions.SOURCES.glob("*.ipynb"))
 pytestmark = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
@@ -190,6 +191,11 @@ CLAIMS = {
         "0.063": lambda: math.sqrt(0.4) * 0.1,
         "0.72": lambda: (0.28 * 0.6 + 0.96 * 0.8) * (0.6 * 0.8 + 0.8 * 0.6) * 0.8,
     },
+    "08_sde_and_ode": {
+        "4.04": lambda: 1e5 * linear().alpha_bar[-1],
+        "4.32": lambda: 1e5 * VP().alpha_bar(1.0),
+    },
+    "10_inversion_and_editing": {"0.707": lambda: math.sin(math.pi / 4)},
 }
 GIVEN = {"0.36", "0.01", "0.0001", "0.02", "0.999", "0.98", "0.0784", "0.64"}  # what a question starts from
 
