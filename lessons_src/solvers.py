@@ -6,7 +6,8 @@ weighted mean of several eps, or of several x0. They differ in where the several
 (Heun, RK4, DPM-Solver, 2S), earlier steps (PLMS, 2M, 3M), or both (PNDM, UniPC).
 
 Shapes, times and states are those of `samplers.ddim`; the x0 and eps of a State are the means that made the step. No
-network predicts at t = 0, and log-SNR is infinite there, so the step to 0 is always DDIM's.
+network predicts at t = 0, and log-SNR is infinite there, so the step to 0 is DDIM's; only PLMS and PNDM extrapolate
+into it, as their authors do.
 """
 
 import math
