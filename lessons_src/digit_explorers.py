@@ -78,18 +78,18 @@ def digit_steps_picture(sampler: str, steps: int, grid: str) -> Picture:
     )
 
 
-def _rough_first(picture: Callable[..., Picture], steps: int, **values: object) -> Iterator[Picture]:
-    """A preview with few steps, said to be one, then the picture that was asked for."""
-    if steps > 2 * ROUGH_STEPS:
-        rough = picture(steps=ROUGH_STEPS, **values)
-        yield replace(rough, text=f"Preview with {ROUGH_STEPS} steps; {steps} are being computed. {rough.text}")
+def rough_first(picture: Callable[..., Picture], rough: int, steps: int, **values: object) -> Iterator[Picture]:
+    """A preview with `rough` steps, said to be one, if that is less than half of them; then picture(steps=steps)."""
+    if steps > 2 * rough:
+        preview = picture(steps=rough, **values)
+        yield replace(preview, text=f"Preview with {rough} steps; {steps} are being computed. {preview.text}")
     yield picture(steps=steps, **values)
 
 
 def explore_digit_steps() -> Explorer:
     """Move the number of steps of a sampler on digits; the start noise stays the same."""
     return Explorer(
-        partial(_rough_first, digit_steps_picture),
+        partial(rough_first, digit_steps_picture, ROUGH_STEPS),
         [
             Choice("sampler", "Sampler", list(measurements.SAMPLERS), "DDIM"),
             Slider("steps", "Steps", 1, 100, 1, 10),
@@ -133,7 +133,7 @@ def _variety(x: Tensor) -> float:
 def explore_digit_guidance() -> Explorer:
     """Move the guidance scale on digits; the start noise stays the same."""
     return Explorer(
-        partial(_rough_first, digit_guidance_picture, steps=20),
+        partial(rough_first, digit_guidance_picture, ROUGH_STEPS, 20),
         [
             Slider("w", "Guidance scale w", 0.0, 10.0, 0.5, 2.0),
             Choice("digit", "Digit", list(range(10)), 3),

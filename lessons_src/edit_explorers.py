@@ -3,14 +3,13 @@
 Both work on test digits, which the network has never seen. Every picture says what is seen, and what it cost.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from lessons_src import data, weights
+from lessons_src.digit_explorers import rough_first
 from lessons_src.explorers import grey
 from lessons_src.guidance import classifier_free
 from lessons_src.inversion import invert, slerp
@@ -91,18 +90,10 @@ def edit_picture(digit: int, target: int, start: str, top: int, w: float, steps:
     )
 
 
-def _rough_first(picture: Callable[..., Picture], steps: int, **values: object) -> Iterator[Picture]:
-    """A preview with few steps, said to be one, then the picture that was asked for."""
-    if steps > 2 * ROUGH_STEPS:
-        rough = picture(steps=ROUGH_STEPS, **values)
-        yield replace(rough, text=f"Preview with {ROUGH_STEPS} steps; {steps} are being computed. {rough.text}")
-    yield picture(steps=steps, **values)
-
-
 def explore_edit() -> Explorer:
     """Choose a digit and what it shall become, how it is taken up, how far, and how strictly it comes down."""
     return Explorer(
-        partial(_rough_first, edit_picture),
+        partial(rough_first, edit_picture, ROUGH_STEPS),
         [
             Choice("digit", "Digit", list(range(10)), 7),
             Choice("target", "Decode as", list(range(10)), 3),

@@ -101,11 +101,11 @@ def test_more_guidance_makes_them_more_alike():
 
 
 def test_a_long_run_is_previewed_and_a_short_one_is_not():
-    texts = [p.text for p in digit_explorers._rough_first(digit_explorers.digit_guidance_picture, 20, w=2.0, digit=4)]
+    texts = [p.text for p in digit_explorers.rough_first(digit_explorers.digit_guidance_picture, 5, 20, w=2.0, digit=4)]
     assert texts[0].startswith("Preview with 5 steps; 20 are being computed. w = 2: ")
     assert "5 DDIM steps" in texts[0]
     assert texts[1:] == [digit_explorers.digit_guidance_picture(2.0, 4, 20).text]
-    short = digit_explorers._rough_first(digit_explorers.digit_steps_picture, 10, sampler="DDIM", grid="linspace")
+    short = digit_explorers.rough_first(digit_explorers.digit_steps_picture, 5, 10, sampler="DDIM", grid="linspace")
     assert len(list(short)) == 1
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lessons_src import data, edit_explorers, weights
+from lessons_src.digit_explorers import rough_first
 from lessons_src.edit_explorers import LABELS, STARTS, between_picture, edit_picture, explore_between, explore_edit
 from lessons_src.explorers import grey
 from lessons_src.guidance import classifier_free
@@ -92,12 +93,14 @@ def test_what_the_lesson_asks_to_look_for():
 
 
 def test_a_long_way_is_previewed_and_a_short_one_is_not():
-    texts = [picture.text for picture in edit_explorers._rough_first(edit_picture, **DEFAULT | {"steps": 30})]
+    texts = [
+        picture.text for picture in rough_first(edit_picture, edit_explorers.ROUGH_STEPS, **DEFAULT | {"steps": 30})
+    ]
     assert len(texts) == 2
     assert texts[0].startswith("Preview with 10 steps; 30 are being computed. Digit 7 ")
     assert "10 steps each way" in texts[0]
     assert texts[1] == edit_picture(**DEFAULT | {"steps": 30}).text
-    assert len(list(edit_explorers._rough_first(edit_picture, **DEFAULT))) == 1
+    assert len(list(rough_first(edit_picture, edit_explorers.ROUGH_STEPS, **DEFAULT))) == 1
 
 
 def test_between_two_digits():

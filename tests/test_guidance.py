@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from drawn import draws
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -28,10 +29,6 @@ class Recorder:
         assert (label.dtype, label.shape) == (torch.int64, x.shape[:1])
         self.labels.append(label.tolist())
         return (label + 1).to(x).reshape(-1, *[1] * (x.ndim - 1)).expand_as(x)
-
-
-def draws(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @given(st.floats(-50, 50), st.sampled_from([(2, 2), (2, 1, 28, 28), (2, 3, 4, 5, 6)]))

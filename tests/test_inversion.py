@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from diffusers import DDIMInverseScheduler
+from drawn import draws, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -31,14 +32,6 @@ from lessons_src.solvers import dpm_solver_pp
 LINEAR = linear()
 TIMES = [60, 41, 24, 10, 3, 0]
 SHORT = linear(60, 1e-3, 0.1)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def draws(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def wavy(x: Tensor, t: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from drawn import draws, seeded, wavy
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -23,19 +24,6 @@ SAMPLERS = {  # name: sampler, options, whether it adds noise
     "ddpm beta": (ddpm, {"variance": "beta"}, True),
 }
 every_sampler = pytest.mark.parametrize(("sampler", "options", "noisy"), SAMPLERS.values(), ids=SAMPLERS)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def draws(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
-
-
-def wavy(x: Tensor, t: Tensor) -> Tensor:
-    """Some elementwise predictor that depends on x and on t."""
-    return torch.sin(2 * x) + t.to(x).reshape(-1, *[1] * (x.ndim - 1)) / 1000
 
 
 def normal(mean: float = 0.0, variance: float = 1.0) -> GaussianMixture:

@@ -5,6 +5,7 @@ from collections import deque
 
 import pytest
 import torch
+from drawn import draws, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
@@ -32,14 +33,6 @@ from lessons_src.sde import (
 SDES = {"vp": VP(), "vp constant": VP(1.0, 1.0, 4.0), "ve": VE(), "ve short": VE(0.1, 3.0, 2.0)}
 SDES["cosine"] = ScheduleVP(cosine(40))
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def draws(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def last(states) -> Tensor:

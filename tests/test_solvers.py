@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from drawn import draws, seeded, wavy
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
@@ -34,19 +35,6 @@ from lessons_src.solvers import (
 LINEAR = linear()
 every_solver = pytest.mark.parametrize("name", SOLVERS)
 DETERMINISTIC = [name for name, solver in SOLVERS.items() if not solver.random]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def draws(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
-
-
-def wavy(x: Tensor, t: Tensor) -> Tensor:
-    """Some elementwise predictor that depends on x and on t."""
-    return torch.sin(2 * x) + t.to(x).reshape(-1, *[1] * (x.ndim - 1)) / 1000
 
 
 def log_snr_schedule(T: int, high: float = 8.0, low: float = -4.0) -> NoiseSchedule:
