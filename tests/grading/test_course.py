@@ -270,6 +270,15 @@ def test_a_release_that_nbgrader_refuses_leaves_the_one_before(course):
     assert scores(course) == {"ann": FULL}
 
 
+def test_nbgrader_complains_of_nothing(course, caplog):
+    hand_in(course, "ann", submission())
+    course.release("trial")
+    course.collect("trial")
+    course.grade("trial")
+    course.feedback("trial")
+    assert [record.message for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
 def test_feedback_calls_tasks_by_their_names(course):
     hand_in(course, "ann", submission())
     course.collect("trial")
