@@ -37,23 +37,23 @@ test-browser: .venv/test  ## drive every lesson in headless Chromium (needs Debi
 	$(BIN)/pytest -m browser tests/browser
 
 notebooks: .venv/test  ## execute every lesson again and store its outputs
-	$(BIN)/python tests/notebooks/execute.py $(NOTEBOOKS)
+	$(BIN)/python -m lessons_src.make.notebooks $(NOTEBOOKS)
 
 exercises: .venv/test  ## make the learners' edition of every exercise notebook from its source
 	$(BIN)/python -m lessons_src.exercises.editions
-	$(BIN)/python tests/notebooks/execute.py $(EXERCISES)
+	$(BIN)/python -m lessons_src.make.notebooks $(EXERCISES)
 
 class-demo: .venv/test  ## grade a class of twenty made-up submissions, some broken, some hostile, and print the table
 	$(BIN)/python -m lessons_src.grading demo --folder $$(mktemp -d)/class
 
 weights: .venv/lab  ## train the shipped networks again (about ten minutes on two cores) and write them with their cards
-	$(BIN)/python -m lessons_src.weights
+	$(BIN)/python -m lessons_src.make.weights
 
 measurements: .venv/lab  ## measure what lessons show but have no time to compute (hours); goes on where it stopped
-	$(BIN)/python -m lessons_src.measurements
+	$(BIN)/python -m lessons_src.make.measurements
 
 pareto: .venv/lab  ## measure what solvers reach with how many evaluations (hours; goes on where it stopped), draw it
-	$(BIN)/python -m lessons_src.pareto
+	$(BIN)/python -m lessons_src.make.front
 
 format: .venv/test  ## rewrite code and notebooks in the course's style
 	$(BIN)/ruff check --fix .

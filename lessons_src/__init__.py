@@ -1,9 +1,9 @@
-"""The small PyTorch package behind the course: noise schedules, exact oracles, samplers, guidance, and the pictures.
+"""The small PyTorch package behind the course.
 
-Modules, each importing only from those before it: checks, files, schedules, process, oracle, data, samplers, guidance,
-sde, solvers, inversion, networks, evaluation, optimizers, training, claims; needing safetensors, weights and
-measurements; needing the notebook extra, plots, pareto, panels, widgets, quiz, explorers, digit_explorers,
-flow_explorers, race_explorers and edit_explorers. Time t runs from 0 (clean) to T (noise), as in the papers.
+Its front room, the modules beside this file, needs torch and numpy (loading weights: safetensors) and reads beside the
+lessons: schedules, process, samplers, solvers, guidance, networks, training and more. The other rooms: `show` holds
+figures, widgets and quizzes, `lessons` what one lesson needs, `exercises` and `grading` their engines, `make` the
+commands that make what ships. Time t runs from 0 (clean) to T (noise), as in the papers.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

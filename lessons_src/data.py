@@ -43,6 +43,17 @@ def digits(split: str = "train", path: str | Path = DIGITS) -> tuple[Tensor, Ten
     return torch.from_numpy(x).unsqueeze(1).float() / 127.5 - 1, torch.from_numpy(y).long()
 
 
+def one_each() -> Tensor:
+    """The first test digit of each class, (10, 1, 28, 28)."""
+    x, y = digits("test")
+    return torch.stack([x[y == digit][0] for digit in range(10)])
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal numbers, float64, the same for the same seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 class IdxSet(NamedTuple):
     """A data set in MNIST's IDX format: where it can be downloaded, and the MD5 of each .gz file."""
 
@@ -116,6 +127,18 @@ def ring(n: int = 8, radius: float = 1.4, std: float = 0.15) -> GaussianMixture:
     angle = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
     means = radius * torch.stack([angle.cos(), angle.sin()], 1)
     return GaussianMixture([1 / n] * n, means, std**2 * torch.eye(2, dtype=torch.float64).expand(n, 2, 2))
+
+
+def two_humps() -> GaussianMixture:
+    """30 % N(-1, 0.15^2) and 70 % N(0.8, 0.25^2) on a line."""
+    return GaussianMixture([0.3, 0.7], [[-1.0], [0.8]], [[[0.15**2]], [[0.25**2]]])
+
+
+def three_classes() -> GaussianMixture:
+    """Three round, overlapping classes in the plane, of standard deviation 0.5 around points of the unit circle."""
+    angle = torch.tensor([90.0, 210.0, 330.0], dtype=torch.float64).deg2rad()
+    means = torch.stack([angle.cos(), angle.sin()], 1)
+    return GaussianMixture([1 / 3] * 3, means, 0.5**2 * torch.eye(2, dtype=torch.float64).expand(3, 2, 2))
 
 
 def eight_gaussians(n: int, generator: torch.Generator | None = None) -> Tensor:

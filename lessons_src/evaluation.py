@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lessons_src.checks import check_batch, refuse
 from lessons_src.networks import DigitClassifier
+from lessons_src.oracle import GaussianMixture
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -96,3 +97,9 @@ def nearest_distance(x: Tensor, train: Tensor) -> Tensor:
     """Euclidean distance from each x to its nearest neighbour in `train`, shape (n,)."""
     flat = train.flatten(1)
     return in_batches(lambda part: torch.cdist(part.flatten(1), flat).min(1).values, x)
+
+
+def on_target(mixture: GaussianMixture, x: Tensor) -> float:
+    """Share of points within three standard deviations of the nearest mode of a mixture of round Gaussians."""
+    std = mixture.covariances[0, 0, 0].sqrt()
+    return float((torch.cdist(x, mixture.means).min(1).values < 3 * std).double().mean())

@@ -1,15 +1,11 @@
 """Measurements with the shipped digit network that take too long for a lesson: made once, read by the lessons.
 
-`load(name)` reads the rows of one; `python -m lessons_src.measurements` (`make measurements`) makes those that are
-missing, one row at a time, so that it can be stopped and started again. Remove a file to measure it anew.
+`load(name)` reads the rows of one; `make measurements` makes those that are missing.
 """
 
-import argparse
 import base64
 import hashlib
 import json
-import platform
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -19,21 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lessons_src import data, weights
+from lessons_src import weights
 from lessons_src.checks import check_choice
-from lessons_src.evaluation import class_spread, digit_quality, frechet_distance, in_batches
-from lessons_src.files import write_whole
 from lessons_src.guidance import classifier_free
-from lessons_src.networks import UNET_PRESETS, Denoiser, UNet
-from lessons_src.samplers import EpsFn, State, ddim, ddpm, sample
-from lessons_src.schedules import make_schedule, time_grid
-from lessons_src.solvers import SOLVERS
-from lessons_src.training import Recipe, Trainer, train
+from lessons_src.networks import Denoiser
+from lessons_src.samplers import State, ddim, ddpm, sample
+from lessons_src.schedules import time_grid
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
-N = 1000
-STEPS = (5, 10, 20, 50, 100, 1000)
-SCALES = (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
+NAMES = ("steps", "guidance", "recipes", "pareto")
 SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDIM": ddim,
     "DDPM, σ² = β̃": ddpm,
@@ -50,8 +40,6 @@ PARETO = {  # solver -> grid; those that average eps cannot start at the cosine 
     "PLMS": "log_snr",
     "Heun": "log_snr",
 }
-EVALUATIONS = (4, 5, 6, 8, 10, 15, 20, 30, 50)
-MANY_EVALUATIONS = (*EVALUATIONS, 100, 250, 1000)  # of the two that older papers count in hundreds
 RECIPES: dict[str, dict[str, Any]] = {
     "as shipped, but 1,500 steps": {},
     "linear schedule": {"schedule": "linear"},
@@ -72,10 +60,10 @@ def start_noise(n: int) -> tuple[Tensor, Tensor]:
 def draw(net: Denoiser, n: int, sampler: str = "DDIM", steps: int = 20, w: float = 1.0) -> Tensor:
     """n digits in [-1, 1] from `start_noise`, the same whatever n is up to batches of 100."""
     times, take = time_grid(net.schedule, steps), SAMPLERS[check_choice("sampler", sampler, SAMPLERS)]
-    return _batches(net, n, w, lambda eps_fn, x, g: take(eps_fn, x, net.schedule, times, generator=g))
+    return in_hundreds(net, n, w, lambda eps_fn, x, g: take(eps_fn, x, net.schedule, times, generator=g))
 
 
-def _batches(net: Denoiser, n: int, w: float, run: Callable[..., Iterator[State]]) -> Tensor:
+def in_hundreds(net: Denoiser, n: int, w: float, run: Callable[..., Iterator[State]]) -> Tensor:
     """n digits by run(eps_fn, noise, generator), a hundred at a time."""
     parts = []
     for i, (noise, label) in enumerate(zip(*(part.split(100) for part in start_noise(n)), strict=True)):
@@ -84,90 +72,10 @@ def _batches(net: Denoiser, n: int, w: float, run: Callable[..., Iterator[State]
     return torch.cat(parts).clamp(-1, 1)
 
 
-def judge(x: Tensor) -> Row:
-    """Scores of digits from `draw`: `digit_quality`, spread within classes against real digits; and ten digits."""
-    classifier, _ = weights.load("classifier")
-    (train_x, _), (test_x, test_y) = data.digits("train"), data.digits("test")
-    label = start_noise(len(x))[1]
-    spread, real = (
-        class_spread(in_batches(classifier.features, images), labels)
-        for images, labels in ((x, label), (test_x, test_y))
-    )
-    scores = digit_quality(classifier, x, label, train_x, test_x)._asdict() | {"spread": spread / real}
-    first_ten = ((x[:10] + 1) * 127.5).round().byte().numpy().tobytes()
-    return scores | {"digits": base64.b64encode(zlib.compress(first_ten, 9)).decode("ascii")}
-
-
 def digits_of(row: Row) -> Tensor:
     """The first ten digits of a row, (10, 1, 28, 28) float32 in [-1, 1], of labels 0 to 9, rounded to 256 greys."""
     grey = torch.frombuffer(bytearray(zlib.decompress(base64.b64decode(row["digits"]))), dtype=torch.uint8)
     return grey.view(10, 1, 28, 28).float() / 127.5 - 1
-
-
-def measure_steps(row: Row) -> Row:
-    """One sampler at one number of steps, without guidance; one step is one network evaluation."""
-    return judge(draw(weights.load("digits")[0], N, row["sampler"], row["steps"]))
-
-
-def measure_pareto(row: Row) -> Row:
-    """One solver with a budget of network evaluations, without guidance, and the standard error of its distance."""
-    net, solver = weights.load("digits")[0], SOLVERS[row["solver"]]
-    times = time_grid(net.schedule, solver.steps(row["nfe"]), row["grid"])
-
-    def run(eps_fn: EpsFn, x: Tensor, generator: torch.Generator) -> Iterator[State]:
-        noise = {"generator": generator} if solver.random else {}
-        return solver.run(eps_fn, x, net.schedule, times, **noise)
-
-    x = _batches(net, N, 1.0, run)
-    return judge(x) | {"standard error": _standard_error(x)}
-
-
-def _standard_error(x: Tensor, groups: int = 10) -> float:
-    """Of the feature-Frechet distance of x to the test digits: jackknife, leaving out a tenth of x at a time."""
-    classifier, _ = weights.load("classifier")
-    features, real = (in_batches(classifier.features, images) for images in (x, data.digits("test")[0]))
-    group = torch.arange(len(x)) * groups // len(x)
-    left_out = torch.tensor([frechet_distance(features[group != k], real) for k in range(groups)])
-    return ((groups - 1) * left_out.var(correction=0)).sqrt().item()
-
-
-def measure_guidance(row: Row) -> Row:
-    """One guidance scale, 20 DDIM steps."""
-    return judge(draw(weights.load("digits")[0], N, w=row["w"]))
-
-
-def measure_recipes(row: Row) -> Row:
-    """Train the small network for 1,500 steps with one thing changed; scores at w = 1 and for no label, 20 steps."""
-    change = {"schedule": "cosine", "prediction": "v", "precision": "bfloat16", "blind": False, "label_drop": 0.1}
-    change |= RECIPES[row["recipe"]]
-    recipe = Recipe(1500, 32, label_drop=change["label_drop"], ema=0.995, seed=row["seed"])
-    torch.manual_seed(recipe.seed)
-    net = UNet(make_schedule(change["schedule"], 1000), prediction=change["prediction"], **UNET_PRESETS["small"])
-    if change["blind"]:
-        net.time.frequencies.zero_()
-    trainer = Trainer(net, *data.digits("train"), recipe, precision=change["precision"])
-    losses: list[float] = []
-    net = train(trainer, lambda progress: losses.append(progress.loss), report_every=300)
-    without = judge(draw(net, N, w=0.0))
-    return {"last loss": losses[-1], **judge(draw(net, N)), "frechet without label": without["frechet"]}
-
-
-def wanted(name: str) -> Iterator[Row]:
-    """The rows that a measurement should have, before they are measured, cheap ones first."""
-    if name == "steps":
-        yield from ({"sampler": sampler, "steps": steps} for steps in STEPS for sampler in SAMPLERS)
-    elif name == "pareto":
-        for nfe in MANY_EVALUATIONS:
-            for solver, grid in PARETO.items():
-                if nfe >= SOLVERS[solver].nfe(4) and (nfe in EVALUATIONS or solver in ("DDPM", "DDIM")):
-                    yield {"solver": solver, "nfe": nfe, "grid": grid}
-    elif name == "guidance":
-        yield from ({"w": w} for w in SCALES)
-    else:
-        yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
-
-
-MEASURE = {"steps": measure_steps, "guidance": measure_guidance, "recipes": measure_recipes, "pareto": measure_pareto}
 
 
 def digest() -> str:
@@ -180,48 +88,11 @@ def load(name: str, folder: Path = FOLDER) -> list[Row]:
 
     Raises ValueError for an unknown name, and if it is missing or was made with other weights than those shipped.
     """
-    path = folder / f"{check_choice('name', name, MEASURE)}.json"
+    path = folder / f"{check_choice('name', name, NAMES)}.json"
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read; make it with python -m lessons_src.measurements: {error}") from error
+        raise ValueError(f"{path} cannot be read; make it with `make measurements`: {error}") from error
     if found["weights"] != digest():
-        raise ValueError(
-            f"{path} was measured with other weights; remove it and run python -m lessons_src.measurements"
-        )
+        raise ValueError(f"{path} was measured with other weights; remove it and run `make measurements`")
     return found["rows"]
-
-
-def measure(name: str, folder: Path = FOLDER) -> None:
-    """Measure the rows of `name` that are missing, writing the file after each."""
-    path = folder / f"{name}.json"
-    rows = load(name, folder) if path.exists() else []
-    for row in wanted(name):
-        if any(row.items() <= done.items() for done in rows):
-            continue
-        start = time.perf_counter()
-        rows.append(row | MEASURE[name](row))
-        shown = {key: value for key, value in rows[-1].items() if key != "digits"}
-        print(f"{name}: {shown}, {time.perf_counter() - start:.0f} s", flush=True)
-        found = {
-            "command": f"python -m lessons_src.measurements --only {name}",
-            "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
-            "weights": digest(),
-            "rows": rows,
-        }
-        text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-        write_whole(path, lambda part, text=text: part.write_text(text))
-
-
-def main() -> None:
-    """Make the measurements that are missing."""
-    parser = argparse.ArgumentParser(prog="python -m lessons_src.measurements", description=main.__doc__)
-    parser.add_argument("--only", choices=MEASURE, help="make one of them")
-    only = parser.parse_args().only
-    torch.set_num_threads(1)
-    for name in [only] if only else MEASURE:
-        measure(name)
-
-
-if __name__ == "__main__":
-    main()

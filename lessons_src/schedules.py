@@ -184,3 +184,8 @@ def _distinct(times: list[int], T: int) -> list[int]:
     for i, highest in zip(reversed(range(len(times))), range(T, -1, -1), strict=False):
         times[i] = min(times[i], highest)
     return times
+
+
+def times_to(top: int, steps: int) -> list[int]:
+    """Equally spaced times from `top` down to 0, in `steps` steps."""
+    return [round(top * i / steps) for i in range(steps, -1, -1)]

@@ -51,11 +51,15 @@ class LinearSDE(ABC):
 
     def reverse_drift(self, score: Field) -> Field:
         """f - g^2 score: the drift of the reverse-time SDE (Anderson 1982; Song et al. 2021, equation 6)."""
-        return lambda x, t: self.drift(x, t) - self.g(t) ** 2 * score(x, t)
+        return self.weighted(score, 1.0)
 
     def flow(self, score: Field) -> Field:
         """f - g^2 score / 2: the field of the probability-flow ODE (equation 13): without noise, half the score."""
-        return lambda x, t: self.drift(x, t) - self.g(t) ** 2 / 2 * score(x, t)
+        return self.weighted(score, 0.5)
+
+    def weighted(self, score: Field, weight: float) -> Field:
+        """f - weight g^2 score."""
+        return lambda x, t: self.drift(x, t) - weight * self.g(t) ** 2 * score(x, t)
 
     def score(self, mixture: GaussianMixture) -> Field:
         """The exact score of p_t for data from a mixture."""
@@ -193,6 +197,16 @@ class VE(LinearSDE):
     def noise(self, t: float) -> float:
         """sqrt(sigma(t)^2 - sigma_min^2)."""
         return math.sqrt(max(self.sigma(t) ** 2 - self.sigma_min**2, 0.0))
+
+
+def noisy_flow(sde: LinearSDE, score: Field, share: float) -> tuple[Field, Callable[[float], float]]:
+    """Drift f - (1 + share^2) / 2 g^2 score and noise share * g: for falling times, the same marginals at any share.
+
+    share = 0 is the probability-flow ODE, share = 1 the reverse SDE of Song et al. 2021. Raises ValueError for
+    share < 0.
+    """
+    weight = (1 + check_real("share", share, 0.0) ** 2) / 2
+    return sde.weighted(score, weight), lambda t: share * sde.g(t)
 
 
 # --- Solving ----------------------------------------------------------------------------------------------------------

@@ -5,30 +5,30 @@ In an exercise notebook::
     check(forward_step)        # fresh random inputs, points, and a sentence where it is wrong
     hint("forward_step")       # the first of three hints; hint("forward_step", 2) is the next
 
-Modules: wire (how values travel), tasks (what an exercise is, and the judge), and one lesson_NN for each lesson, whose
-TASKS hold references and known mistakes.
+Modules: wire (how values travel), tasks (what an exercise is, and the judge), inputs (what cases draw), editions (the
+notebooks). The exercises themselves are `TASKS` in lessons/lesson_NN/exercises.py.
 """
 
-import pkgutil
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from typing import Any
 
 import torch
 
 from lessons_src.checks import check_choice, check_int, refuse
-from lessons_src.exercises.tasks import Case, Mistake, Task, Verdict, ask, judge
+from lessons_src.exercises.tasks import Case, Mistake, Task, Verdict, WrongWay, ask, judge
 
-__all__ = ["Case", "Mistake", "Task", "Verdict", "all_tasks", "check", "hint"]
+__all__ = ["Case", "Mistake", "Task", "Verdict", "WrongWay", "all_tasks", "check", "hint"]
 
 
 @cache
 def all_tasks() -> dict[str, Task]:
     """Every task of every lesson by name, in the order of the lessons. Raises ValueError if two share a name."""
     found: dict[str, Task] = {}
-    for module in sorted(entry.name for entry in pkgutil.iter_modules(__path__) if entry.name.startswith("lesson_")):
-        for task in import_module(f"{__name__}.{module}").TASKS:
+    for path in sorted((files("lessons_src") / "lessons").glob("*/exercises.py")):
+        for task in import_module(f"lessons_src.lessons.{path.parent.name}.exercises").TASKS:
             if task.name in found:
                 refuse("task", task.name, "a name that only one task has")
             found[task.name] = task

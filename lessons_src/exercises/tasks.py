@@ -9,7 +9,7 @@ wrong answer is compared with the known `Mistake`s, so that the learner is told 
     Task(
         forward_step,
         cases=[Case("a batch of points", lambda g: (torch.randn(5, 2, generator=g), torch.tensor(0.9), ...))],
-        mistakes=[Mistake(lambda x, alpha, noise: ..., "This is ... where ... belongs.")],
+        mistakes=[Mistake("(1 - alpha).sqrt()", "(1 - alpha)", "The root of the noise's share is missing.")],
         hints=("where to look", "what to write down", "nearly the line itself"),
         minutes=5,
         difficulty=1,
@@ -18,10 +18,13 @@ wrong answer is compared with the known `Mistake`s, so that the learner is told 
 Reference, cases and mistakes are the author's; they never enter a learner's process when a grader judges.
 """
 
+import ast
 import inspect
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -54,15 +57,46 @@ class Case:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong way to write the function, called like the reference, and the sentence for whoever wrote it.
+    """An edit of the reference's own source that makes it wrong, and the sentence for whoever wrote it so.
 
-    The sentence follows a case's label and a colon: "This is sqrt(1 - alpha_bar) where sqrt(alpha_bar) belongs."
-    At least one case must tell the mistake from the reference. It may also raise: who raises the same is told the
-    sentence.
+    `right`, found exactly once in the source without its docstring, becomes `wrong`. The sentence follows a case's
+    label and a colon: "This is sqrt(1 - alpha_bar) where sqrt(alpha_bar) belongs." At least one case must tell the
+    mistake from the reference. It may also raise: who raises the same is told the sentence.
     """
 
-    wrong: Callable[..., Any]
+    right: str
+    wrong: str
     says: str
+
+    def answer(self, reference: Callable[..., Any]) -> Callable[..., Any]:
+        """The reference with the mistake in it. Raises ValueError unless `right` is found once."""
+        source = _without_docstring(reference)
+        if source.count(self.right) != 1:
+            refuse("right", self.right, f"text that occurs once, not {source.count(self.right)} times, in:\n{source}")
+        scope = dict(reference.__globals__)
+        exec(source.replace(self.right, self.wrong), scope)
+        return scope[reference.__name__]
+
+
+@dataclass(frozen=True)
+class WrongWay:
+    """A `Mistake` that no edit of the reference expresses: a function called like the reference."""
+
+    function: Callable[..., Any]
+    says: str
+
+    def answer(self, reference: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whatever the reference is."""
+        return self.function
+
+
+def _without_docstring(function: Callable[..., Any]) -> str:
+    source = textwrap.dedent(inspect.getsource(function))
+    (definition,) = ast.parse(source).body
+    if ast.get_docstring(definition) is None:
+        return source
+    lines = source.splitlines(keepends=True)
+    return "".join(lines[: definition.body[0].lineno - 1] + lines[definition.body[0].end_lineno :])
 
 
 @dataclass(frozen=True)
@@ -74,7 +108,7 @@ class Task:
 
     reference: Callable[..., Any]
     cases: tuple[Case, ...]
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[Mistake | WrongWay, ...]
     hints: tuple[str, str, str]
     minutes: int
     difficulty: int
@@ -91,6 +125,11 @@ class Task:
     def name(self) -> str:
         """Name of the function that the learner writes, and of the cell in which it is graded."""
         return self.reference.__name__
+
+    @cached_property
+    def wrong_answers(self) -> tuple[tuple[Callable[..., Any], str], ...]:
+        """The function of every mistake, and its sentence."""
+        return tuple((mistake.answer(self.reference), mistake.says) for mistake in self.mistakes)
 
     @property
     def signature(self) -> str:
@@ -232,7 +271,7 @@ def _judge_case(task: Task, case: Case, call: Callable[[tuple], Any], generator:
     else:
         says = difference(got, task.reference(*draw()), case.tolerance)
     if says:
-        known = (m.says for m in task.mistakes if _explains(m, draw(), got, says, case.tolerance))
+        known = (s for wrong, s in task.wrong_answers if _explains(wrong, draw(), got, says, case.tolerance))
         says = next(known, "") or _unchanged(task, draw(), got) or says
     return Result(case.label, case.points, says)
 
@@ -245,9 +284,9 @@ def _unchanged(task: Task, arguments: tuple, got: Any) -> str:
     return ""
 
 
-def _explains(mistake: Mistake, arguments: tuple, got: Any, says: str, tolerance: float) -> bool:
+def _explains(wrong: Callable[..., Any], arguments: tuple, got: Any, says: str, tolerance: float) -> bool:
     try:
-        return not difference(got, mistake.wrong(*arguments), tolerance)
+        return not difference(got, wrong(*arguments), tolerance)
     except Exception as error:
         return says.startswith(_stopped(error))
 

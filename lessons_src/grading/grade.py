@@ -122,7 +122,7 @@ def modules(source: str) -> set[str]:
 
 @cache
 def _version() -> str:
-    files = sorted(path for folder in ("", "exercises", "grading") for path in (PACKAGE / folder).glob("*.py"))
+    files = sorted(path for path in PACKAGE.rglob("*.py") if "make" not in path.relative_to(PACKAGE).parts)
     return hashlib.blake2b(b"".join(path.read_bytes() for path in files), digest_size=20).hexdigest()
 
 

@@ -23,7 +23,7 @@ from lessons_src.exercises.tasks import NoAnswer
 from lessons_src.grading import worker
 
 PACKAGE = Path(lessons_src.__file__).parent
-VISIBLE = ("*.py", "*.js", "*.css", "assets", "questions")
+VISIBLE = ("*.py", "assets", "show", "lessons/*.py", "lessons/*/[!e]*", "lessons/*/explorer.py")  # no exercises.py
 VISIBLE += ("exercises/__init__.py", "exercises/tasks.py", "exercises/wire.py", "grading/worker.py")
 MEMORY = 4 << 30  # bytes, of all processes of a submission together
 GRACE = 3.0  # seconds for an answer to "time is up"

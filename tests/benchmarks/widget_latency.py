@@ -22,7 +22,7 @@ import numpy as np, torch
 from lessons_src import data, digit_explorers
 from lessons_src.samplers import ddim, trajectory
 from lessons_src.schedules import linear, time_grid
-from lessons_src.widgets import Explorer, Picture, Points, Slider
+from lessons_src.show.widgets import Explorer, Picture, Points, Slider
 torch.set_num_threads(1)
 ring, schedule = data.ring(), linear()
 network, times = ring.network(schedule), time_grid(schedule, 20)

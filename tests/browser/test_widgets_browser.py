@@ -7,14 +7,14 @@ import statistics
 import pytest
 from lab import pixels, use_theme, wait_settled, wait_until
 
-from lessons_src.widgets import Picture, Points
+from lessons_src.show.widgets import Picture, Points
 
 pytestmark = pytest.mark.browser
 
 DEFINE = """
 import time
 import numpy as np
-from lessons_src.widgets import Choice, Curves, Explorer, Images, Picture, Points, Slider
+from lessons_src.show.widgets import Choice, Curves, Explorer, Images, Picture, Points, Slider
 
 X = np.linspace(0, 1, 50)
 NOISE = np.random.default_rng(0)

@@ -138,10 +138,10 @@ WORTH_NOTHING = {
         "IndexError",
     ),
     "references in files": (
-        "import importlib, pkgutil, lessons_src.exercises as e\ndef target(x, n):\n"
-        "    found = [m.name for m in pkgutil.iter_modules(e.__path__) if m.name.startswith('lesson_')]\n"
+        "import importlib, pathlib, lessons_src.exercises as e, lessons_src.lessons as l\ndef target(x, n):\n"
+        "    found = [p for p in pathlib.Path(*l.__path__).rglob('*') if 'exercises' in p.name]\n"
         "    assert not found and not e.all_tasks()\n"
-        "    return importlib.import_module('lessons_src.exercises.lesson_01')",
+        "    return importlib.import_module('lessons_src.lessons.lesson_01.exercises')",
         "ModuleNotFoundError",
     ),
     "the grader's own code": (

@@ -6,7 +6,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lessons_src import exercises
-from lessons_src.exercises import Case, Mistake, Task
+from lessons_src.exercises import Case, Task, WrongWay
 
 
 def halve(x):
@@ -29,7 +29,7 @@ TASKS = {
         Task(
             halve,
             [Case("a matrix", lambda g: _arguments(g)[:1]), Case("a number", lambda g: (float(_arguments(g)[1]),))],
-            [Mistake(lambda x: 2 * x, "This doubles.")],
+            [WrongWay(lambda x: 2 * x, "This doubles.")],
             ("a", "b", "c"),
             5,
             1,
@@ -37,7 +37,7 @@ TASKS = {
         Task(
             target,
             [Case("a matrix", _arguments, points=2), Case("its transpose", lambda g: (_arguments(g)[0].T, 2))],
-            [Mistake(lambda x, n: x + n, "This is a sum where a product belongs.")],
+            [WrongWay(lambda x, n: x + n, "This is a sum where a product belongs.")],
             ("a", "b", "c"),
             5,
             1,

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lessons_src import quiz
+from lessons_src.show import quiz
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("[0-9]*.ipynb"))
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -70,15 +70,17 @@ def test_has_the_parts_of_a_lesson(path):
     source = "\n".join(cell.source for cell in code)
     for part in ("minutes**", "difficulty", "needs:", "**Afterwards you can**", "## Checkpoint", "## What to remember"):
         assert part in text, f"{part!r} is missing"
-    assert f'quiz.checkpoint("{path.stem}")' in source
-    assert f'quiz.flashcards("{path.stem}")' in source
-    assert "explorers.explore_" in source or "widgets.Explorer(" in source
+    assert f"from lessons_src.lessons import lesson_{path.stem[:2]} as lesson" in source
+    assert "lesson.checkpoint()" in source
+    assert "lesson.flashcards()" in source
+    assert "lesson.explore_" in source or "widgets.Explorer(" in source
 
 
 def test_asks_every_prediction_it_has(path):
     _, code, _ = read(path)
-    asked = [found for cell in code for found in re.findall(r'quiz\.predict\("([^"]+)", "([^"]+)"\)', cell.source)]
-    written = [(path.stem, item.id) for item in quiz.load(path.stem).items if item.place == "predict"]
+    asked = [found for cell in code for found in re.findall(r'lesson\.predict\("([^"]+)"\)', cell.source)]
+    questions = quiz.load(f"lessons_src.lessons.lesson_{path.stem[:2]}")
+    written = [item.id for item in questions.items if item.place == "predict"]
     assert sorted(asked) == sorted(written)
 
 

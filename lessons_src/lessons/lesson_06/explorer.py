@@ -1,0 +1,131 @@
+"""To play with in lesson 06: the guidance scale, on an exact predictor and on digits."""
+
+import math
+from functools import cache, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lessons_src import data, measurements
+from lessons_src.evaluation import accuracy
+from lessons_src.guidance import classifier_free
+from lessons_src.lessons.digit_runs import digit_run, shipped
+from lessons_src.oracle import GaussianMixture
+from lessons_src.samplers import Counted, ddim, trajectory
+from lessons_src.schedules import NoiseSchedule, linear, time_grid
+from lessons_src.show.panels import Curves, Images, Picture, Points, grey
+from lessons_src.show.widgets import Choice, Explorer, Slider, rough_first
+
+
+@cache
+def _guidance_reference() -> tuple[GaussianMixture, NoiseSchedule, Tensor, Tensor]:
+    """The three classes, the linear schedule, start noise, and 1800 samples of the data with their labels."""
+    x, label = data.three_classes().sample(1800, torch.Generator().manual_seed(5))
+    return data.three_classes(), linear(), data.noise(300, 2, seed=6), x, label
+
+
+def guidance_picture(w: float, label: int, steps: int) -> Picture:
+    """Classifier-free guidance on exact predictions: where the samples of one class go as w moves."""
+    mixture, schedule, start, x, labels = _guidance_reference()
+    net = Counted(mixture.network(schedule))
+    times = time_grid(schedule, steps, "quadratic")
+    path = trajectory(start, ddim(classifier_free(net, label, w), start, schedule, times))
+    end, centre = path[-1], mixture.means[label]
+    share = (mixture.class_posterior(end, 1.0).argmax(1) == label).double().mean().item()
+    spread = end.var(0).mean().sqrt().item()
+    stray = ((end - centre).norm(dim=1) > 0.5 * math.sqrt(2 * math.log(100))).double().mean().item()
+    along = torch.linspace(-4, 4, 161, dtype=torch.float64).unsqueeze(1)
+    cut, smooth = _on_line(mixture.means @ centre, 0.5), _on_line(end @ centre, 0.12)
+    return Picture(
+        [
+            Points(f"Samples of class {label}, w = {w:g}", path.numpy(), x[labels == label].numpy(), 4.0, paths=False),
+            Curves(
+                "Seen along the line from the centre through the class",
+                along[:, 0].numpy(),
+                {
+                    "samples (smoothed)": smooth.log_density(along, 1.0).exp().numpy(),
+                    "data of the class": cut.log_density(along, 1.0, label).exp().numpy(),
+                    "data of all classes": cut.log_density(along, 1.0).exp().numpy(),
+                },
+                "position (0 is the centre of all classes)",
+                "density",
+                (0.0, 3.0),
+            ),
+        ],
+        f"w = {w:g}, class {label}, {steps} steps, {net.nfe} network evaluations. "
+        f"Classified as class {label}: {100 * share:.0f} % (of its data {100 * _own_share(label):.0f} %). "
+        f"Mean {end.mean(0).norm():.2f} from the centre of all classes (data 1.00). "
+        f"Spread {spread:.2f} per axis (data 0.50). "
+        f"Outside the circle that holds 99 % of the class's data: {100 * stray:.0f} %.",
+        frame_label="Step",
+        frame_names=[f"t = {t}" for t in times],
+    )
+
+
+def _on_line(means: Tensor, std: float) -> GaussianMixture:
+    """Equally weighted Gaussians on a line, one at each mean."""
+    K = len(means)
+    return GaussianMixture([1 / K] * K, means.unsqueeze(1), std**2 * torch.ones(K, 1, 1, dtype=torch.float64))
+
+
+@cache
+def _own_share(label: int) -> float:
+    """Share of a class's own data that the exact classifier gives to it."""
+    mixture, _, _, x, labels = _guidance_reference()
+    return (mixture.class_posterior(x[labels == label], 1.0).argmax(1) == label).double().mean().item()
+
+
+def explore_guidance() -> Explorer:
+    """Move the guidance scale; the start noise stays the same."""
+    return Explorer(
+        guidance_picture,
+        [
+            Slider("w", "Guidance scale w", -2.0, 10.0, 0.5, 3.0),
+            Choice("label", "Class", [0, 1, 2], 0),
+            Slider("steps", "DDIM steps", 2, 60, 2, 30),
+        ],
+    )
+
+
+def digit_guidance_picture(w: float, digit: int, steps: int) -> Picture:
+    """Twelve samples of one digit by the shipped network, and what was measured over all scales."""
+    label = (digit,) * 12
+    times, x, _ = digit_run("DDIM", steps, "linspace", w, label)
+    end, rows = x[-1].clamp(-1, 1), measurements.load("guidance")
+    read = round(12 * accuracy(shipped()[1], end, torch.tensor(label)))
+    scales = np.array([row["w"] for row in rows])
+    curves = {
+        "read as asked for": np.array([row["accuracy"] for row in rows]),
+        "variety within a digit (real: 1)": np.array([row["spread"] for row in rows]),
+    }
+    return Picture(
+        [
+            Images(f"Digit {digit}, w = {w:g}", grey(x[:, :, 0])),
+            Curves(
+                f"Measured on {rows[0]['n']:,} digits, 20 steps", scales, curves, "guidance scale w", "share, ratio",
+                (0.0, 1.5), marker=np.full(len(times), w),
+            ),
+        ],
+        f"w = {w:g}: twelve samples of {digit} from twelve noises that stay the same, {steps} DDIM steps, "
+        f"{steps if w in (0, 1) else 2 * steps} network evaluations each. A classifier reads {read} of 12 as {digit}. "
+        f"They differ from each other by {_variety(end):.2f} a pixel (root mean square, black -1, white 1).",
+        frame_label="Time t",
+        frame_names=[f"t = {t}" for t in times],
+    )  # fmt: skip
+
+
+def _variety(x: Tensor) -> float:
+    """Root mean square difference a pixel between two different ones of x (n, 1, H, W)."""
+    return (2 * x.var(0).mean()).sqrt().item()
+
+
+def explore_digit_guidance() -> Explorer:
+    """Move the guidance scale on digits; the start noise stays the same."""
+    return Explorer(
+        partial(rough_first, digit_guidance_picture, 5, 20),
+        [
+            Slider("w", "Guidance scale w", 0.0, 10.0, 0.5, 2.0),
+            Choice("digit", "Digit", list(range(10)), 3),
+        ],
+    )

@@ -1,0 +1,158 @@
+"""Measure what lessons show but have no time to compute: `make measurements`.
+
+One row at a time, so that it can be stopped and started again. Remove a file to measure it anew.
+"""
+
+import argparse
+import base64
+import json
+import platform
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lessons_src import data, weights
+from lessons_src.evaluation import class_spread, digit_quality, frechet_distance, in_batches
+from lessons_src.files import write_whole
+from lessons_src.measurements import (
+    FOLDER,
+    PARETO,
+    RECIPES,
+    SAMPLERS,
+    Row,
+    digest,
+    draw,
+    in_hundreds,
+    load,
+    start_noise,
+)
+from lessons_src.networks import UNET_PRESETS, UNet
+from lessons_src.samplers import EpsFn, State
+from lessons_src.schedules import make_schedule, time_grid
+from lessons_src.solvers import SOLVERS
+from lessons_src.training import Recipe, Trainer, train
+
+N = 1000
+STEPS = (5, 10, 20, 50, 100, 1000)
+SCALES = (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
+EVALUATIONS = (4, 5, 6, 8, 10, 15, 20, 30, 50)
+MANY_EVALUATIONS = (*EVALUATIONS, 100, 250, 1000)  # of the two that older papers count in hundreds
+
+
+def judge(x: Tensor) -> Row:
+    """Scores of digits from `draw`: `digit_quality`, spread within classes against real digits; and ten digits."""
+    classifier, _ = weights.load("classifier")
+    (train_x, _), (test_x, test_y) = data.digits("train"), data.digits("test")
+    label = start_noise(len(x))[1]
+    spread, real = (
+        class_spread(in_batches(classifier.features, images), labels)
+        for images, labels in ((x, label), (test_x, test_y))
+    )
+    scores = digit_quality(classifier, x, label, train_x, test_x)._asdict() | {"spread": spread / real}
+    first_ten = ((x[:10] + 1) * 127.5).round().byte().numpy().tobytes()
+    return scores | {"digits": base64.b64encode(zlib.compress(first_ten, 9)).decode("ascii")}
+
+
+def measure_steps(row: Row) -> Row:
+    """One sampler at one number of steps, without guidance; one step is one network evaluation."""
+    return judge(draw(weights.load("digits")[0], N, row["sampler"], row["steps"]))
+
+
+def measure_pareto(row: Row) -> Row:
+    """One solver with a budget of network evaluations, without guidance, and the standard error of its distance."""
+    net, solver = weights.load("digits")[0], SOLVERS[row["solver"]]
+    times = time_grid(net.schedule, solver.steps(row["nfe"]), row["grid"])
+
+    def run(eps_fn: EpsFn, x: Tensor, generator: torch.Generator) -> Iterator[State]:
+        noise = {"generator": generator} if solver.random else {}
+        return solver.run(eps_fn, x, net.schedule, times, **noise)
+
+    x = in_hundreds(net, N, 1.0, run)
+    return judge(x) | {"standard error": _standard_error(x)}
+
+
+def _standard_error(x: Tensor, groups: int = 10) -> float:
+    """Of the feature-Frechet distance of x to the test digits: jackknife, leaving out a tenth of x at a time."""
+    classifier, _ = weights.load("classifier")
+    features, real = (in_batches(classifier.features, images) for images in (x, data.digits("test")[0]))
+    group = torch.arange(len(x)) * groups // len(x)
+    left_out = torch.tensor([frechet_distance(features[group != k], real) for k in range(groups)])
+    return ((groups - 1) * left_out.var(correction=0)).sqrt().item()
+
+
+def measure_guidance(row: Row) -> Row:
+    """One guidance scale, 20 DDIM steps."""
+    return judge(draw(weights.load("digits")[0], N, w=row["w"]))
+
+
+def measure_recipes(row: Row) -> Row:
+    """Train the small network for 1,500 steps with one thing changed; scores at w = 1 and for no label, 20 steps."""
+    change = {"schedule": "cosine", "prediction": "v", "precision": "bfloat16", "blind": False, "label_drop": 0.1}
+    change |= RECIPES[row["recipe"]]
+    recipe = Recipe(1500, 32, label_drop=change["label_drop"], ema=0.995, seed=row["seed"])
+    torch.manual_seed(recipe.seed)
+    net = UNet(make_schedule(change["schedule"], 1000), prediction=change["prediction"], **UNET_PRESETS["small"])
+    if change["blind"]:
+        net.time.frequencies.zero_()
+    trainer = Trainer(net, *data.digits("train"), recipe, precision=change["precision"])
+    losses: list[float] = []
+    net = train(trainer, lambda progress: losses.append(progress.loss), report_every=300)
+    without = judge(draw(net, N, w=0.0))
+    return {"last loss": losses[-1], **judge(draw(net, N)), "frechet without label": without["frechet"]}
+
+
+def wanted(name: str) -> Iterator[Row]:
+    """The rows that a measurement should have, before they are measured, cheap ones first."""
+    if name == "steps":
+        yield from ({"sampler": sampler, "steps": steps} for steps in STEPS for sampler in SAMPLERS)
+    elif name == "pareto":
+        for nfe in MANY_EVALUATIONS:
+            for solver, grid in PARETO.items():
+                if nfe >= SOLVERS[solver].nfe(4) and (nfe in EVALUATIONS or solver in ("DDPM", "DDIM")):
+                    yield {"solver": solver, "nfe": nfe, "grid": grid}
+    elif name == "guidance":
+        yield from ({"w": w} for w in SCALES)
+    else:
+        yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
+
+
+MEASURE = {"steps": measure_steps, "guidance": measure_guidance, "recipes": measure_recipes, "pareto": measure_pareto}
+
+
+def measure(name: str, folder: Path = FOLDER) -> None:
+    """Measure the rows of `name` that are missing, writing the file after each."""
+    path = folder / f"{name}.json"
+    rows = load(name, folder) if path.exists() else []
+    for row in wanted(name):
+        if any(row.items() <= done.items() for done in rows):
+            continue
+        start = time.perf_counter()
+        rows.append(row | MEASURE[name](row))
+        shown = {key: value for key, value in rows[-1].items() if key != "digits"}
+        print(f"{name}: {shown}, {time.perf_counter() - start:.0f} s", flush=True)
+        found = {
+            "command": f"python -m lessons_src.make.measurements --only {name}",
+            "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
+            "weights": digest(),
+            "rows": rows,
+        }
+        text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+        write_whole(path, lambda part, text=text: part.write_text(text))
+
+
+def main() -> None:
+    """Make the measurements that are missing."""
+    parser = argparse.ArgumentParser(prog="python -m lessons_src.make.measurements", description=main.__doc__)
+    parser.add_argument("--only", choices=MEASURE, help="make one of them")
+    only = parser.parse_args().only
+    torch.set_num_threads(1)
+    for name in [only] if only else MEASURE:
+        measure(name)
+
+
+if __name__ == "__main__":
+    main()

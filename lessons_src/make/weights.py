@@ -1,0 +1,151 @@
+"""Train the networks that ship with the course and write them with their cards: `make weights`.
+
+Each card says how its network was made, and what it scored.
+"""
+
+import argparse
+import platform
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lessons_src import data
+from lessons_src.evaluation import accuracy, digit_quality
+from lessons_src.guidance import classifier_free
+from lessons_src.networks import UNET_PRESETS, Denoiser, DigitClassifier, PointMLP, UNet
+from lessons_src.samplers import ddim, sample
+from lessons_src.schedules import make_schedule, time_grid
+from lessons_src.training import Recipe, Trainer, best_device, print_progress, train
+from lessons_src.weights import load, save
+
+DIGITS = "MNIST, first 10,000 training digits; metrics on the first 2,000 test digits"
+
+
+def train_classifier(x: Tensor, label: Tensor, epochs: int, seed: int) -> DigitClassifier:
+    """Train a digit classifier on images shifted by up to two pixels, AdamW with one learning-rate cycle."""
+    torch.manual_seed(seed)
+    net, generator = DigitClassifier(), torch.Generator().manual_seed(seed)
+    batches = [part for _ in range(epochs) for part in torch.randperm(len(x), generator=generator).split(100)]
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=len(batches))
+    for picked in batches:
+        across, down = torch.randint(5, (2,), generator=generator).tolist()
+        shifted = F.pad(x[picked], (2, 2, 2, 2), value=-1)[..., down : down + 28, across : across + 28]
+        F.cross_entropy(net(shifted), label[picked]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        cycle.step()
+    return net.eval()
+
+
+def generate(net: Denoiser, n: int, w: float, steps: int, seed: int) -> tuple[Tensor, Tensor]:
+    """n digits in [-1, 1], equally many of each label, by guided DDIM, and their labels."""
+    noise, device = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed)), net.signal.device
+    label, noise, times = (torch.arange(n) % 10).to(device), noise.to(device), time_grid(net.schedule, steps)
+    parts = [
+        sample(ddim(classifier_free(net, c, w), z, net.schedule, times))
+        for z, c in zip(noise.split(250), label.split(250), strict=True)
+    ]
+    return torch.cat(parts).clamp(-1, 1), label
+
+
+def make_classifier() -> None:
+    """Train and write the digit classifier whose features and labels the course judges digits by."""
+    (x, y), (x_test, y_test), start = data.digits("train"), data.digits("test"), time.perf_counter()
+    net = train_classifier(x, y, epochs=20, seed=0)
+    seconds = time.perf_counter() - start
+    metrics = {"accuracy on test digits": accuracy(net, x_test, y_test), "n": len(x_test)}
+    save("classifier", net, _card("DigitClassifier", {}, DIGITS, seconds, metrics, epochs=20, seed=0))
+
+
+def make_digits(recipe: Recipe, preset: str, precision: str, device: torch.device) -> None:
+    """Train and write the class-conditional digit network, and judge 2,000 of its samples."""
+    (x, y), (x_test, y_test) = data.digits("train"), data.digits("test")
+    arguments = {"prediction": "v", **UNET_PRESETS[preset]}
+    schedule = {"name": "cosine", "T": 1000}
+    torch.manual_seed(recipe.seed)
+    start = time.perf_counter()
+    trainer = Trainer(UNet(make_schedule(**schedule), **arguments), x, y, recipe, device, precision)
+    net = train(trainer, print_progress, report_every=200).cpu()
+    seconds = time.perf_counter() - start
+    classifier, _ = load("classifier")
+    second_judge = train_classifier(x_test, y_test, epochs=60, seed=1)
+    metrics: dict[str, Any] = {}
+    for w in (1.0, 2.0):
+        samples, label = generate(net, 2000, w, steps=20, seed=1)
+        quality = digit_quality(classifier, samples, label, x, x_test)
+        metrics[f"w = {w:g}, 20 DDIM steps"] = {
+            **quality._asdict(),
+            "accuracy by a classifier trained on the test digits": accuracy(second_judge, samples, label),
+        }
+    card = _card("UNet", arguments, DIGITS, seconds, metrics, schedule=schedule, recipe=asdict(recipe))
+    save("digits", net, card | {"precision": precision, "device": str(device), "threads": torch.get_num_threads()})
+
+
+def make_points() -> None:
+    """Train and write a network for the eight Gaussians, where the exact optimum is known."""
+    mixture, schedule, recipe = data.ring(), {"name": "cosine", "T": 1000}, Recipe(3000, 256, 2e-3, ema=0.998)
+    x, label = mixture.sample(20_000, torch.Generator().manual_seed(0))
+    torch.manual_seed(recipe.seed)
+    start = time.perf_counter()
+    net = PointMLP(make_schedule(**schedule), num_classes=8, prediction="v")
+    net = train(Trainer(net, x.float(), label, recipe), print_progress, report_every=1000)
+    seconds = time.perf_counter() - start
+    metrics = excess_loss(net, mixture)
+    card = _card(
+        "PointMLP",
+        {"num_classes": 8, "prediction": "v"},
+        "20,000 points of data.ring()",
+        seconds,
+        metrics,
+        schedule=schedule,
+    )
+    save("points", net, card | {"recipe": asdict(recipe)})
+
+
+@torch.no_grad()
+def excess_loss(net: Denoiser, mixture: Any) -> dict[str, float]:
+    """Mean squared error of predicted noise on 20,000 fresh points, beside the smallest that is possible."""
+    generator = torch.Generator().manual_seed(1)
+    x0, _ = mixture.sample(20_000, generator)
+    t = torch.randint(1, net.schedule.T + 1, (len(x0),), generator=generator)
+    eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+    ab = net.schedule.alpha_bar[t].unsqueeze(1)
+    x_t = ab.sqrt() * x0 + (1 - ab).sqrt() * eps
+    reached = (net(x_t.float(), t) - eps).square().mean().item()
+    return {"loss": reached, "smallest possible loss": (mixture.eps(x_t, ab[:, 0]) - eps).square().mean().item()}
+
+
+def _card(network: str, arguments: dict, source: str, seconds: float, metrics: dict, **more: Any) -> dict[str, Any]:
+    return {
+        "network": network,
+        "arguments": arguments,
+        "data": source,
+        "command": "make weights",
+        **more,
+        "seconds of training": round(seconds, 1),
+        "machine": f"{platform.machine()}, torch {torch.__version__}",
+        "metrics": metrics,
+    }
+
+
+def main() -> None:
+    """Train and write all shipped weights."""
+    parser = argparse.ArgumentParser(prog="python -m lessons_src.make.weights", description=main.__doc__)
+    parser.add_argument("--only", choices=("classifier", "digits", "points"), help="make one of them")
+    only = parser.parse_args().only
+    device = best_device()
+    if only in (None, "classifier"):
+        make_classifier()
+    if only in (None, "points"):
+        make_points()
+    if only in (None, "digits"):
+        make_digits(Recipe(steps=6000, batch_size=32, ema=0.998), "small", "bfloat16", device)
+
+
+if __name__ == "__main__":
+    main()

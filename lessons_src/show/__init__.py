@@ -1,0 +1,1 @@
+"""What lessons show: figures, panels, explorers that move, and questions that answer back."""

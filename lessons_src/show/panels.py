@@ -1,0 +1,422 @@
+"""Panels and pictures: what an exploration shows, checked, described in words, and drawn once for the saved notebook.
+
+Everything is checked when it is made, so a mistake shows up in Python and not as an empty canvas. ``widgets.js`` draws
+the same panels live; `Picture.png` draws them with matplotlib for people who read the notebook without running it.
+"""
+
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+# Dashes in pixels, and Okabe and Ito's colour-blind-safe colours without black and yellow: on a dark or a white page
+# those vanish.
+_LINES = [
+    ((), "#0072B2"),
+    ((7, 4), "#D55E00"),
+    ((2, 3), "#009E73"),
+    ((9, 3, 2, 3), "#CC79A7"),
+    ((13, 4), "#E69F00"),
+    ((4, 2), "#56B4E9"),
+]
+
+
+def grey(x: Tensor) -> np.ndarray:
+    """Images in [-1, 1], values beyond clipped, as uint8 from 0 (black) to 255 (white)."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+
+
+def check_text(name: str, value: object) -> str:
+    """Return `value` if it is a str that says something, else TypeError or ValueError."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, got {type(value).__name__}")
+    if not value.strip():
+        raise ValueError(f"{name} must not be empty, got {value!r}")
+    return value
+
+
+def check_texts(name: str, values: object, count: int, what: str) -> tuple[str, ...]:
+    """Return `values` if they are `count` texts, one for each `what`, else TypeError or ValueError."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"{name} must be a sequence of str, got {type(values).__name__}")
+    if len(values) != count:
+        raise ValueError(f"{name} has {len(values)} entries, expected {count}: one for each {what}")
+    return tuple(check_text(f"{name}[{i}]", value) for i, value in enumerate(values))
+
+
+def check_number(name: str, value: object) -> int | float:
+    """A finite int or float; numpy scalars become Python numbers."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    number = int(value) if isinstance(value, Integral) else float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
+
+
+def check_floats(name: str, value: object, shape: str, ndim: int) -> np.ndarray:
+    """`value` as a contiguous, finite float32 array with `ndim` axes, none of them empty; `shape` names the axes."""
+    try:
+        array = np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:  # ragged lists, tensors with gradients or on a GPU
+        raise TypeError(f"{name} must be convertible to a numpy array: {error}") from error
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim != ndim or array.size == 0:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but {np.count_nonzero(~np.isfinite(array))} values are not")
+    return array
+
+
+@dataclass(eq=False)
+class Points:
+    """2-D points at one or more successive frames.
+
+    frames: (F, N, 2), real, finite; drawn as dots, with faint paths of some of them from frame 0 to the shown frame
+    (unless `paths` is False). target: (M, 2), drawn faintly behind. The square shown is [-limit, limit]^2; points
+    outside it are counted in the key, never dropped in silence.
+    """
+
+    title: str
+    frames: np.ndarray
+    target: np.ndarray | None = None
+    limit: float = 3.5
+    paths: bool = True
+
+    def __post_init__(self) -> None:
+        check_text("Points title", self.title)
+        self.frames = check_floats("Points frames", self.frames, "(F, N, 2)", 3)
+        if self.frames.shape[2] != 2:
+            raise ValueError(f"Points frames must have shape (F, N, 2), got {self.frames.shape}")
+        if self.target is not None:
+            self.target = check_floats("Points target", self.target, "(M, 2)", 2)
+            if self.target.shape[1] != 2:
+                raise ValueError(f"Points target must have shape (M, 2), got {self.target.shape}")
+        self.limit = float(check_number("Points limit", self.limit))
+        if self.limit <= 0:
+            raise ValueError(f"Points limit must be positive, got {self.limit}")
+
+    def count(self) -> int:
+        """Number of frames F."""
+        return self.frames.shape[0]
+
+    def _with_path(self) -> list[int]:
+        """Which points get a path: all paths of a large set would only make a grey cloud."""
+        if not self.paths or self.count() == 1:
+            return []
+        n = self.frames.shape[1]
+        return np.linspace(0, n - 1, min(n, 150)).round().astype(int).tolist()
+
+    def _message(self) -> dict[str, Any]:
+        lines = [(None, "var(--le-dot)", "points")]
+        if self._with_path():
+            lines.append(((), "var(--le-path)", "path so far"))
+        if self.target is not None:
+            lines.append((None, "var(--le-target)", "target"))
+        return {
+            "kind": "points",
+            "frames": self.count(),
+            "title": self.title,
+            "data": self.frames.tobytes(),
+            "size": self.frames.shape[1],
+            "target": b"" if self.target is None else self.target.tobytes(),
+            "limit": self.limit,
+            "paths": self._with_path(),
+            "lines": lines,
+        }
+
+    def _inches(self) -> tuple[float, float]:
+        return 3.8, 4.1
+
+    def _draw(self, axes, frame: int) -> None:
+        axes.set(xlim=(-self.limit, self.limit), ylim=(-self.limit, self.limit), aspect="equal")
+        size = 2.6 if self.frames.shape[1] > 40 else 5
+        if self.target is not None:
+            axes.plot(*self.target.T, "s", color="0.7", ms=0.8 * size, mew=0, label="target")
+        if self._with_path():
+            walks = self.frames[: frame + 1, self._with_path()]
+            axes.plot(walks[..., 0], walks[..., 1], color="0.55", lw=size / 6)
+            axes.plot([], [], color="0.55", label="path so far")
+        axes.plot(*self.frames[frame].T, "o", color="#0072B2", ms=size, mew=0, label="points")
+        outside = np.count_nonzero(np.abs(self.frames[frame]).max(axis=1) > self.limit)
+        title = f"{outside} of {self.frames.shape[1]} points lie outside" if outside else None
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, title=title, markerscale=5 / size)
+
+
+@dataclass(eq=False)
+class Curves:
+    """One or more lines over a common x, told apart by colour, by dashes and by their names in the key.
+
+    x: (N,) with N >= 2, strictly increasing. series: name -> (N,), at most six. All values finite: leave out or clip
+    end points where a curve is infinite. y_range: (low, high); by default the data's range with a small margin, so
+    give one to keep the axis still while a control moves. marker: (F,) x positions of a vertical line, one a frame.
+    """
+
+    title: str
+    x: np.ndarray
+    series: Mapping[str, np.ndarray]
+    x_label: str
+    y_label: str
+    y_range: tuple[float, float] | None = None
+    marker: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("title", "x_label", "y_label"):
+            check_text(f"Curves {field}", getattr(self, field))
+        self.x = check_floats("Curves x", self.x, "(N,)", 1)
+        if len(self.x) < 2 or not (np.diff(self.x) > 0).all():
+            raise ValueError(f"Curves x must be strictly increasing with at least 2 entries, got {self.x}")
+        if not isinstance(self.series, Mapping):
+            raise TypeError(f"Curves series must map names to arrays, got {type(self.series).__name__}")
+        if not 1 <= len(self.series) <= len(_LINES):
+            raise ValueError(f"Curves series must have 1 to {len(_LINES)} entries, got {len(self.series)}")
+        labels = [check_text("Curves series name", label) for label in self.series]
+        self.series = {
+            label: check_floats(f"Curves series {label!r}", self.series[label], "(N,)", 1) for label in labels
+        }
+        for label, y in self.series.items():
+            if y.shape != self.x.shape:
+                raise ValueError(f"Curves series {label!r} must have the shape of x, {self.x.shape}, got {y.shape}")
+        if self.y_range is None:
+            values = np.stack(list(self.series.values()))
+            margin = 0.05 * float(np.ptp(values)) or 0.5
+            self.y_range = (values.min() - margin, values.max() + margin)
+        if not isinstance(self.y_range, Sequence) or len(self.y_range) != 2:
+            raise TypeError(f"Curves y_range must be a pair (low, high), got {self.y_range!r}")
+        self.y_range = tuple(float(check_number("Curves y_range", bound)) for bound in self.y_range)
+        if self.y_range[0] >= self.y_range[1]:
+            raise ValueError(f"Curves y_range must be (low, high) with low < high, got {self.y_range}")
+        if self.marker is not None:
+            self.marker = check_floats("Curves marker", self.marker, "(F,)", 1)
+            if self.marker.min() < self.x[0] or self.marker.max() > self.x[-1]:
+                raise ValueError(f"Curves marker must lie between {self.x[0]} and {self.x[-1]}, got {self.marker}")
+
+    def count(self) -> int:
+        """Number of frames F: one for each marker position."""
+        return 1 if self.marker is None else len(self.marker)
+
+    def _styled(self) -> list[tuple[str, np.ndarray, tuple[int, ...], str]]:
+        """(name, y, dashes, colour) of every line."""
+        return [(*item, *style) for item, style in zip(self.series.items(), _LINES, strict=False)]
+
+    def _message(self) -> dict[str, Any]:
+        return {
+            "kind": "curves",
+            "title": self.title,
+            "frames": self.count(),
+            "x": self.x.tobytes(),
+            "data": b"".join(y.tobytes() for y in self.series.values()),
+            "lines": [(dash, color, label) for label, _, dash, color in self._styled()],
+            "marker": b"" if self.marker is None else self.marker.tobytes(),
+            "x_label": self.x_label,
+            "y_label": self.y_label,
+            "y_range": self.y_range,
+        }
+
+    def _inches(self) -> tuple[float, float]:
+        return 4.8, 3.7
+
+    def _draw(self, axes, frame: int) -> None:
+        for label, y, dash, color in self._styled():
+            axes.plot(self.x, y, color=color, label=label, ls=(0, [d / 2 for d in dash]) if dash else "-")
+            if self.marker is not None:
+                at = self.marker[frame]
+                axes.plot(at, np.interp(at, self.x, y), "o", color=color, ms=5)
+        if self.marker is not None:
+            axes.axvline(self.marker[frame], color="0.45", lw=1)
+        axes.set(xlim=(self.x[0], self.x[-1]), ylim=self.y_range, xlabel=self.x_label, ylabel=self.y_label)
+        axes.grid(color="0.9", lw=0.6)
+        axes.legend(loc="best")
+
+
+@dataclass(eq=False)
+class Images:
+    """K grey images side by side at one or more frames, enlarged without smoothing.
+
+    frames: uint8 (F, K, H, W), 0 black to 255 white. labels: K texts, drawn under the images.
+    """
+
+    title: str
+    frames: np.ndarray
+    labels: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_text("Images title", self.title)
+        self.frames = np.asarray(self.frames)
+        if self.frames.dtype != np.uint8:
+            raise TypeError(f"Images frames must be uint8 (0 black to 255 white), got dtype {self.frames.dtype}")
+        if self.frames.ndim != 4 or self.frames.size == 0:
+            raise ValueError(f"Images frames must have shape (F, K, H, W), got {self.frames.shape}")
+        if self.labels is not None:
+            self.labels = check_texts("Images labels", self.labels, self.frames.shape[1], "image")
+
+    def count(self) -> int:
+        """Number of frames F."""
+        return self.frames.shape[0]
+
+    def _message(self) -> dict[str, Any]:
+        return {
+            "kind": "images",
+            "title": self.title,
+            "frames": self.count(),
+            "data": self.frames.tobytes(),
+            "shape": self.frames.shape[1:],
+            "labels": self.labels or [],
+        }
+
+    def _grid(self) -> tuple[int, float, float]:
+        """Columns, and the height of an image and of a row where an image is 1 wide."""
+        _, k, height, width = self.frames.shape
+        rows = math.ceil(k / 8)
+        tall = height / width
+        return math.ceil(k / rows), tall, tall + (0.3 if self.labels else 0.1)
+
+    def _inches(self) -> tuple[float, float]:
+        columns, _, row = self._grid()
+        return 1.05 * columns + 0.2, 1.05 * row * math.ceil(self.frames.shape[1] / columns) + 0.4
+
+    def _draw(self, axes, frame: int) -> None:
+        columns, tall, row = self._grid()
+        images = self.frames[frame]
+        for k, image in enumerate(images):
+            left, top = 1.1 * (k % columns), row * (k // columns)
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(left, left + 1, top + tall, top), aspect="equal")
+            if self.labels:
+                axes.text(left + 0.5, top + tall + 0.04, self.labels[k], ha="center", va="top", fontsize=8)
+        axes.set(xlim=(0, 1.1 * columns - 0.1), ylim=(row * math.ceil(len(images) / columns), 0))
+        axes.axis("off")
+        axes.set_anchor("NW")
+
+
+@dataclass(eq=False)
+class Picture:
+    """What `compute` returns: panels side by side, and a sentence that says in numbers what they show.
+
+    Panels with more than one frame must have equally many, F; they share one replay slider, labelled `frame_label`,
+    whose positions are called `frame_names` (F texts, by default "0" to "F - 1"). `text` is the caption, and what
+    people read who do not see the picture; `frame_texts` (F texts) adds a sentence for each frame. `start` is the
+    frame shown first, and in the saved notebook: by default the last.
+    """
+
+    panels: Sequence[Points | Curves | Images]
+    text: str
+    frame_label: str | None = None
+    frame_names: Sequence[str] | None = None
+    frame_texts: Sequence[str] | None = None
+    start: int = -1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.panels, Sequence) or not self.panels:
+            raise TypeError(f"Picture panels must be a non-empty sequence of panels, got {self.panels!r}")
+        for panel in self.panels:
+            if not isinstance(panel, Points | Curves | Images):
+                raise TypeError(f"Picture panels must be Points, Curves or Images, got {type(panel).__name__}")
+        check_text("Picture text", self.text)
+        counts = [panel.count() for panel in self.panels]
+        if len(set(counts) - {1}) > 1:
+            raise ValueError(f"Picture panels must have 1 frame or equally many, got {counts}")
+        frames = max(counts)
+        self.frame_label = check_text("Picture frame_label", "Replay" if self.frame_label is None else self.frame_label)
+        if self.frame_names is None:
+            self.frame_names = [str(i) for i in range(frames)]
+        self.frame_names = check_texts("Picture frame_names", self.frame_names, frames, "frame")
+        if self.frame_texts is not None:
+            self.frame_texts = check_texts("Picture frame_texts", self.frame_texts, frames, "frame")
+        if not isinstance(self.start, Integral) or not -frames <= self.start < frames:
+            raise ValueError(f"Picture start must be a frame from {-frames} to {frames - 1}, got {self.start!r}")
+        self.start = int(self.start) % frames
+
+    def sentence(self) -> str:
+        """The text, and the start frame's own sentence if there is one."""
+        return f"{self.text} {self.frame_texts[self.start]}" if self.frame_texts else self.text
+
+    def png(self) -> bytes:
+        """The start frame and its sentence, drawn by matplotlib; the same bytes every time, small enough to commit."""
+        with matplotlib.style.context(["default", _STYLE]):
+            rows = list(_rows(self.panels))
+            width = max(_width(row) for row in rows)
+            caption = textwrap.fill(self.sentence(), int(15 * width))
+            size = (width, sum(_height(row) for row in rows) + 0.17 * (2 + caption.count("\n")))
+            figure = Figure(figsize=size, layout="constrained")
+            figure.supxlabel(caption, x=0.01, horizontalalignment="left", fontsize=9)
+            bands = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=[_height(row) for row in rows])[:, 0]
+            for band, row in zip(bands, rows, strict=True):
+                plots = band.subplots(1, len(row), squeeze=False, width_ratios=[panel._inches()[0] for panel in row])[0]
+                for axes, panel in zip(plots, row, strict=True):
+                    axes.set_title(panel.title)
+                    panel._draw(axes, self.start if panel.count() > 1 else 0)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+        return _small_png(np.asarray(canvas.buffer_rgba())[..., :3])
+
+    def _message(self) -> dict[str, Any]:
+        return {
+            "panels": [panel._message() for panel in self.panels],
+            "text": self.text,
+            "frame_label": self.frame_label,
+            "frame_names": self.frame_names,
+            "frame_texts": self.frame_texts or [],
+            "start": self.start,
+        }
+
+
+def _small_png(pixels: np.ndarray) -> bytes:
+    """`pixels` (H, W, 3) in 40 greys and 16 tints of each line colour: a third of the bytes of full colour."""
+    greys = np.linspace(0, 255, 40)[:, None].repeat(3, axis=1)
+    hues = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for _, color in _LINES])
+    tints = 255 + np.linspace(1, 0, 16, endpoint=False)[:, None, None] * (hues - 255)
+    palette = np.concatenate([greys, tints.reshape(-1, 3)])
+    codes, where = np.unique(pixels.astype(np.int64) @ [65536, 256, 1], return_inverse=True)
+    colors = codes[:, None] // [65536, 256, 1] % 256
+    nearest = np.square(colors[:, None] - palette).sum(axis=2).argmin(axis=1).astype(np.uint8)
+    image = Image.fromarray(nearest[where.reshape(pixels.shape[:2])], "P")
+    image.putpalette(palette.round().astype(np.uint8).tobytes())
+    out = io.BytesIO()
+    image.save(out, "png", optimize=True)
+    return out.getvalue()
+
+
+_STYLE = {
+    "figure.dpi": 100,
+    "font.size": 9,
+    "text.parse_math": False,
+    "axes.titlesize": 10,
+    "axes.edgecolor": "0.6",
+    "axes.titlelocation": "left",
+    "xtick.color": "0.4",
+    "ytick.color": "0.4",
+    "legend.frameon": False,
+    "legend.title_fontsize": 8,
+}
+
+
+def _width(row: Sequence[Points | Curves | Images]) -> float:
+    return sum(panel._inches()[0] for panel in row)
+
+
+def _height(row: Sequence[Points | Curves | Images]) -> float:
+    return max(panel._inches()[1] for panel in row)
+
+
+def _rows(panels: Sequence[Points | Curves | Images]):
+    """Split the panels into rows at most 10 inches wide, like words in a paragraph."""
+    row: list[Points | Curves | Images] = []
+    for panel in panels:
+        if row and _width([*row, panel]) > 10:
+            yield row
+            row = []
+        row.append(panel)
+    yield row

@@ -1,0 +1,258 @@
+"""Turn a pure function of a few settings into a picture that a learner can move.
+
+A lesson writes one ordinary function, ``compute(**values) -> Picture``, and hands it to an `Explorer` with controls:
+
+    def noised(t: int) -> Picture:
+        x_t = alpha_bar[t].sqrt() * x0 + (1 - alpha_bar[t]).sqrt() * eps
+        return Picture([Points("x_t", x_t[None])], f"At t = {t} the standard deviation is {x_t.std():.2f}.")
+
+    Explorer(noised, [Slider("t", "Timestep t", 0, 1000, 10, 200)])
+
+If `compute` takes long, make it a generator that yields a rough picture first and better ones after it. Each is shown
+at once, and the next is asked for only while the settings stay.
+
+A `Live` picture has no controls: a long computation, such as a training run, pushes new ones.
+
+`Picture` checks everything it is given, so a mistake shows up in Python and not as an empty canvas. The same picture is
+drawn twice: live by ``widgets.js`` in the browser, and once by matplotlib for people who read the saved notebook.
+"""
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from lessons_src.show.panels import Curves, Images, Picture, Points, check_number, check_text
+
+__all__ = ["Choice", "Curves", "Explorer", "Images", "Live", "Picture", "Points", "Slider"]
+
+
+@dataclass
+class Slider:
+    """A labelled slider for one number; `name` is the argument of `compute` that it sets.
+
+    When `minimum` and `step` are ints, every value is an int, otherwise a float. `value` is the starting value.
+    Raises TypeError or ValueError when a bound is not a finite number, or when `value` or `maximum` is off the grid
+    minimum, minimum + step, ... (a browser would move it there in silence). With `when`, a pair (name of a `Choice`,
+    option), the slider is shown only while that option is chosen; its value is passed to `compute` all the same.
+    """
+
+    name: str
+    label: str
+    minimum: int | float
+    maximum: int | float
+    step: int | float
+    value: int | float
+    when: tuple[str, str | int] | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, self.label)
+        for field in ("minimum", "maximum", "step"):
+            setattr(self, field, check_number(f"Slider {self.name!r}: {field}", getattr(self, field)))
+        if self.step <= 0:
+            raise ValueError(f"Slider {self.name!r}: step must be positive, got {self.step}")
+        if self.maximum <= self.minimum:
+            raise ValueError(f"Slider {self.name!r}: maximum must exceed minimum = {self.minimum}, got {self.maximum}")
+        self.maximum = self._on_grid("maximum", self.maximum)
+        self.value = self.read(self.value)
+
+    def read(self, value: object) -> int | float:
+        """`value` as this slider's int or float; ValueError or TypeError unless it is one of the slider's values."""
+        number = check_number(f"Slider {self.name!r}: value", value)
+        if not self.minimum <= number <= self.maximum:
+            raise ValueError(
+                f"Slider {self.name!r}: value must lie between {self.minimum} and {self.maximum}, got {value!r}"
+            )
+        return self._on_grid("value", number)
+
+    def _on_grid(self, field: str, number: int | float) -> int | float:
+        steps = (number - self.minimum) / self.step
+        if abs(steps - round(steps)) > 1e-6:
+            raise ValueError(
+                f"Slider {self.name!r}: {field} must be minimum = {self.minimum} plus whole steps of {self.step}, "
+                f"got {number}"
+            )
+        if isinstance(self.minimum, int) and isinstance(self.step, int):
+            return round(number)
+        return float(number)
+
+    def _message(self) -> dict[str, Any]:
+        decimals = max(-Decimal(repr(number)).normalize().as_tuple().exponent for number in (self.minimum, self.step))
+        return {
+            "kind": "slider",
+            "name": self.name,
+            "label": self.label,
+            "min": self.minimum,
+            "max": self.maximum,
+            "step": self.step,
+            "decimals": max(decimals, 0),
+            "when": list(self.when or []),
+        }
+
+
+@dataclass
+class Choice:
+    """A labelled drop-down list; `options` are str or int, and `compute` receives the chosen option itself.
+
+    Raises TypeError or ValueError for an empty list, two options that read the same, or a `value` outside `options`.
+    """
+
+    name: str
+    label: str
+    options: Sequence[str | int]
+    value: str | int
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, self.label)
+        if isinstance(self.options, str) or not isinstance(self.options, Sequence):
+            raise TypeError(f"Choice {self.name!r}: options must be a sequence of str or int, got {self.options!r}")
+        self.options = tuple(self.options)
+        for option in self.options:
+            if not isinstance(option, str | int) or isinstance(option, bool):
+                raise TypeError(f"Choice {self.name!r}: each option must be a str or an int, got {option!r}")
+        if not self.options or len({str(option) for option in self.options}) < len(self.options):
+            raise ValueError(f"Choice {self.name!r}: options must be distinct and not empty, got {self.options!r}")
+        self.value = self.read(self.value)
+
+    def read(self, value: object) -> str | int:
+        """`value` itself; ValueError unless it is one of the options."""
+        for option in self.options:
+            if type(option) is type(value) and option == value:
+                return option
+        raise ValueError(f"Choice {self.name!r}: value must be one of {list(self.options)}, got {value!r}")
+
+    def _message(self) -> dict[str, Any]:
+        return {"kind": "choice", "name": self.name, "label": self.label, "options": list(self.options)}
+
+
+def _check_name(name: object, label: object) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"name must be an argument name of compute, got {name!r}")
+    check_text(f"label of {name!r}", label)
+
+
+class Explorer(anywidget.AnyWidget):
+    """A picture with controls: each move calls ``compute(**values)`` and shows what it returns.
+
+    compute: an ordinary function from the controls' values to a `Picture`, or a generator of better and better ones.
+    controls: `Slider` and `Choice`, in order. The first picture is computed at once, to its best, so a mistake in
+    `compute` raises here. Later exceptions are shown to the
+    learner in the widget, beside the last good picture, and kept in `error` until a computation succeeds.
+
+    `values`, `picture` and `error` tell what is shown now. The newest setting always wins: the browser sends a setting
+    only when the answer to the one before is there, and numbers its requests, so that an older answer is drawn as
+    "still computing" and never passed off as the current one.
+    """
+
+    # The text and not the path: anywidget may start a thread that watches a path for changes.
+    _esm = Path(__file__).with_name("widgets.js").read_text(encoding="utf-8")
+    _css = Path(__file__).with_name("widgets.css").read_text(encoding="utf-8")
+
+    _hint = "(Run the notebook to move the controls.)"
+    _controls = traitlets.List().tag(sync=True)
+    _request = traitlets.Dict().tag(sync=True, echo_update=False)
+    _answer = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, compute: Callable[..., Picture], controls: Sequence[Slider | Choice]) -> None:
+        if not callable(compute):
+            raise TypeError(f"compute must be a function, got {compute!r}")
+        if not isinstance(controls, Sequence):
+            raise TypeError(f"controls must be a sequence of Slider and Choice, got {type(controls).__name__}")
+        for control in controls:
+            if not isinstance(control, Slider | Choice):
+                raise TypeError(f"controls must be Slider or Choice, got {control!r}")
+        names = [control.name for control in controls]
+        if len(set(names)) < len(names):
+            raise ValueError(f"controls must have distinct names, got {names}")
+        pairs = [(c.name, option) for c in controls if isinstance(c, Choice) for option in c.options]
+        for control in controls:
+            if isinstance(control, Slider) and control.when is not None and control.when not in pairs:
+                raise ValueError(f"Slider {control.name!r}: when must be one of {pairs}, got {control.when!r}")
+        self._compute = compute
+        self._read = {control.name: control.read for control in controls}
+        self.error: Exception | None = None
+        self.values: dict[str, Any] = {control.name: control.value for control in controls}
+        self._better: Iterator[Picture] | None = None
+        self.picture = self._first(self.values)
+        while self._better:  # the saved notebook keeps the best one
+            self._improve()
+        super().__init__(
+            _controls=[control._message() for control in controls],
+            _request={"id": 0, "values": self.values},
+            _answer={"id": 0, "error": "", "more": False, **self.picture._message()},
+        )
+        self.observe(self._on_request, "_request")
+
+    def _first(self, values: dict[str, Any]) -> Picture:
+        computed = self._compute(**values)
+        self._better = computed if isinstance(computed, Iterator) else None
+        return _check_picture("compute", next(computed, None) if self._better else computed)
+
+    def _improve(self) -> None:
+        try:
+            self.picture = _check_picture("compute", next(self._better))
+        except StopIteration:
+            self._better = None
+
+    def _on_request(self, change) -> None:
+        request = change.new
+        try:
+            values = {name: read(request["values"][name]) for name, read in self._read.items()}
+            if not request.get("more"):
+                self.picture, self.values, self.error = self._first(values), values, None
+            elif self._better:
+                self._improve()
+        except Exception as error:  # a learner's own compute may raise anything, and must be told what
+            self.error, self._better = error, None
+        self._reply(request["id"])
+
+    def _reply(self, request: int) -> None:
+        """Send the picture: one dict is one message, so numbers, text and pixels of an update can not come apart."""
+        message = "" if self.error is None else f"{type(self.error).__name__}: {self.error}"
+        state = {"id": request, "error": message, "more": self._better is not None}
+        self._answer = state | self.picture._message()
+
+    def _repr_mimebundle_(self, **kwargs):
+        """The live widget, and for readers of the saved notebook the same picture with its sentence."""
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        sentence = self.picture.sentence()
+        data["image/png"] = base64.b64encode(self.picture.png()).decode("ascii")
+        data["text/plain"] = f"{sentence} {self._hint}"
+        return data, metadata | {"image/png": {"alt": sentence}}
+
+
+def rough_first(picture: Callable[..., Picture], rough: int, steps: int, **values: object) -> Iterator[Picture]:
+    """A preview with `rough` steps, said to be one, if that is less than half of them; then picture(steps=steps)."""
+    if steps > 2 * rough:
+        preview = picture(steps=rough, **values)
+        yield replace(preview, text=f"Preview with {rough} steps; {steps} are being computed. {preview.text}")
+    yield picture(steps=steps, **values)
+
+
+class Live(Explorer):
+    """A picture without controls that the running cell replaces by newer ones: ``Live(picture)``, ``update(picture)``.
+
+    Raises TypeError for anything but a `Picture`; the last good one then stays.
+    """
+
+    _hint = "(Run the notebook to watch it grow.)"
+
+    def __init__(self, picture: Picture) -> None:
+        super().__init__(lambda: _check_picture("picture", picture), [])
+
+    def update(self, picture: Picture) -> None:
+        """Show `picture` from now on, at once and in one message."""
+        self.picture = _check_picture("picture", picture)
+        self._reply(self._request["id"])
+
+
+def _check_picture(source: str, picture: object) -> Picture:
+    if not isinstance(picture, Picture):
+        wanted = "compute must return a Picture, or yield some" if source == "compute" else "picture must be a Picture"
+        raise TypeError(f"{wanted}, got {type(picture).__name__}")
+    return picture

@@ -1,0 +1,175 @@
+"""What holds for every lesson: its pictures, its questions and its exercises.
+
+`test_lesson_NN.py` beside this file holds a lesson's own part: ANSWERS, computed anew, to the questions that expect a
+number, RIGHT, two other right answers to each exercise, and tests of its pictures.
+"""
+
+import inspect
+import re
+from collections import Counter
+from importlib import import_module
+from importlib.resources import files
+
+import nbformat
+import pytest
+import torch
+
+from lessons_src.exercises import all_tasks, wire
+from lessons_src.exercises.editions import SOURCES
+from lessons_src.exercises.tasks import ask, judge
+from lessons_src.grading.grade import prove
+from lessons_src.grading.notebook import grade_id
+from lessons_src.show import quiz
+from lessons_src.show.widgets import Explorer
+
+LESSONS = sorted(path.name for path in (files("lessons_src") / "lessons").glob("lesson_*"))
+PARTS = {lesson: import_module(f"test_{lesson}") for lesson in LESSONS}
+RIGHT = {name: answers for part in PARTS.values() for name, answers in getattr(part, "RIGHT", {}).items()}
+TASKS = all_tasks()
+NAMES = [pytest.param(name, id=f"{task.reference.__module__.split('.')[2]}-{name}") for name, task in TASKS.items()]
+MISTAKES = [
+    pytest.param(*name.values, i, id=f"{name.id}-{i}")
+    for name in NAMES
+    for i in range(len(TASKS[name.values[0]].wrong_answers))
+]
+ITEMS = {
+    f"{lesson}-{item.id}": (lesson, item)
+    for lesson in LESSONS
+    for item in quiz.load(f"lessons_src.lessons.{lesson}").items
+    if hasattr(item, "answer")
+}
+EXPLORERS = {
+    f"{lesson}-{name}": (part.explorer, name)
+    for lesson, part in PARTS.items()
+    if hasattr(part, "explorer")
+    for name in vars(part.explorer)
+    if name.startswith("explore_")
+}
+
+
+# --- Questions
+
+
+@pytest.mark.parametrize("key", ITEMS)
+def test_an_answer_is_the_rounded_result(key):
+    lesson, item = ITEMS[key]
+    exact = PARTS[lesson].ANSWERS[item.id]()
+    digits = len(f"{item.answer:g}".partition(".")[2])
+    assert item.answer == pytest.approx(exact, abs=0.5 * 10**-digits + 1e-9)
+    assert abs(exact - item.answer) < item.tolerance
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_no_answer_is_left_over(lesson):
+    assert set(PARTS[lesson].ANSWERS) == {item.id for where, item in ITEMS.values() if where == lesson}
+
+
+# --- Pictures
+
+
+def ends(control):
+    """The values of a control that go wrong first."""
+    if control["kind"] == "slider":
+        return control["min"], control["max"]
+    options = control["options"]
+    return options if len(options) <= 6 else (options[0], options[-1])
+
+
+def settings(explorer):
+    """Every control at its ends while the others stay where they start, then all low and all high."""
+    for control in explorer._controls:
+        for value in ends(control):
+            yield explorer.values | {control["name"]: value}
+    for corner in (0, -1):
+        yield {control["name"]: ends(control)[corner] for control in explorer._controls}
+
+
+@pytest.mark.parametrize("key", EXPLORERS)
+def test_no_setting_of_a_control_raises_and_the_text_is_finite(key):
+    module, name = EXPLORERS[key]
+    explorer = getattr(module, name)(*getattr(PARTS[key.split("-")[0]], "ARGUMENTS", {}).get(name, ()))
+    assert isinstance(explorer, Explorer)
+    for number, values in enumerate(settings(explorer), 1):
+        explorer.set_state({"_request": {"id": number, "values": values}})
+        assert explorer.error is None, values
+        text = explorer.picture.sentence()
+        assert not re.search(r"\b(nan|inf)\b", text), f"{values}: {text}"
+
+
+# --- Exercises
+
+
+def verdict(name, answer, seed):
+    return judge(TASKS[name], lambda arguments: ask(answer, arguments), torch.Generator().manual_seed(seed))
+
+
+def test_every_task_has_other_right_answers():
+    assert list(RIGHT) == list(TASKS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reference_and_two_other_right_answers_pass(name):
+    for answer in (TASKS[name].reference, *RIGHT[name]):
+        for seed in range(5):
+            found = verdict(name, answer, seed)
+            assert found.earned == found.possible > 0, found
+
+
+@pytest.mark.parametrize(("name", "number"), MISTAKES)
+def test_mistake_fails_with_its_own_sentence(name, number):
+    wrong, says = TASKS[name].wrong_answers[number]
+    for seed in range(3):
+        found = verdict(name, wrong, seed)
+        assert found.earned < found.possible
+        assert says in [result.says for result in found.results], found
+
+
+def test_an_argument_handed_back_is_called_by_its_name():
+    says = [result.says for result in verdict("add_noise", lambda x0, eps, alpha_bar: eps, 0).results]
+    assert says == ["This is eps, just as it was given."] * 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_case_is_passed_by_doing_nothing(name):
+    """Neither an argument handed back nor zeros of the right shape earn a point."""
+    task = TASKS[name]
+    for position in range(len(inspect.signature(task.reference).parameters)):
+        found = verdict(name, lambda *arguments, position=position: arguments[position], seed=0)
+        assert found.earned == 0, found
+    found = verdict(name, lambda *arguments: torch.zeros_like(torch.as_tensor(task.reference(*arguments))), seed=0)
+    assert found.earned == 0, found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_has_what_an_exercise_needs(name):
+    task = TASKS[name]
+    assert len(task.mistakes) >= 4
+    assert len({mistake.says for mistake in task.mistakes}) == len(task.mistakes)
+    assert all(mistake.says.endswith(".") and len(mistake.says) > 30 for mistake in task.mistakes)
+    assert len(set(task.hints)) == 3
+    assert "`" in task.hints[2], "the last hint shows code"
+
+
+def test_four_to_six_tasks_a_lesson():
+    counts = Counter(task.reference.__module__ for task in TASKS.values())
+    assert len(counts) == len(list(SOURCES.glob("*.ipynb")))
+    assert all(4 <= count <= 6 for count in counts.values())
+
+
+def test_inputs_are_fresh():
+    for task in TASKS.values():
+        for case in task.cases:
+            drawn = [case.arguments(torch.Generator().manual_seed(seed)) for seed in range(4)]
+            if (task.name, case.label) != ("linear_alpha_bar", "the usual thousand steps"):
+                assert len({str(wire.encode(arguments)) for arguments in drawn}) > 1, (task.name, case.label)
+
+
+def test_the_hidden_check_that_the_instructors_page_shows_works():
+    source = nbformat.read(SOURCES / "05_ddim.ipynb", as_version=4)
+    (cell,) = (cell for cell in source.cells if grade_id(cell) == "ddim_step")
+    cell.source = (SOURCES.parent / "INSTRUCTORS.md").read_text().split("```python\n")[1].split("```")[0]
+    cell.metadata["nbgrader"]["points"] = 5
+    prove(nbformat.writes(source))
+    cell.metadata["nbgrader"]["points"] = 4
+    with pytest.raises(ValueError, match="points of ddim_step is 4; expected 5"):
+        prove(nbformat.writes(source))

@@ -1,0 +1,224 @@
+"""Lesson 08: its pictures, the answers to its questions, and right answers to its exercises."""
+
+import math
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from by_hand import number, rotated
+
+from lessons_src import oracle, process, schedules, sde
+from lessons_src.lessons.lesson_08 import explorer
+from lessons_src.lessons.lesson_08.explorer import POINTS, WEIGHTS, noisy_flow, sde_picture, two_humps
+from lessons_src.oracle import GaussianMixture
+from lessons_src.schedules import linear
+from lessons_src.sde import VE, VP, solve
+
+NUMBER = r"(-?[\d.]+)"
+
+
+def numbers(text):
+    """Standard deviation, share in the right hump and W1 distance that a text states."""
+    found = re.search(rf"at the end {NUMBER} .*\. {NUMBER} % end in .*data: {NUMBER}\.$", text)
+    return [float(value) for value in found.groups()]
+
+
+def test_it_opens_with_the_ode():
+    shown = explorer.explore_sde()
+    assert shown.picture.text == sde_picture(0.0, 100, WEIGHTS[0]).text
+    assert shown.picture.text.startswith("λ = 0 (the ODE), 100 steps, 100 network evaluations.")
+    assert len(shown.picture.png()) < 100_000
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("steps", [5, 200])
+@pytest.mark.parametrize("share", [0.0, 2.0])
+def test_the_ends_of_every_control(share, steps, weight):
+    picture = sde_picture(share, steps, weight)
+    assert not re.search(r"\b(nan|inf)\b", picture.text)
+    assert f"{steps} steps, {steps} network evaluations" in picture.text
+    paths, spread, end = picture.panels
+    assert [len(panel.x) for panel in picture.panels] == [steps + 1, steps + 1, 201]
+    assert (paths.x[0], paths.x[-1]) == (spread.x[0], spread.x[-1]) == (0.0, VP().T)
+    for panel, low, high in ((paths, -4, 4), (spread, 0, 2.5), (end, 0, 3)):
+        for line in panel.series.values():
+            assert low <= line.min() <= line.max() <= high
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.0])
+def test_every_noise_share_has_the_marginals_of_the_forward_process(share):
+    """At every time, to the luck of the points; of the ODE, which starts from even points, to its few steps."""
+    picture = sde_picture(share, 200, WEIGHTS[0])
+    std, right, distance = numbers(picture.text)
+    assert std == pytest.approx(0.855, abs=0.03 if share else 0.001)
+    assert right == pytest.approx(70, abs=3 if share else 0.5)
+    assert distance < (0.06 if share else 0.004)
+    here, exact = picture.panels[1].series.values()
+    assert np.abs(here - exact).max() < (0.1 if share else 0.01)
+
+
+def test_the_data_and_the_starts_are_what_they_should_be():
+    start, quantiles = explorer._start_and_quantiles()
+    assert start.shape == (POINTS, 1)
+    assert start.std().item() == pytest.approx(1, abs=0.002)
+    x, _ = two_humps().sample(100_000, torch.Generator().manual_seed(0))
+    assert torch.allclose(
+        x.flatten().quantile(torch.tensor([0.1, 0.5, 0.9]).double()), quantiles[[200, 1000, 1800]], atol=0.02
+    )
+
+
+def test_text_and_curves_tell_of_the_same_end():
+    picture = sde_picture(1.0, 10, WEIGHTS[0])
+    _, spread, _ = (panel.series for panel in picture.panels)
+    assert numbers(picture.text)[0] == pytest.approx(spread["these paths"][0], abs=6e-4)
+    fine = sde_picture(0.0, 200, WEIGHTS[0]).panels[2].series  # both smoothed alike, or the peaks would differ by 0.06
+    np.testing.assert_allclose(fine["these paths"], fine["data"], atol=0.02)
+
+
+def test_dropping_only_the_noise_collapses():
+    std, _, distance = numbers(sde_picture(0.0, 100, WEIGHTS[1]).text)
+    assert std < 0.01
+    assert distance > 0.5
+
+
+def test_at_one_both_weights_are_the_reverse_sde():
+    a, b = (sde_picture(1.0, 20, weight) for weight in WEIGHTS)
+    assert a.text == b.text
+    assert "(the reverse SDE)" in a.text
+
+
+def test_the_noise_stays_the_same_and_the_paths_do_not_cross_without_it():
+    assert sde_picture(1.0, 20, WEIGHTS[0]).text == sde_picture(1.0, 20, WEIGHTS[0]).text
+    series = list(sde_picture(0.0, 50, WEIGHTS[0]).panels[0].series.items())
+    assert [name for name, _ in series] == ["start -1.50", "start -0.50", "start +0.30", "start +1.30"]
+    for (_, below), (_, above) in pairwise(series):
+        assert (below < above).all()
+    assert series[0][1][-1] == pytest.approx(-1.5, abs=0.01)  # noise at the right
+
+
+@pytest.mark.parametrize("sde", [VP(), VE()], ids=["vp", "ve"])
+def test_noisy_flow_joins_the_ode_and_the_reverse_sde(sde):
+    x, t, score = torch.tensor([[0.3], [-1.2]], dtype=torch.float64), 0.4, sde.score(two_humps())
+    drift, g = noisy_flow(sde, score, 0.0)
+    assert torch.allclose(drift(x, t), sde.flow(score)(x, t), atol=1e-14)
+    assert g(t) == 0
+    drift, g = noisy_flow(sde, score, 1.0)
+    assert torch.allclose(drift(x, t), sde.reverse_drift(score)(x, t), atol=1e-12)
+    assert g(t) == sde.g(t)
+    assert noisy_flow(sde, score, 2.0)[1](t) == 2 * sde.g(t)
+    assert next(solve(noisy_flow(sde, score, 2.0)[0], x, [t, t - 0.01])).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("values", "name"), [((-0.1, 10, WEIGHTS[0]), "share"), ((0.0, 0, WEIGHTS[0]), "steps"), ((0.0, 10, "2"), "weight")]
+)
+def test_bad_values_are_refused_by_name(values, name):
+    with pytest.raises(ValueError, match=f"{name} is"):
+        sde_picture(*values)
+
+
+def ode_and_correction(x, eps, ab, beta, noise):
+    """The ODE's drift, and the pull that pays for the noise."""
+    ode = -beta / 2 * x + beta * eps / (2 * math.sqrt(1 - ab))
+    return ode - noise**2 * beta / 2 * process.score_from_eps(eps, ab)
+
+
+def euler_by_automatic_slope(variable, x_t, eps, ab_t, ab_s):
+    """Writes sigma as a function of the variable and lets autograd differentiate it."""
+    powers = {"sigma": 1.0, "sigma squared": 0.5}
+    sigma_t, sigma_s = (torch.tensor((1 / ab - 1) ** 0.5, dtype=torch.float64) for ab in (ab_t, ab_s))
+    to_sigma = torch.exp if variable == "log sigma" else lambda u: u ** powers[variable]
+    u_t, u_s = (s.log() if variable == "log sigma" else s ** (1 / powers[variable]) for s in (sigma_t, sigma_s))
+    slope = torch.autograd.functional.jacobian(to_sigma, u_t)
+    return (x_t / ab_t**0.5 + (u_s - u_t) * slope * eps) * ab_s**0.5
+
+
+def euler_from_ddim(variable, x_t, eps, ab_t, ab_s):
+    """DDIM with the noise it takes out multiplied by what the other variable's straight line makes of it."""
+    sigma_t, sigma_s = math.sqrt(1 / ab_t - 1), math.sqrt(1 / ab_s - 1)
+    change = {
+        "sigma": 1.0,
+        "sigma squared": (sigma_s + sigma_t) / (2 * sigma_t),
+        "log sigma": math.log(sigma_t / sigma_s) / (1 - sigma_s / sigma_t),
+    }[variable]
+    y = x_t / math.sqrt(ab_t)
+    return math.sqrt(ab_s) * y + change * (rotated(x_t, eps, ab_t, ab_s) - math.sqrt(ab_s) * y)
+
+
+def trace_by_jacobian(net, x, t, v):
+    rows = torch.autograd.functional.jacobian(lambda x: net(x, t).sum(0), x)  # (d, B, d)
+    return torch.einsum("bi,ibj,bj->b", v, rows, v)
+
+
+def bits_with_library(x, mean, std, ab):
+    """The exact trace along the flow, integrated by the library's RK4 in time; alpha_bar(t) = exp(-t)."""
+    vp = sde.VP(1.0, 1.0, T := -math.log(ab))
+    data = GaussianMixture([1.0], mean[None], std.square().diag()[None])
+    grid = [T * (i / 200) ** 2 for i in range(201)]
+    log_p = sde.log_likelihood(vp.flow(vp.score(data)), x, grid, sde.standard_normal, method="rk4")
+    return sde.bits_per_dim(log_p, x.shape[1])
+
+
+def bits_one_by_one(x, mean, std, ab):
+    prices = []
+    for point in x:
+        price = 0.0
+        for value, m, s in zip(point.tolist(), mean.tolist(), std.tolist(), strict=True):
+            wide = math.hypot(ab**0.5 * s, (1 - ab) ** 0.5)
+            end = ab**0.5 * m + wide * (value - m) / s
+            price -= math.log2(wide / s) - (end**2 + math.log(2 * math.pi)) / math.log(4)
+        prices.append(price / len(point))
+    return torch.tensor(prices, dtype=torch.float64)
+
+
+def first_euler_step():
+    """From 0.7, data N(1, 1/4), constant beta = 1: half a unit of time down the probability-flow ODE from T = 4."""
+    vp, mixture = sde.VP(1.0, 1.0, 4.0), oracle.GaussianMixture([1.0], [[1.0]], [[[0.25]]])
+    return next(sde.solve(vp.flow(vp.score(mixture)), number(0.7), [4.0, 3.5], "euler")).item()
+
+
+def divergence_of_a_matrix(probe):
+    """Hutchinson's estimate for the field x -> A x with A = ((0.1, -0.2), (-0.2, 0.5))."""
+    a = torch.tensor([[0.1, -0.2], [-0.2, 0.5]], dtype=torch.float64)
+    x, probe = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([probe], dtype=torch.float64)
+    return sde.divergence(lambda x, t: x @ a.T, x, 0.0, probe)[1].item()
+
+
+ANSWERS = {
+    "first-euler-step": first_euler_step,
+    "continuous-beta": lambda: 1000 * schedules.linear().beta[1000].item(),
+    "one-sign-vector": lambda: divergence_of_a_matrix([1.0, -1.0]),
+    "four-times": lambda: (sde.bits_per_dim(number(0) - 3 * math.log(4), 3) - sde.bits_per_dim(number(0), 3)).item(),
+}
+
+
+RIGHT = {
+    "continuous_alpha_bar": (
+        lambda t, first, last, N: (-t * N * (2 * first + (last - first) * t) / 2).exp(),
+        lambda t, first, last, N: torch.tensor(
+            [sde.VP(N * first, N * last).alpha_bar(u) for u in t.tolist()], dtype=torch.float64
+        ),
+    ),
+    "sde_step": (
+        lambda x, drift, g, h, z: torch.add(x, drift, alpha=h) + (g**2 * abs(h)) ** 0.5 * z,
+        lambda x, drift, g, h, z: sum((x, drift.mul(h), z.mul(g).mul(max(h, -h) ** 0.5))),
+    ),
+    "down_drift": (
+        ode_and_correction,
+        lambda x, eps, ab, beta, noise: beta * ((1 + noise**2) * eps * (1 - ab) ** -0.5 - x) / 2,
+    ),
+    "euler_in": (euler_by_automatic_slope, euler_from_ddim),
+    "hutchinson": (
+        lambda net, x, t, v: ((net(x + 1e-4 * v, t) - net(x - 1e-4 * v, t)) * v).sum(1) / 2e-4,
+        trace_by_jacobian,
+    ),
+    "bits": (bits_with_library, bits_one_by_one),
+}
+
+
+CLAIMS = {
+    "4.04": lambda: 1e5 * linear().alpha_bar[-1],
+    "4.32": lambda: 1e5 * VP().alpha_bar(1.0),
+}

@@ -1,0 +1,23 @@
+"""`make pareto` measures first, says who is on the front, and draws it."""
+
+from lessons_src import measurements
+from lessons_src.make import front
+
+
+def row(nfe, frechet, solver):
+    return {"solver": solver, "nfe": nfe, "frechet": frechet, "standard error": 0.1, "floor": 0.8}
+
+
+def test_the_command_measures_prints_and_draws(monkeypatch, tmp_path, capsys):
+    stored = [row(5, 1.0, "DDIM"), row(1000, 0.5, "DDPM"), row(9, 2.0, "Heun")]
+    asked = []
+    monkeypatch.setattr(front, "measure", asked.append)
+    monkeypatch.setattr(measurements, "load", lambda name: stored)
+    monkeypatch.setattr(front, "PICTURE", tmp_path / "front.png")
+    front.main()
+    assert asked == ["pareto"]
+    said = capsys.readouterr().out
+    best, reached = " ".join(said.split()).removeprefix("On the front: ").split(" As good as DDPM-1000: ")
+    assert best == "5 DDIM 1.00 (0.80 to 1.20) 1000 DDPM 0.50 (0.30 to 0.70)"
+    assert reached == "1000 DDPM 0.50 (0.30 to 0.70)"
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,91 @@
+"""Stored measurements: complete, of the shipped weights, true where that is quick to check, and safe to interrupt."""
+
+import json
+
+import pytest
+import torch
+
+from lessons_src import measurements
+from lessons_src.evaluation import class_spread
+from lessons_src.make.measurements import MEASURE, N, measure, measure_steps, wanted
+from lessons_src.measurements import NAMES, digits_of, load
+
+
+@pytest.mark.parametrize("name", MEASURE)
+def test_every_wanted_row_is_there_once(name):
+    rows = load(name)
+    for row in wanted(name):
+        assert sum(row.items() <= done.items() for done in rows) == 1, row
+    assert len(rows) == len(list(wanted(name)))
+    assert all(row["n"] == N for row in rows)
+
+
+def test_every_measurement_has_a_maker():
+    assert set(MEASURE) == set(NAMES)
+
+
+def test_a_row_can_be_measured_again():
+    (stored,) = (row for row in load("steps") if (row["sampler"], row["steps"]) == ("DDIM", 5))
+    again = measure_steps({"sampler": "DDIM", "steps": 5})
+    assert again["frechet"] == pytest.approx(stored["frechet"], rel=0.01)
+    assert again["accuracy"] == pytest.approx(stored["accuracy"], abs=0.003)
+    assert (digits_of(again) - digits_of(stored)).abs().max() < 0.1
+
+
+def test_the_same_run_in_two_measurements_has_the_same_scores():
+    (plain,) = (row for row in load("steps") if (row["sampler"], row["steps"]) == ("DDIM", 20))
+    (guided,) = (row for row in load("guidance") if row["w"] == 1)
+    assert {key: plain[key] for key in plain if key not in ("sampler", "steps")} == {
+        key: guided[key] for key in guided if key != "w"
+    }
+
+
+def test_fewer_digits_are_the_first_of_more():
+    net = measurements.weights.load("digits")[0]
+    many, few = (measurements.draw(net, n, "DDPM, σ² = β", 1) for n in (110, 100))
+    assert torch.equal(many[:100], few)
+
+
+def test_an_interrupted_measurement_goes_on_with_the_next_row(tmp_path, monkeypatch):
+    asked = []
+
+    def fragile(row):
+        asked.append(row["w"])
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return {"n": 1, "digits": ""}
+
+    monkeypatch.setitem(MEASURE, "guidance", fragile)
+    with pytest.raises(KeyboardInterrupt):
+        measure("guidance", tmp_path)
+    assert [row["w"] for row in load("guidance", tmp_path)] == [0.0, 1.0]
+    measure("guidance", tmp_path)
+    assert asked == [0.0, 1.0, 2.0, 2.0, 3.0, 5.0, 7.0, 10.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["guidance.json"]
+
+
+def test_measurements_of_other_weights_are_refused(tmp_path):
+    found = json.loads((measurements.FOLDER / "guidance.json").read_text())
+    (tmp_path / "guidance.json").write_text(json.dumps(found | {"weights": "0" * 64}))
+    with pytest.raises(ValueError, match=r"guidance\.json was measured with other weights"):
+        load("guidance", tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])
+def test_a_missing_or_damaged_file_is_named(tmp_path, damage):
+    path = tmp_path / "steps.json"
+    path.write_text("")
+    damage(path)
+    with pytest.raises(ValueError, match=r"steps\.json cannot be read; make it with"):
+        load("steps", tmp_path)
+    with pytest.raises(ValueError, match="name is 'stops'; expected one of 'steps'"):
+        load("stops", tmp_path)
+
+
+def test_class_spread_counts_from_each_own_centre():
+    features = torch.tensor([[0.0, 0.0], [2.0, 0.0], [10.0, 1.0], [10.0, 5.0]])
+    label = torch.tensor([3, 3, 7, 7])
+    assert class_spread(features, label) == pytest.approx((2 * (1 + 4) / 4) ** 0.5)
+    assert class_spread(features, label - 3) == class_spread(features, label)
+    with pytest.raises(ValueError, match="label is a tensor of shape"):
+        class_spread(features, label[:3])

@@ -1,0 +1,69 @@
+"""The set-up files agree with each other: pyproject.toml is the one source of dependencies."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DIRECT = [Requirement(text) for text in chain(PROJECT["dependencies"], *EXTRAS.values())]
+
+
+def pins() -> dict[str, str]:
+    """Name -> version of every line of constraints.txt."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return {canonical(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=str)
+def test_every_dependency_is_pinned_within_its_bounds(requirement):
+    version = pins().get(canonical(requirement.name))
+    assert version, f"constraints.txt does not pin {requirement.name}"
+    assert requirement.specifier.contains(version), f"constraints.txt pins {requirement.name}=={version}"
+
+
+def test_dependencies_have_lower_bounds_and_no_caps():
+    for requirement in DIRECT:
+        assert [s.operator for s in requirement.specifier] == [">="], f"{requirement}: expected one lower bound"
+
+
+def test_constraints_pin_the_tested_torch():
+    assert pins()["torch"] == "2.13.0"
+
+
+def test_environment_yml_only_opens_the_door_to_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    python, pip, pip_list = environment["dependencies"]
+    assert python == "python" + PROJECT["requires-python"]
+    assert pip == "pip"
+    (editable,) = pip_list["pip"]
+    assert set(re.fullmatch(r"-e \.\[([\w,]+)\]", editable).group(1).split(",")) == {"notebooks", "grading", "test"}
+    assert set(EXTRAS) >= {"notebooks", "test"}
+
+
+def test_readme_names_only_commands_that_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)", (ROOT / "README.md").read_text()))
+    assert {"lab", "test"} <= named <= targets
+
+
+def test_every_command_is_explained():
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
+    assert set(phony) == set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+
+
+def test_python_versions_and_torch_floor():
+    assert PROJECT["requires-python"] == ">=3.11"
+    assert "torch>=2.6" in PROJECT["dependencies"]

@@ -1,0 +1,97 @@
+"""Shipped weights load, fit their cards, and are as good as the cards say; damaged files are refused by name."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from lessons_src import data, weights
+from lessons_src.evaluation import accuracy
+from lessons_src.make import weights as make
+
+NAMES = ("classifier", "digits", "points")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copytree(weights.FOLDER, tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+def test_the_shipped_files_are_small_and_complete():
+    assert sorted(path.name for path in weights.FOLDER.iterdir()) == sorted(
+        f"{name}.{kind}" for name in NAMES for kind in ("json", "safetensors")
+    )
+    assert sum(path.stat().st_size for path in weights.FOLDER.iterdir()) < 6_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saving_what_was_loaded_gives_the_same_files(name, tmp_path):
+    net, card = weights.load(name)
+    assert not net.training
+    assert {"network", "arguments", "data", "command", "metrics", "seconds of training", "machine"} <= set(card)
+    weights.save(name, net, card, tmp_path)
+    for kind in ("json", "safetensors"):
+        assert (tmp_path / f"{name}.{kind}").read_bytes() == (weights.FOLDER / f"{name}.{kind}").read_bytes()
+
+
+def test_the_card_of_the_points_is_true():
+    net, card = weights.load("points")
+    assert make.excess_loss(net, data.ring()) == pytest.approx(card["metrics"], rel=0.001)
+    assert card["metrics"]["loss"] < 1.05 * card["metrics"]["smallest possible loss"]
+
+
+def test_guided_digits_are_read_as_what_was_asked_for():
+    net, card = weights.load("digits")
+    metrics = card["metrics"]["w = 2, 20 DDIM steps"]
+    assert metrics["n"] == 2000
+    assert metrics["accuracy"] > 0.97
+    assert metrics["accuracy by a classifier trained on the test digits"] > 0.95
+    samples, label = make.generate(net, 200, w=2.0, steps=20, seed=7)
+    read = accuracy(weights.load("classifier")[0], samples, label)
+    assert abs(read - metrics["accuracy"]) < 3 * (0.03 * 0.97 / 200) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("classifier.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        ("classifier.safetensors", lambda path: path.write_bytes(b"")),
+        ("classifier.safetensors", lambda path: path.unlink()),
+        ("classifier.safetensors", lambda path: shutil.copy(path.with_name("points.safetensors"), path)),
+        ("classifier.json", lambda path: path.write_text("{")),
+        ("classifier.json", lambda path: path.write_text(json.dumps({"network": "Transformer", "arguments": {}}))),
+        ("digits.json", lambda path: path.write_text(path.read_text().replace('"channels"', '"widths"'))),
+    ],
+    ids=["truncated", "empty", "missing", "another network's", "broken card", "unknown network", "unknown argument"],
+)
+def test_a_damaged_file_is_refused_by_name(folder, name, damage):
+    damage(folder / name)
+    stem = name.split(".")[0]
+    with pytest.raises(ValueError, match=rf"{stem}\.safetensors (cannot be loaded|does not fit)"):
+        weights.load(stem, folder)
+
+
+def test_weights_too_large_for_half_precision_are_refused(tmp_path):
+    net, card = weights.load("points")
+    net.leave.bias.data[0] = 1e6
+    with pytest.raises(ValueError, match=r"net, leave\.bias is .*half precision"):
+        weights.save("points", net, card, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_name_lists_what_exists():
+    with pytest.raises(ValueError, match="name is 'faces'; expected one of 'classifier', 'digits', 'points'"):
+        weights.load("faces")
+
+
+def test_generated_digits_repeat_and_cover_the_labels():
+    torch.manual_seed(0)
+    net, _ = weights.load("digits")
+    a, label = make.generate(net, 20, w=1.0, steps=3, seed=0)
+    b, _ = make.generate(net, 20, w=1.0, steps=3, seed=0)
+    assert torch.equal(a, b)
+    assert label.tolist() == [*range(10), *range(10)]
+    assert a.shape == (20, 1, 28, 28)
+    assert a.abs().max() <= 1

@@ -1,0 +1,212 @@
+"""Every question file loads, every fault in one is named, and what a lesson asks reads well without a browser."""
+
+import re
+from importlib.resources import files
+
+import pytest
+import torch
+
+from lessons_src import process
+from lessons_src.schedules import NoiseSchedule, linear
+from lessons_src.show import quiz
+
+LESSONS = sorted(f"lessons_src.lessons.{path.name}" for path in (files("lessons_src") / "lessons").glob("lesson_*"))
+FIRST = "lessons_src.lessons.lesson_01"
+
+GOOD = """
+[[items]]
+id = "two-steps"
+place = "checkpoint"
+kind = "number"
+text = "What multiplies ε?"
+answer = 0.6
+tolerance = 0.005
+explanation = "√(1 − 0.64)."
+near_misses = [{ value = 0.36, message = "That is the variance." }]
+
+[[items]]
+id = "loss"
+place = "predict"
+kind = "choice"
+text = "What does the *loss* see?"
+options = [
+    { text = "One `x_t`", feedback = "Yes.", correct = true },
+    { text = "Two", feedback = "No." },
+]
+
+[[cards]]
+front = "ᾱ₀?"
+back = "1"
+"""
+
+FAULTS = {
+    "not TOML": ('id = "loss"', "id = loss", ["sample.toml", "not TOML"]),
+    "unknown table": ("[[cards]]", "[[card]]", ["sample.toml, card", "expected the keys items, cards"]),
+    "items as a table": ("[[cards]]", "[cards]", ["sample.toml, cards", "an array"]),
+    "unknown key of an item": ("tolerance", "tolerence", ["items[0] 'two-steps', tolerance", "expected the keys"]),
+    "unknown key of an option": ('text = "Two"', 'txt = "Two"', ["items[1] 'loss', options[1], text is None"]),
+    "unknown key of a card": ('back = "1"', 'rear = "1"', ["cards[0], back is None", "front, back"]),
+    "key of another kind": ("[[cards]]", "answer = 1\n[[cards]]", ["items[1] 'loss', answer is 1", "options"]),
+    "no kind": ('kind = "choice"', "", ["items[1] 'loss', kind is None", "'choice', 'number'"]),
+    "no id": ('id = "loss"', "", ["items[1], id is None"]),
+    "unknown kind": ('"choice"', '"essay"', ["items[1] 'loss', kind is 'essay'"]),
+    "unknown place": ('"predict"', '"later"', ["items[1] 'loss', place is 'later'", "'predict', 'checkpoint'"]),
+    "id with a space": ('"loss"', '"the loss"', ["id is 'the loss'", "lower-case"]),
+    "two equal ids": ('"loss"', '"two-steps"', ["sample.toml, items, id is 'two-steps'", "once"]),
+    "empty text": ('"What multiplies ε?"', '"  "', ["items[0] 'two-steps', text is '  '", "not empty"]),
+    "text that is a number": ('"Yes."', "1", ["options[0], feedback is 1", "text"]),
+    "empty feedback": ('"No."', '""', ["options[1], feedback is ''", "not empty"]),
+    "missing feedback": (', feedback = "No."', "", ["options[1], feedback is None"]),
+    "no correct option": (", correct = true", "", ["items[1] 'loss', options, correct is '0 of 2'"]),
+    "two correct options": ('"No."', '"No.", correct = true', ["options, correct is '2 of 2'"]),
+    "a single option": ('{ text = "Two", feedback = "No." },', "", ["options, correct is '1 of 1'", "two or more"]),
+    "correct as text": ("true", '"true"', ["options[0], correct is 'true'", "true or false"]),
+    "answer nan": ("answer = 0.6", "answer = nan", ["items[0] 'two-steps', answer is nan", "finite"]),
+    "answer infinite": ("answer = 0.6", "answer = inf", ["answer is inf", "finite"]),
+    "answer true": ("answer = 0.6", "answer = true", ["answer is True", "finite number"]),
+    "answer text": ("answer = 0.6", 'answer = "0.6"', ["answer is '0.6'", "finite number"]),
+    "unknown unit": ("tolerance = 0.005", 'tolerance = 0.005\nunit = "kg"', ["unit is 'kg'", "'%'"]),
+    "tolerance zero": ("0.005", "0", ["tolerance is 0.0", "above 0"]),
+    "near miss that is right": ("0.36", "0.604", ["near_misses, value is 0.604", "outside 0.6 ± 0.005"]),
+    "near miss twice": ("near_misses = [", 'near_misses = [{ value = 0.36, message = "?" },', ["is 0.36", "once"]),
+    "near miss without message": (', message = "That is the variance."', "", ["near_misses[0], message is None"]),
+    "LaTeX": ("√(1 − 0.64).", "$0.6$", ["explanation is '$0.6$'", "no LaTeX"]),
+    "backslash": ("√(1 − 0.64).", "\\\\sqrt", ["explanation", "no LaTeX"]),
+    "half a code span": ("`x_t`", "`x_t", ["options[0], text", "pairs"]),
+    "star as a product": ("√(1 − 0.64).", "0.8 * 0.8", ["explanation", "pairs"]),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_named_with_its_place(old, new, expected):
+    assert old in GOOD
+    with pytest.raises(ValueError, match=r"^sample\.toml") as caught:
+        quiz.parse(GOOD.replace(old, new, 1), "sample")
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_good_text_is_read_and_folded():
+    questions = quiz.parse(GOOD.replace('"1"', '"""\none\nline\n\n  next `a * b`\n"""'), "sample")
+    number, choice = questions.items
+    assert (number.answer, number.tolerance, number.near_misses[0].value) == (0.6, 0.005, 0.36)
+    assert [option.correct for option in choice.options] == [True, False]
+    assert questions.cards == (quiz.Card("ᾱ₀?", "one line\nnext `a * b`"),)
+
+
+def test_unknown_names_list_what_exists():
+    predict, *_ = quiz.ask(FIRST)
+    with pytest.raises(ValueError, match=r"item is 'half'; expected one of 'signal-at-half', 'chain-or-jump'"):
+        predict("half")
+    with pytest.raises(ValueError, match="item is 'two-equal-steps'"):
+        predict("two-equal-steps")  # a checkpoint question is no prediction
+
+
+@pytest.mark.parametrize(("ask", "place"), [(1, "checkpoint"), (2, "flashcards")])
+def test_a_lesson_without_entries_is_refused(monkeypatch, ask, place):
+    monkeypatch.setattr(quiz, "load", lambda lesson: quiz.Questions())
+    with pytest.raises(ValueError, match=f"lesson is 'empty'; expected a lesson that has something for {place}"):
+        quiz.ask("lessons.empty")[ask]()
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_shipped_questions(lesson):
+    questions = quiz.load(lesson)
+    choices = [item for item in questions.items if isinstance(item, quiz.Choice)]
+    assert questions.items or questions.cards
+    for item in choices:
+        feedback = [option.feedback for option in item.options]
+        assert all(feedback), item.id
+        assert len(set(feedback)) == len(feedback), f"{item.id}: two options share their feedback"
+    if len(choices) >= 3:
+        positions = {[option.correct for option in item.options].index(True) for item in choices}
+        assert len(positions) > 1, "the correct answer always has the same letter"
+
+
+def all_of(lesson):
+    """Every widget a lesson can show, with the entries it holds."""
+    questions = quiz.load(lesson)
+    for item in questions.items:
+        if item.place == "predict":
+            yield quiz.ask(lesson)[0](item.id), [item]
+    checks = [item for item in questions.items if item.place == "checkpoint"]
+    if checks:
+        yield quiz.ask(lesson)[1](), checks
+    if questions.cards:
+        yield quiz.ask(lesson)[2](), questions.cards
+
+
+def flat(markdown):
+    return re.sub(r"\\([\[\]<>_~#&])", r"\1", markdown).replace("<br>", "\n")
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_everything_can_be_read_without_running(lesson):
+    for widget, entries in all_of(lesson):
+        bundle, _ = widget._repr_mimebundle_()
+        assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "text/markdown", "text/plain"}
+        text = flat(bundle["text/markdown"])
+        assert text.count("<details>") == text.count("</details>") == len(entries)
+        shown = "".join(part.partition("<details>")[0] for part in text.split("</details>"))
+        folded = "".join(re.findall(r"<details>.*?</details>", text, flags=re.DOTALL))
+        for entry in entries:
+            if isinstance(entry, quiz.Card):
+                asked, answered = [entry.front], [entry.back]
+            elif isinstance(entry, quiz.Choice):
+                asked = [entry.text, *(option.text for option in entry.options)]
+                answered = [option.feedback for option in entry.options]
+            else:
+                asked = [entry.text, f"± {entry.tolerance:g}"]
+                answered = [f"{entry.answer:g}", entry.explanation, *(miss.message for miss in entry.near_misses)]
+            assert all(part in shown for part in asked)
+            assert all(part in folded for part in answered)
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_saved_output_is_the_same_every_time(lesson):
+    def saved():
+        return [{k: v for k, v in w._repr_mimebundle_()[0].items() if k.startswith("text/")} for w, _ in all_of(lesson)]
+
+    assert saved() == saved()
+
+
+def test_markdown_reads_nothing_into_the_text():
+    questions = quiz.parse(GOOD.replace("ᾱ₀?", "x_t and x_s, s < t [1] ~ # & `a_b < c`"), "sample")
+    widget = quiz.Quiz("flashcards", "sample", list(questions.cards))
+    markdown = widget._repr_mimebundle_()[0]["text/markdown"]
+    assert r"x\_t and x\_s, s \< t \[1\] \~ \# \& `a_b < c`" in markdown
+
+
+def test_the_page_gets_all_it_needs():
+    widget = quiz.ask(FIRST)[1]()
+    kinds = {entry["id"]: entry["kind"] for entry in widget.entries}
+    assert kinds["two-equal-steps"] == "number"
+    assert kinds["only-marginals"] == "choice"
+    assert "http" not in str(widget._esm) + str(widget._css)  # nothing comes from elsewhere
+
+
+def test_the_numbers_of_the_forward_shortcut():
+    items = {item.id: item for item in quiz.load(FIRST).items}
+    half, steps = items["signal-at-half"], items["two-equal-steps"]
+    abar = linear(T=1000).alpha_bar
+    signal, noise = abar.sqrt(), (1 - abar).sqrt()
+    assert half.answer == pytest.approx(signal[500].item(), abs=5e-5)
+    mistakes = [0.5, abar[500].item(), noise[500].item(), 0.5**0.5]
+    assert [miss.value for miss in half.near_misses] == pytest.approx(mistakes, abs=5e-5)
+    assert (signal - noise).abs().argmin() == 259
+
+    two = NoiseSchedule(torch.tensor([1, 0.8, 0.64], dtype=torch.float64))
+    assert two.beta[1:].tolist() == pytest.approx([0.2, 0.2])
+    x0, eps = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    assert steps.answer == pytest.approx(process.add_noise(x0, eps, two.alpha_bar[2].item()).item())
+    mistakes = [0.36, 0.8, 0.64, 0.4**0.5, 2 * 0.2**0.5, 0.2**0.5]
+    assert [miss.value for miss in steps.near_misses] == pytest.approx(mistakes, abs=5e-4)
+
+
+def test_what_the_forward_shortcut_claims_in_words():
+    abar = linear(T=1000).alpha_bar
+    assert [round(abar[t].item(), 5) for t in (50, 51)] == [0.97102, 0.96995]
+    assert round(abar[1000].sqrt().item(), 4) == 0.0064
+    assert round(linear(T=100).alpha_bar[100].sqrt().item(), 2) == 0.60
+    assert round(linear(T=100, beta_start=0.001, beta_end=0.2).alpha_bar[100].item(), 5) == 0.00002
+    assert (torch.ones(3).view(3, 1, 1, 1) * torch.ones(3, 2)).shape == (3, 1, 3, 2)

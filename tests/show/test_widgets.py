@@ -1,0 +1,379 @@
+"""The widgets without a browser: what they accept, what they send, what they say when something goes wrong."""
+
+import base64
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lessons_src.show.widgets import Choice, Curves, Explorer, Images, Live, Picture, Points, Slider
+
+FRAMES = np.random.default_rng(0).normal(size=(5, 40, 2))
+GREY = np.random.default_rng(1).integers(0, 256, (5, 3, 8, 6), dtype=np.uint8)
+X = np.linspace(0.0, 1.0, 11)
+
+
+def picture(steps: int = 4, grid: str = "uniform") -> Picture:
+    return Picture(
+        [
+            Points("Samples", FRAMES * steps / 4, target=FRAMES[0, :7]),
+            Curves("Schedule", X, {"linear": X, "cosine": X**2}, "t", "alpha_bar", (0, 1), marker=np.linspace(0, 1, 5)),
+            Images("Digits", GREY, ["a", "b", "c"]),
+        ],
+        f"{steps} steps on the {grid} grid.",
+        frame_texts=[f"Frame {k}." for k in range(5)],
+    )
+
+
+def explorer(compute=picture) -> Explorer:
+    return Explorer(
+        compute, [Slider("steps", "Steps", 1, 9, 1, 4), Choice("grid", "Grid", ["uniform", "log"], "uniform")]
+    )
+
+
+def ask(widget: Explorer, request: int, **values: object) -> None:
+    """What arrives from the browser when a control moves."""
+    widget.set_state({"_request": {"id": request, "values": values}})
+
+
+# --- controls
+
+
+def test_ints_stay_ints_and_floats_stay_floats():
+    whole, real = Slider("n", "n", 1, 50, 1, 20), Slider("w", "w", -1, 8, 0.25, 3)
+    assert (type(whole.value), type(whole.maximum)) == (int, int)
+    assert (type(whole.read(7.0)), type(real.value), type(real.read(np.int64(2)))) == (int, float, float)
+    assert Slider("e", "eta", 0, 1, 0.1, 0.3).read(0.1 + 0.2) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("step", "decimals"), [(1, 0), (0.5, 1), (0.25, 2), (1e-4, 4), (10, 0)])
+def test_a_slider_shows_as_many_decimals_as_its_step_has(step, decimals):
+    assert Slider("s", "s", 0, 10 * step, step, step)._message()["decimals"] == decimals
+
+
+def test_a_choice_returns_the_option_itself():
+    choice = Choice("digit", "Digit", range(10), 7)
+    assert choice.read(3) == 3
+    with pytest.raises(ValueError, match=r"'digit': value must be one of .* got '3'"):
+        choice.read("3")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Slider("n steps", "n", 1, 5, 1, 1), ValueError, "argument name of compute, got 'n steps'"),
+        (lambda: Slider("n", " ", 1, 5, 1, 1), ValueError, "label of 'n' must not be empty"),
+        (lambda: Slider("n", "n", 1, 5, 0, 1), ValueError, "step must be positive, got 0"),
+        (lambda: Slider("n", "n", 5, 5, 1, 5), ValueError, "maximum must exceed minimum = 5, got 5"),
+        (lambda: Slider("n", "n", 1, 5, 1, 9), ValueError, "value must lie between 1 and 5, got 9"),
+        (lambda: Slider("n", "n", 1, 5, 1, 1.5), ValueError, "minimum = 1 plus whole steps of 1, got 1.5"),
+        (lambda: Slider("n", "n", 0, 1, 0.3, 0), ValueError, "maximum must be minimum = 0 plus whole steps of 0.3"),
+        (lambda: Slider("n", "n", 1, 5, 1, "2"), TypeError, "value must be a number, got '2'"),
+        (lambda: Slider("n", "n", 1, float("inf"), 1, 2), ValueError, "maximum must be finite, got inf"),
+        (lambda: Slider("n", "n", False, 5, 1, 2), TypeError, "minimum must be a number, got False"),
+        (lambda: Choice("g", "g", [], "a"), ValueError, "distinct and not empty"),
+        (lambda: Choice("g", "g", [1, "1"], 1), ValueError, "distinct and not empty"),
+        (lambda: Choice("g", "g", "abc", "a"), TypeError, "sequence of str or int, got 'abc'"),
+        (lambda: Choice("g", "g", [1.5], 1.5), TypeError, "a str or an int, got 1.5"),
+        (lambda: Choice("g", "g", ["a"], "b"), ValueError, r"one of \['a'\], got 'b'"),
+        (lambda: Points("p", FRAMES[0]), ValueError, r"shape \(F, N, 2\), got \(40, 2\)"),
+        (lambda: Points("p", GREY[0]), ValueError, r"shape \(F, N, 2\), got \(3, 8, 6\)"),
+        (lambda: Points("p", FRAMES * np.nan), ValueError, "Points frames must be finite, but 400 values are not"),
+        (lambda: Points("p", FRAMES * 1e300), ValueError, "must be finite"),
+        (lambda: Points("p", FRAMES.astype(str)), TypeError, "must hold real numbers, got dtype <U"),
+        (lambda: Points("p", FRAMES, target=FRAMES), ValueError, r"target must have shape \(M, 2\), got \(5, 40, 2\)"),
+        (lambda: Points("p", [[[1, 2], [3]]]), TypeError, "Points frames must be convertible to a numpy array"),
+        (lambda: Points("p", torch.ones(1, 4, 2, requires_grad=True)), TypeError, "frames .*requires grad"),
+        (lambda: Points("p", FRAMES, limit=0), ValueError, "limit must be positive, got 0"),
+        (lambda: Points("", FRAMES), ValueError, "title must not be empty"),
+        (lambda: Curves("c", X[::-1], {"a": X}, "x", "y"), ValueError, "x must be strictly increasing"),
+        (lambda: Curves("c", X, {}, "x", "y"), ValueError, "series must have 1 to 6 entries, got 0"),
+        (lambda: Curves("c", X, [X], "x", "y"), TypeError, "must map names to arrays, got list"),
+        (lambda: Curves("c", X, {"a": X[1:]}, "x", "y"), ValueError, r"'a' must have the shape of x, \(11,\), got"),
+        (lambda: Curves("c", X, {"a": X}, "x", "y", (1, 0)), ValueError, r"low < high, got \(1.0, 0.0\)"),
+        (lambda: Curves("c", X, {"a": X}, "x", "y", 1), TypeError, r"pair \(low, high\), got 1"),
+        (lambda: Curves("c", X, {"a": X}, "x", "y", marker=[2.0]), ValueError, "marker must lie between 0.0 and 1.0"),
+        (lambda: Images("i", GREY / 255), TypeError, "must be uint8 .*, got dtype float64"),
+        (lambda: Images("i", GREY[0]), ValueError, r"shape \(F, K, H, W\), got \(3, 8, 6\)"),
+        (lambda: Images("i", GREY, ["a"]), ValueError, "labels has 1 entries, expected 3: one for each image"),
+        (lambda: Picture([], "t"), TypeError, "non-empty sequence of panels"),
+        (lambda: Picture(Images("i", GREY), "t"), TypeError, "non-empty sequence of panels"),
+        (lambda: Picture([GREY], "t"), TypeError, "must be Points, Curves or Images, got ndarray"),
+        (lambda: Picture([Points("p", FRAMES)], ""), ValueError, "text must not be empty"),
+        (
+            lambda: Picture([Points("p", FRAMES), Images("i", GREY[:3])], "t"),
+            ValueError,
+            r"1 frame or equally many, got \[5, 3\]",
+        ),
+        (lambda: Picture([Points("p", FRAMES)], "t", frame_names=["0"]), ValueError, "frame_names has 1 entries, expe"),
+        (lambda: Picture([Points("p", FRAMES)], "t", frame_texts="abcde"), TypeError, "frame_texts must be a sequence"),
+        (lambda: Picture([Points("p", FRAMES)], "t", start=5), ValueError, "start must be a frame from -5 to 4, got 5"),
+        (lambda: Explorer(3, []), TypeError, "compute must be a function, got 3"),
+        (lambda: Explorer(picture, ["steps"]), TypeError, "controls must be Slider or Choice, got 'steps'"),
+        (lambda: Explorer(picture, [Slider("n", "n", 0, 1, 1, 0)] * 2), ValueError, "must have distinct names"),
+        (lambda: explorer(lambda steps, grid: 3), TypeError, "compute must return a Picture, or yield some, got int"),
+        (
+            lambda: explorer(lambda steps, grid: iter([])),
+            TypeError,
+            "compute must return a Picture, or yield some, got",
+        ),
+        (lambda: explorer(lambda steps, grid: iter([picture(), 3])), TypeError, "or yield some, got int"),
+        (lambda: explorer(lambda steps: 3), TypeError, "unexpected keyword argument 'grid'"),
+        (lambda: explorer(lambda steps, grid: 1 / 0), ZeroDivisionError, "division by zero"),
+        (lambda: Live("picture"), TypeError, "picture must be a Picture, got str"),
+        (lambda: Live(picture()).update(3), TypeError, "picture must be a Picture, got int"),
+    ],
+)
+def test_mistakes_are_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+# --- what is sent
+
+
+def test_buffers_hold_the_arrays():
+    points, curves, images = (panel for panel in explorer()._answer["panels"])
+    np.testing.assert_array_equal(np.frombuffer(points["data"], np.float32).reshape(5, 40, 2), np.float32(FRAMES))
+    np.testing.assert_array_equal(np.frombuffer(points["target"], np.float32).reshape(7, 2), np.float32(FRAMES[0, :7]))
+    np.testing.assert_array_equal(np.frombuffer(curves["x"], np.float32), np.float32(X))
+    np.testing.assert_array_equal(np.frombuffer(curves["data"], np.float32), np.float32([*X, *X**2]))
+    np.testing.assert_array_equal(np.frombuffer(curves["marker"], np.float32), np.float32(np.linspace(0, 1, 5)))
+    np.testing.assert_array_equal(np.frombuffer(images["data"], np.uint8).reshape(5, *images["shape"]), GREY)
+
+
+def test_an_update_is_one_message_with_binary_parts(monkeypatch):
+    widget, sent = explorer(), []
+    monkeypatch.setattr(widget, "_send", lambda message, buffers=None: sent.append((message, buffers)))
+    ask(widget, 1, steps=8, grid="log")
+    ((message, buffers),) = sent
+    assert list(message["state"]) == ["_answer"]
+    assert [path[-1] for path in message["buffer_paths"]] == ["data", "target", "x", "data", "marker", "data"]
+    assert len(buffers[0]) == 4 * FRAMES.size
+
+
+def test_lines_differ_in_colour_and_in_dashes():
+    panel = Curves("c", X, {str(k): X + k for k in range(6)}, "x", "y")
+    dashes, colors, _ = zip(*panel._message()["lines"], strict=True)
+    assert len(set(colors)) == len(set(dashes)) == 6
+
+
+def test_a_large_set_of_points_shows_some_paths_only():
+    many = Points("p", np.zeros((2, 2000, 2)))._message()
+    assert len(many["paths"]) == 150
+    assert (many["paths"][0], many["paths"][-1]) == (0, 1999)
+    assert Points("p", FRAMES, paths=False)._message()["paths"] == []
+    assert Points("p", FRAMES[:1])._message()["paths"] == []
+
+
+# --- moving controls
+
+
+def test_a_move_is_computed_and_answered_by_number():
+    widget = explorer()
+    assert (widget.values, widget._answer["id"]) == ({"steps": 4, "grid": "uniform"}, 0)
+    ask(widget, 3, steps=8, grid="log")
+    assert widget.values == {"steps": 8, "grid": "log"}
+    assert (widget._answer["id"], widget._answer["text"]) == (3, "8 steps on the log grid.")
+    assert widget.picture.text == "8 steps on the log grid."
+    sent = np.frombuffer(widget._answer["panels"][0]["data"], np.float32)
+    np.testing.assert_allclose(sent, 2 * FRAMES.ravel(), rtol=1e-6)
+
+
+def test_the_same_settings_asked_again_get_an_answer():
+    widget = explorer()
+    ask(widget, 1, steps=4, grid="uniform")
+    assert widget._answer["id"] == 1  # without it the browser would wait for ever
+
+
+def test_a_slow_computation_answers_with_its_own_number():
+    started, release = threading.Event(), threading.Event()
+
+    def slow(steps, grid):
+        if steps == 9:
+            started.set()
+            release.wait(5)
+        return picture(steps, grid)
+
+    widget = explorer(slow)
+    worker = threading.Thread(target=ask, args=(widget, 1), kwargs={"steps": 9, "grid": "log"})
+    worker.start()
+    assert started.wait(5)
+    time.sleep(0.3)
+    assert (widget._answer["id"], widget._request["id"]) == (0, 1)  # so the browser knows what it shows is old
+    release.set()
+    worker.join(5)
+    assert widget._answer["id"] == widget._request["id"] == 1
+
+
+def test_an_error_is_shown_kept_and_forgotten_when_all_is_well_again():
+    def fragile(steps, grid):
+        if steps == 9:
+            raise FloatingPointError("the solver diverged")
+        return picture(steps, grid)
+
+    widget = explorer(fragile)
+    ask(widget, 1, steps=9, grid="log")
+    assert isinstance(widget.error, FloatingPointError)
+    assert (widget._answer["id"], widget._answer["error"]) == (1, "FloatingPointError: the solver diverged")
+    assert widget._answer["text"] == "4 steps on the uniform grid."  # the last good picture, with its own sentence
+    assert widget.values == {"steps": 4, "grid": "uniform"}
+    ask(widget, 2, steps=5, grid="log")
+    assert (widget.error, widget._answer["error"], widget.values["steps"]) == (None, "", 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 99, "grid": "log"}, "ValueError: Slider 'steps': value must lie between 1 and 9, got 99"),
+        ({"steps": 3, "grid": "cubic"}, "ValueError: Choice 'grid': value must be one of"),
+        ({"steps": 3}, "KeyError: 'grid'"),
+    ],
+)
+def test_a_forged_value_never_reaches_compute(values, message):
+    widget = explorer()
+    ask(widget, 1, **values)
+    assert widget._answer["error"].startswith(message)
+    assert widget.values["steps"] == 4
+
+
+# --- pictures that get better
+
+
+def better_and_better(steps, grid):
+    for part in (1, 2, steps):
+        if part == 9:
+            raise FloatingPointError("the solver diverged")
+        yield picture(part, grid)
+
+
+def test_a_generator_starts_with_its_best_picture():
+    widget = explorer(better_and_better)
+    assert widget._answer["text"] == "4 steps on the uniform grid."
+    assert not widget._answer["more"]
+
+
+def test_better_pictures_come_when_they_are_asked_for():
+    widget, texts = explorer(better_and_better), []
+    ask(widget, 1, steps=7, grid="log")
+    while widget._answer["more"]:
+        texts.append(widget._answer["text"][:7])
+        request = widget._answer["id"] + 1
+        widget.set_state({"_request": {"id": request, "values": widget.values, "more": True}})
+        assert widget._answer["id"] == request
+    assert texts == ["1 steps", "2 steps", "7 steps"]
+    assert widget.picture.text == widget._answer["text"] == "7 steps on the log grid."
+
+
+def test_moving_on_leaves_the_rest_uncomputed():
+    widget = explorer(better_and_better)
+    ask(widget, 1, steps=9, grid="log")
+    ask(widget, 2, steps=5, grid="uniform")
+    widget.set_state({"_request": {"id": 3, "values": widget.values, "more": True}})
+    assert (widget._answer["text"], widget.error) == ("2 steps on the uniform grid.", None)
+
+
+def test_an_error_in_a_better_picture_is_shown_and_ends_it():
+    widget = explorer(better_and_better)
+    ask(widget, 1, steps=9, grid="log")
+    for request in (2, 3):
+        assert widget._answer["more"]
+        widget.set_state({"_request": {"id": request, "values": widget.values, "more": True}})
+    assert (widget._answer["error"], widget._answer["more"]) == ("FloatingPointError: the solver diverged", False)
+
+
+def test_an_ordinary_function_needs_no_second_message():
+    widget = explorer()
+    ask(widget, 1, steps=8, grid="log")
+    assert not widget._answer["more"]
+    widget.set_state({"_request": {"id": 2, "values": widget.values, "more": True}})  # nothing left: the same again
+    assert (widget._answer["id"], widget._answer["text"]) == (2, "8 steps on the log grid.")
+
+
+# --- pictures that are pushed
+
+
+def test_a_live_picture_is_replaced_in_one_message_and_stored_as_it_ends(monkeypatch):
+    widget, sent = Live(picture()), []
+    assert (widget._controls, widget._answer["text"]) == ([], "4 steps on the uniform grid.")
+    monkeypatch.setattr(widget, "_send", lambda message, buffers=None: sent.append(message))
+    widget.update(picture(8, "log"))
+    (message,) = sent
+    assert list(message["state"]) == ["_answer"]
+    assert widget._answer["id"] == widget._request["id"]  # else the browser would say "computing"
+    np.testing.assert_allclose(np.frombuffer(widget._answer["panels"][0]["data"], np.float32), 2 * FRAMES.ravel(), 1e-6)
+    data, _ = widget._repr_mimebundle_()
+    assert data["text/plain"] == "8 steps on the log grid. Frame 4. (Run the notebook to watch it grow.)"
+    assert base64.b64decode(data["image/png"]) == picture(8, "log").png()
+
+
+def test_a_live_picture_keeps_the_last_good_one():
+    widget = Live(picture())
+    with pytest.raises(TypeError):
+        widget.update(None)
+    assert widget.picture.text == widget._answer["text"] == "4 steps on the uniform grid."
+
+
+# --- the saved notebook
+
+
+def decoded(widget: Explorer) -> np.ndarray:
+    data, _ = widget._repr_mimebundle_()
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB"))
+
+
+def test_mimebundle_is_the_view_a_picture_and_a_sentence():
+    data, metadata = explorer()._repr_mimebundle_()
+    assert set(data) == {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"}
+    assert data["text/plain"] == "4 steps on the uniform grid. Frame 4. (Run the notebook to move the controls.)"
+    assert metadata["image/png"] == {"alt": "4 steps on the uniform grid. Frame 4."}
+    assert len(base64.b64decode(data["image/png"])) <= 60_000
+
+
+def test_the_static_picture_is_the_same_every_time_and_follows_the_controls():
+    assert picture().png() == picture().png()
+    widget = explorer()
+    before = decoded(widget)
+    ask(widget, 1, steps=8, grid="log")
+    assert (decoded(widget) != before).any()
+
+
+def test_the_static_picture_shows_the_start_frame():
+    first = Picture([Images("i", GREY)], "t", start=0).png()
+    assert first == Picture([Images("i", GREY[:1])], "t").png()
+    assert first != Picture([Images("i", GREY)], "t").png()
+
+
+def test_a_heavy_picture_stays_small_and_keeps_its_colours():
+    cloud = np.random.default_rng(2).normal(size=(20, 2000, 2)).cumsum(0) / 3
+    noise = np.random.default_rng(3).integers(0, 256, (1, 16, 28, 28), dtype=np.uint8)
+    heavy = Picture(
+        [Points("p", cloud, target=cloud[0]), Curves("c", X, {"a": X, "b": X**2}, "x", "y"), Images("i", noise)], "t"
+    )
+    png = heavy.png()
+    assert len(png) <= 65_000
+    colors = {tuple(color) for color in np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)}
+    assert {(255, 255, 255), (0, 0x72, 0xB2), (0xD5, 0x5E, 0)} <= colors
+
+
+def test_the_script_is_sent_as_text_and_no_file_is_watched(monkeypatch):
+    monkeypatch.setenv("ANYWIDGET_HMR", "1")
+    assert isinstance(Explorer._esm, str)
+    assert "export default { render }" in explorer()._esm
+    assert not any("watch" in thread.name for thread in threading.enumerate())
+
+
+def test_a_slider_may_belong_to_one_option():
+    def compute(kind, n):
+        return Picture([Points("p", np.zeros((1, 2, 2)))], f"{kind} {n}")
+
+    kind = Choice("kind", "Kind", ["a", "b"], "a")
+    explorer = Explorer(compute, [kind, Slider("n", "N", 0, 3, 1, 2, when=("kind", "b"))])
+    assert [control.get("when") for control in explorer._controls] == [None, ["kind", "b"]]
+    for wrong in [("kind", "c"), ("n", 1), ("other", "a")]:
+        with pytest.raises(ValueError, match=r"Slider 'n': when must be one of \[\('kind', 'a'\), \('kind', 'b'\)\]"):
+            Explorer(compute, [kind, Slider("n", "N", 0, 3, 1, 2, when=wrong)])
