@@ -68,6 +68,15 @@ def check_like(name: str, value: Any, like_name: str, like: Tensor) -> Tensor:
     return value
 
 
+def check_alike(**tensors: Any) -> Tensor:
+    """Return the first of `tensors` if it is (B, *event) and the others have its shape, dtype and device."""
+    (name, first), *others = tensors.items()
+    check_batch(name, first)
+    for other, tensor in others:
+        check_like(other, tensor, name, first)
+    return first
+
+
 def check_labels(name: str, label: Any, batch: int, num_classes: int, device: torch.device) -> Tensor:
     """Return `label` (one int, or int64 of shape (batch,)) as an int64 tensor; the null label is `num_classes`."""
     expected = f"one int or int64 of shape ({batch},), from 0 to {num_classes} ({num_classes} is the null label)"

@@ -5,15 +5,16 @@ the step; the implicit ones solve for the x_t whose step lands on x_s. Times fal
 them upwards, and its last State is at times[0].
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from lessons_src.checks import check_batch, check_choice, check_int, check_like, check_real, refuse
-from lessons_src.process import add_noise, posterior_variance, predict_x0
-from lessons_src.samplers import EpsFn, State, _noise_like, _predict, _steps, ddim, renoise
+from lessons_src.checks import check_alike, check_batch, check_choice, check_int, check_real, refuse
+from lessons_src.process import add_noise, as_column, noise_like, posterior_variance, predict_x0
+from lessons_src.samplers import EpsFn, State, Step, ddim, predict, renoise, steps
 from lessons_src.schedules import NoiseSchedule
 
 # --- Inversion --------------------------------------------------------------------------------------------------------
@@ -39,7 +40,7 @@ def invert(
     image = check_batch("x", x)
     for t, s, ab_t, ab_s in _upwards(schedule, times):
         nil = s == 0 and at_zero == "zero"
-        eps = torch.zeros_like(x) if nil else _predict(eps_fn, x, s or t)
+        eps = torch.zeros_like(x) if nil else predict(eps_fn, x, s or t)
         clean = predict_x0(x, eps, ab_s) if x0 == "predicted" else image
         x = renoise(clean, eps, ab_t)
         yield State(t, x, clean, eps)
@@ -56,10 +57,10 @@ def invert_fixed_point(
     """
     check_int("iterations", iterations, 1)
     for t, s, ab_t, ab_s in _upwards(schedule, times):
-        eps = _predict(eps_fn, x, s or t)
+        eps = predict(eps_fn, x, s or t)
         for _ in range(iterations):
             x_t = renoise(predict_x0(x, eps, ab_s), eps, ab_t)
-            eps = _predict(eps_fn, x_t, t)
+            eps = predict(eps_fn, x_t, t)
         clean = predict_x0(x, eps, ab_s)
         x = renoise(clean, eps, ab_t)
         yield State(t, x, clean, eps)
@@ -81,7 +82,7 @@ def invert_by_bisection(
     for t, _, ab_t, ab_s in _upwards(schedule, times):
 
         def land(x_t: Tensor, t: int = t, ab_t: float = ab_t, ab_s: float = ab_s) -> Tensor:
-            eps = _predict(eps_fn, x_t, t)
+            eps = predict(eps_fn, x_t, t)
             return renoise(predict_x0(x_t, eps, ab_t), eps, ab_s)
 
         low, high = torch.full_like(x, -1e3), torch.full_like(x, 1e3)
@@ -92,12 +93,12 @@ def invert_by_bisection(
             below = land(middle) < x
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         x = (low + high) / 2
-        eps = _predict(eps_fn, x, t)
+        eps = predict(eps_fn, x, t)
         yield State(t, x, predict_x0(x, eps, ab_t), eps)
 
 
-def _upwards(schedule: NoiseSchedule, times: Sequence[int] | None) -> Iterator[tuple[int, int, float, float]]:
-    return reversed(list(_steps(schedule, times)))
+def _upwards(schedule: NoiseSchedule, times: Sequence[int] | None) -> Iterator[Step]:
+    return reversed(steps(schedule, times))
 
 
 # --- EDICT ------------------------------------------------------------------------------------------------------------
@@ -114,11 +115,11 @@ def edict(
     1 / p^2 a step, in inversion. Start with x = y. Costs two evaluations a step; take float64.
     """
     p = check_real("p", p, 1e-12, 1.0)
-    check_like("y", y, "x", check_batch("x", x))
-    for t, _, ab_t, ab_s in _steps(schedule, times):
+    check_alike(x=x, y=y)
+    for t, _, ab_t, ab_s in steps(schedule, times):
         a, b = _linear_step(ab_t, ab_s)
-        x = a * x + b * _predict(eps_fn, y, t)
-        y = a * y + b * _predict(eps_fn, x, t)
+        x = a * x + b * predict(eps_fn, y, t)
+        y = a * y + b * predict(eps_fn, x, t)
         x = p * x + (1 - p) * y
         y = p * y + (1 - p) * x
         yield x, y
@@ -130,13 +131,13 @@ def edict_invert(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Undo `edict` line by line, in the opposite order; from an image, start with x = y = image."""
     p = check_real("p", p, 1e-12, 1.0)
-    check_like("y", y, "x", check_batch("x", x))
+    check_alike(x=x, y=y)
     for t, _, ab_t, ab_s in _upwards(schedule, times):
         a, b = _linear_step(ab_t, ab_s)
         y = (y - (1 - p) * x) / p
         x = (x - (1 - p) * y) / p
-        y = (y - b * _predict(eps_fn, x, t)) / a
-        x = (x - b * _predict(eps_fn, y, t)) / a
+        y = (y - b * predict(eps_fn, x, t)) / a
+        x = (x - b * predict(eps_fn, y, t)) / a
         yield x, y
 
 
@@ -162,14 +163,14 @@ def null_predictions(
     """
     if check_real("w", w) == 1:
         refuse("w", w, "a scale other than 1: at 1 the unconditional prediction has no weight")
-    steps = list(_steps(schedule, times))
-    if len(pivots) != len(steps) + 1:
-        refuse("pivots", f"{len(pivots)} tensors", f"{len(steps) + 1}, one for each of times")
+    plan = steps(schedule, times)
+    if len(pivots) != len(plan) + 1:
+        refuse("pivots", f"{len(pivots)} tensors", f"{len(plan) + 1}, one for each of times")
     nulls, x = [], pivots[0]
-    for (t, _, ab_t, ab_s), pivot in zip(steps, pivots[1:], strict=True):
+    for (t, _, ab_t, ab_s), pivot in zip(plan, pivots[1:], strict=True):
         a, b = _linear_step(ab_t, ab_s)
         wanted = (pivot - a * x) / b
-        nulls.append((wanted - w * _predict(eps_c_fn, x, t)) / (1 - w))
+        nulls.append((wanted - w * predict(eps_c_fn, x, t)) / (1 - w))
         x = pivot
     return nulls
 
@@ -188,14 +189,12 @@ def sdedit(
     """SDEdit (Meng et al. 2021, arXiv 2108.01073): noise the guide to times[0], then sample. No inversion.
 
     A low times[0] stays near the guide, a high one near the data: for data N(0, I), exactly sampled, the result is
-    N(ab guide, (1 - ab^2) I).
+    N(ab guide, (1 - ab^2) I). generator draws the noise, and that of a sampler that draws more on the way.
     """
-    times = list(times)
-    if not times:
-        refuse("times", times, "times that fall to 0")
-    ab = schedule.alpha_bar[check_int("times", times[0], 1, schedule.T)]
-    noise = _noise_like(check_batch("guide", guide), generator)
-    return sampler(eps_fn, add_noise(guide, noise, ab), schedule, times)
+    [(_, _, ab, _), *_] = steps(schedule, times)
+    x = add_noise(guide, noise_like(check_batch("guide", guide), generator), ab)
+    draws = {"generator": generator} if "generator" in inspect.signature(sampler).parameters else {}
+    return sampler(eps_fn, x, schedule, times, **draws)
 
 
 @torch.no_grad()
@@ -215,15 +214,14 @@ def inpaint(
     (RePaint, equation 8). Only approximate: the open part is drawn for known values that are themselves noised, not for
     the ones that come out. eta as in `samplers.ddim`.
     """
-    check_like("known", known, "x", check_batch("x", x))
-    if not ((check_like("mask", mask, "x", x) == 0) | (mask == 1)).all():
+    check_alike(x=x, known=known, mask=mask)
+    if not ((mask == 0) | (mask == 1)).all():
         refuse("mask", mask, "only zeros and ones")
-    check_real("eta", eta, 0.0)
-    for t, s, ab_t, ab_s in _steps(schedule, times):
-        eps = _predict(eps_fn, x, t)
+    for t, s, ab_t, ab_s in steps(schedule, times, eta):
+        eps = predict(eps_fn, x, t)
         x0 = predict_x0(x, eps, ab_t)
         x = renoise(x0, eps, ab_s, eta * math.sqrt(posterior_variance(ab_t, ab_s)), generator)
-        x = torch.where(mask == 1, add_noise(known, _noise_like(x, generator), ab_s), x)
+        x = torch.where(mask == 1, add_noise(known, noise_like(x, generator), ab_s), x)
         yield State(s, x, x0, eps)
 
 
@@ -233,10 +231,10 @@ def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
     Independent noises are nearly orthogonal in many dimensions, so that a straight mean of two would be too short by
     sqrt(1/2); the arc keeps the length. Where a and b are parallel it is the straight line.
     """
-    check_like("b", b, "a", check_batch("a", a))
+    check_alike(a=a, b=b)
     weight = check_real("weight", weight)
     flat_a, flat_b = a.flatten(1), b.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b, dim=1)
-    angle = cosine.arccos().reshape(-1, *[1] * (a.ndim - 1))
+    angle = as_column(cosine.arccos(), a)
     arc = ((1 - weight) * angle).sin() * a + (weight * angle).sin() * b
     return torch.where(angle.sin() > 1e-6, arc / angle.sin(), (1 - weight) * a + weight * b)

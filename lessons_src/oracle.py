@@ -151,7 +151,7 @@ def exact_flow(eps: Callable[[Tensor, float], Tensor], x: Tensor, alpha_bar: flo
     for alpha_bar outside (0, 1) or steps < 1.
     """
     check_int("steps", steps, 1)
-    signal, noise = signal_and_noise(check_real("alpha_bar", alpha_bar), x, noisy=True)
+    signal, noise = signal_and_noise(check_real("alpha_bar", alpha_bar), check_batch("x", x), noisy=True)
     last_sigma = 1e-6
     log_sigma = torch.linspace(math.log(noise / signal), math.log(last_sigma), steps + 1, dtype=torch.float64).tolist()
 

@@ -10,19 +10,30 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lessons_src.checks import check_batch, check_like, check_real, refuse
+from lessons_src.checks import check_alike, check_batch, check_real, refuse
 from lessons_src.schedules import NoiseSchedule
 
 Level = float | Tensor
 
 
-def signal_and_noise(alpha_bar: Level, x: Tensor, name: str = "x", noisy: bool = False) -> tuple[Level, Level]:
+def as_column(values: Tensor, x: Tensor) -> Tensor:
+    """Values (B,), one a sample, shaped to multiply x (B, *event)."""
+    return values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def rotate(a: Tensor, b: Tensor, signal: Level, noise: Level) -> tuple[Tensor, Tensor]:
+    """(signal a + noise b, signal b - noise a): a noise level is an angle, with signal its cosine and noise its sine.
+
+    (x0, eps) turns into (x_t, v), and (x_t, v) with -noise back into (x0, eps). Unchecked.
+    """
+    return signal * a + noise * b, signal * b - noise * a
+
+
+def signal_and_noise(alpha_bar: Level, x: Tensor, noisy: bool = False) -> tuple[Level, Level]:
     """(sqrt(alpha_bar), sqrt(1 - alpha_bar)), shaped to multiply x; `noisy` refuses alpha_bar = 1.
 
-    Numbers come back as numbers, a (B,) tensor as (B, 1, ..., 1) with the rank of x, whatever that is. `name` is what
-    a refusal calls x.
+    Numbers come back as numbers, a (B,) tensor as (B, 1, ..., 1) with the rank of x, whatever that is.
     """
-    check_batch(name, x)
     expected = "in (0, 1)" if noisy else "in (0, 1]"
     if not isinstance(alpha_bar, Tensor) or alpha_bar.ndim == 0:
         ab = check_real("alpha_bar", alpha_bar)
@@ -35,23 +46,27 @@ def signal_and_noise(alpha_bar: Level, x: Tensor, name: str = "x", noisy: bool =
         refuse("alpha_bar", alpha_bar, f"a number or shape ({len(x)},), one value a sample")
     if not ((alpha_bar > 0) & ((alpha_bar < 1) if noisy else (alpha_bar <= 1))).all():
         refuse("alpha_bar", alpha_bar.tolist(), f"values {expected}")
-    ab = alpha_bar.double().reshape(-1, *[1] * (x.ndim - 1))
+    ab = as_column(alpha_bar.double(), x)
     return ab.sqrt().to(x), (1 - ab).sqrt().to(x)
 
 
 def add_noise(x0: Tensor, eps: Tensor, alpha_bar: Level) -> Tensor:
     """The forward shortcut x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps (Ho et al. 2020, equation 4)."""
-    signal, noise = signal_and_noise(alpha_bar, x0, "x0")
-    return signal * x0 + noise * check_like("eps", eps, "x0", x0)
+    signal, noise = signal_and_noise(alpha_bar, check_alike(x0=x0, eps=eps))
+    return signal * x0 + noise * eps
 
 
 def forward_chain(x0: Tensor, schedule: NoiseSchedule, generator: torch.Generator | None = None) -> Iterator[Tensor]:
     """Yield x_1, ..., x_T by T small steps x_t = sqrt(1 - beta_t) x_{t-1} + sqrt(beta_t) noise (equation 2)."""
     x = check_batch("x0", x0)
     for alpha in schedule.alpha[1:]:
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        x = add_noise(x, noise, alpha)
+        x = add_noise(x, noise_like(x, generator), alpha)
         yield x
+
+
+def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise of the shape, dtype and device of x."""
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
 def posterior_variance(alpha_bar_t: float, alpha_bar_s: float) -> float:
@@ -62,7 +77,7 @@ def posterior_variance(alpha_bar_t: float, alpha_bar_s: float) -> float:
 
 def posterior(x_t: Tensor, x0: Tensor, alpha_bar_t: float, alpha_bar_s: float) -> tuple[Tensor, float]:
     """Mean and variance of q(x_s | x_t, x0) for s < t (Ho et al. 2020, equations 6 and 7, for any pair of times)."""
-    check_like("x0", x0, "x_t", check_batch("x_t", x_t))
+    check_alike(x_t=x_t, x0=x0)
     ab_t, ab_s = _pair(alpha_bar_t, alpha_bar_s)
     beta = 1 - ab_t / ab_s
     mean = (math.sqrt(ab_s) * beta * x0 + math.sqrt(ab_t / ab_s) * (1 - ab_s) * x_t) / (1 - ab_t)
@@ -79,39 +94,39 @@ def _pair(alpha_bar_t: float, alpha_bar_s: float) -> tuple[float, float]:
 
 def predict_x0(x_t: Tensor, eps: Tensor, alpha_bar: Level) -> Tensor:
     """The clean sample implied by a noise prediction: (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)."""
-    signal, noise = signal_and_noise(alpha_bar, x_t, "x_t")
-    return (x_t - noise * check_like("eps", eps, "x_t", x_t)) / signal
+    signal, noise = signal_and_noise(alpha_bar, check_alike(x_t=x_t, eps=eps))
+    return (x_t - noise * eps) / signal
 
 
 def predict_eps(x_t: Tensor, x0: Tensor, alpha_bar: Level) -> Tensor:
     """The noise implied by a clean prediction: (x_t - sqrt(alpha_bar) x0) / sqrt(1 - alpha_bar); alpha_bar < 1."""
-    signal, noise = signal_and_noise(alpha_bar, x_t, "x_t", noisy=True)
-    return (x_t - signal * check_like("x0", x0, "x_t", x_t)) / noise
+    signal, noise = signal_and_noise(alpha_bar, check_alike(x_t=x_t, x0=x0), noisy=True)
+    return (x_t - signal * x0) / noise
 
 
 def velocity(x0: Tensor, eps: Tensor, alpha_bar: Level) -> Tensor:
     """v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0 (Salimans & Ho 2022, section 4)."""
-    signal, noise = signal_and_noise(alpha_bar, x0, "x0")
-    return signal * check_like("eps", eps, "x0", x0) - noise * x0
+    signal, noise = signal_and_noise(alpha_bar, check_alike(x0=x0, eps=eps))
+    return rotate(x0, eps, signal, noise)[1]
 
 
 def x0_from_velocity(x_t: Tensor, v: Tensor, alpha_bar: Level) -> Tensor:
     """x0 = sqrt(alpha_bar) x_t - sqrt(1 - alpha_bar) v."""
-    signal, noise = signal_and_noise(alpha_bar, x_t, "x_t")
-    return signal * x_t - noise * check_like("v", v, "x_t", x_t)
+    signal, noise = signal_and_noise(alpha_bar, check_alike(x_t=x_t, v=v))
+    return rotate(x_t, v, signal, -noise)[0]
 
 
 def eps_from_velocity(x_t: Tensor, v: Tensor, alpha_bar: Level) -> Tensor:
-    """eps = sqrt(1 - alpha_bar) x_t + sqrt(alpha_bar) v."""
-    signal, noise = signal_and_noise(alpha_bar, x_t, "x_t")
-    return noise * x_t + signal * check_like("v", v, "x_t", x_t)
+    """eps = sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t."""
+    signal, noise = signal_and_noise(alpha_bar, check_alike(x_t=x_t, v=v))
+    return rotate(x_t, v, signal, -noise)[1]
 
 
 def score_from_eps(eps: Tensor, alpha_bar: Level) -> Tensor:
     """The score of p_t that a noise prediction stands for: -eps / sqrt(1 - alpha_bar); alpha_bar < 1."""
-    return -eps / signal_and_noise(alpha_bar, eps, "eps", noisy=True)[1]
+    return -eps / signal_and_noise(alpha_bar, check_batch("eps", eps), noisy=True)[1]
 
 
 def eps_from_score(score: Tensor, alpha_bar: Level) -> Tensor:
     """The noise prediction that a score of p_t stands for: -sqrt(1 - alpha_bar) score."""
-    return -signal_and_noise(alpha_bar, score, "score")[1] * score
+    return -signal_and_noise(alpha_bar, check_batch("score", score))[1] * score

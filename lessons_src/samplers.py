@@ -2,7 +2,7 @@
 
 A sampler takes eps_fn(x, t) -> eps (a network, a guided network, an exact oracle), the start noise x of shape
 (B, *event), a schedule, and the times to visit. It goes from each time t to the next time s; the last s is 0 and no
-noise is added there. One step costs one call of eps_fn.
+noise is added there. One step costs one call of eps_fn. Samplers run without gradients: nothing flows back through x.
 """
 
 import math
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lessons_src.checks import check_batch, check_choice, check_int, check_like, check_real, refuse
-from lessons_src.process import posterior, posterior_variance, predict_x0
+from lessons_src.checks import check_alike, check_batch, check_choice, check_int, check_like, check_real, refuse
+from lessons_src.process import noise_like, posterior, posterior_variance, predict_x0
 from lessons_src.schedules import NoiseSchedule
 
 EpsFn = Callable[[Tensor, Tensor], Tensor]
@@ -44,12 +44,13 @@ def ddpm(
     variance: "beta_tilde" (the posterior's own) or "beta" (1 - ab_t / ab_s). times defaults to the full chain.
     """
     check_choice("variance", variance, ("beta_tilde", "beta"))
-    for t, s, ab_t, ab_s in _steps(schedule, times):
-        eps = _predict(eps_fn, x, t)
+    for t, s, ab_t, ab_s in steps(schedule, times):
+        eps = predict(eps_fn, x, t)
         x0 = predict_x0(x, eps, ab_t)
-        mean, beta_tilde = posterior(x, x0, ab_t, ab_s)
-        sigma = math.sqrt(beta_tilde if variance == "beta_tilde" else 1 - ab_t / ab_s)
-        x = mean + sigma * _noise_like(x, generator) if s > 0 else mean
+        x, beta_tilde = posterior(x, x0, ab_t, ab_s)
+        if s > 0:
+            sigma = math.sqrt(beta_tilde if variance == "beta_tilde" else 1 - ab_t / ab_s)
+            x = x + sigma * noise_like(x, generator)
         yield State(s, x, x0, eps)
 
 
@@ -64,11 +65,11 @@ def ddim(
 ) -> Iterator[State]:
     """Denoising diffusion implicit models (Song, Meng & Ermon 2020, equations 12 and 16).
 
-    eta = 0 is deterministic; eta = 1 has the law of `ddpm` with "beta_tilde". times defaults to the full chain.
+    eta = 0 is deterministic; eta = 1 has the law of `ddpm` with "beta_tilde". times defaults to the full chain. Raises
+    ValueError where eta asks for more fresh noise than a level has room for; up to 1 it never does.
     """
-    check_real("eta", eta, 0.0)
-    for t, s, ab_t, ab_s in _steps(schedule, times):
-        eps = _predict(eps_fn, x, t)
+    for t, s, ab_t, ab_s in steps(schedule, times, eta):
+        eps = predict(eps_fn, x, t)
         x0 = predict_x0(x, eps, ab_t)
         sigma = eta * math.sqrt(posterior_variance(ab_t, ab_s))
         x = renoise(x0, eps, ab_s, sigma, generator)
@@ -82,15 +83,10 @@ def renoise(
 
     Raises ValueError unless 0 < ab_s <= 1 and 0 <= sigma^2 <= 1 - ab_s: more fresh noise than s has room for.
     """
-    check_like("eps", eps, "x0", check_batch("x0", x0))
-    ab_s, sigma = check_real("alpha_bar_s", alpha_bar_s, 0.0, 1.0), check_real("sigma", sigma, 0.0)
-    if ab_s == 0:
-        refuse("alpha_bar_s", ab_s, "in (0, 1]")
-    kept = 1 - ab_s - sigma**2
-    if kept < -1e-12:
-        refuse("sigma", sigma, f"sigma^2 <= 1 - alpha_bar_s = {1 - ab_s:.6g}")
-    x = math.sqrt(ab_s) * x0 + math.sqrt(max(kept, 0.0)) * eps
-    return x + sigma * _noise_like(x, generator) if sigma > 0 else x
+    check_alike(x0=x0, eps=eps)
+    ab_s, sigma, kept = _shares(alpha_bar_s, sigma)
+    x = math.sqrt(ab_s) * x0 + math.sqrt(kept) * eps
+    return x + sigma * noise_like(x, generator) if sigma > 0 else x
 
 
 def sample(states: Iterable[State]) -> Tensor:
@@ -123,24 +119,50 @@ class Counted:
         return getattr(self.function, name)
 
 
-def _steps(schedule: NoiseSchedule, times: Sequence[int] | None) -> Iterator[tuple[int, int, float, float]]:
-    """(t, s, alpha_bar_t, alpha_bar_s) for every step; refuses times that do not fall strictly to 0."""
-    times = list(range(schedule.T, -1, -1)) if times is None else list(times)
-    expected = f"strictly decreasing whole numbers from at most {schedule.T} to 0"
-    if len(times) < 2:
-        refuse("times", times, expected)
-    for time in times:
-        check_int("times", time, 0, schedule.T)
-    if times[-1] != 0 or any(s >= t for t, s in pairwise(times)):
-        refuse("times", times, expected)
+Step = tuple[int, int, float, float]
+
+
+def steps(schedule: NoiseSchedule, times: Sequence[int] | None, eta: float = 0.0) -> list[Step]:
+    """(t, s, alpha_bar_t, alpha_bar_s) for every step of `times`, by default of the full chain.
+
+    Raises TypeError or ValueError unless times, a sequence or a 1-D tensor, are whole numbers that fall strictly from
+    at most T to 0; and unless eta >= 0 leaves room for its noise, eta^2 beta-tilde <= 1 - alpha_bar_s, at every step.
+    """
+    times = _falling(schedule, times)
     alpha_bar = schedule.alpha_bar.tolist()
-    return iter([(t, s, alpha_bar[t], alpha_bar[s]) for t, s in pairwise(times)])
+    found = [(t, s, alpha_bar[t], alpha_bar[s]) for t, s in pairwise(times)]
+    check_real("eta", eta, 0.0)
+    for t, s, ab_t, ab_s in found if eta > 1 else ():
+        if eta**2 * posterior_variance(ab_t, ab_s) > 1 - ab_s:
+            refuse("eta", eta, f"a value whose noise fits into level s = {s}, coming from t = {t}; up to 1 always does")
+    return found
 
 
-def _predict(eps_fn: EpsFn, x: Tensor, t: int) -> Tensor:
-    check_batch("x", x)
-    return check_like("eps_fn(x, t)", eps_fn(x, torch.full((len(x),), t, device=x.device)), "x", x)
+def predict(eps_fn: EpsFn, x: Tensor, t: int) -> Tensor:
+    """eps_fn(x, t) for one time t, checked: raises TypeError or ValueError unless it is like x (B, *event)."""
+    return check_like("eps_fn(x, t)", eps_fn(x, torch.full((len(x),), t, device=x.device)), "x", check_batch("x", x))
 
 
-def _noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+def _falling(schedule: NoiseSchedule, times: Sequence[int] | Tensor | None) -> list[int]:
+    if times is None:
+        return list(range(schedule.T, -1, -1))
+    expected = f"strictly decreasing whole numbers from at most {schedule.T} to 0"
+    try:
+        times = times.tolist() if isinstance(times, Tensor) else list(times)
+        whole = [check_int("times", time, 0, schedule.T) for time in times]
+    except TypeError:
+        refuse("times", times, expected, TypeError)
+    if len(whole) < 2 or whole[-1] != 0 or any(s >= t for t, s in pairwise(whole)):
+        refuse("times", times, expected)
+    return whole
+
+
+def _shares(alpha_bar_s: float, sigma: float) -> tuple[float, float, float]:
+    """alpha_bar_s, sigma, and what variance is left for the old noise at level s."""
+    ab_s, sigma = check_real("alpha_bar_s", alpha_bar_s, 0.0, 1.0), check_real("sigma", sigma, 0.0)
+    if ab_s == 0:
+        refuse("alpha_bar_s", ab_s, "in (0, 1]")
+    kept = 1 - ab_s - sigma**2
+    if kept < -1e-12:
+        refuse("sigma", sigma, f"sigma^2 <= 1 - alpha_bar_s = {1 - ab_s:.6g}")
+    return ab_s, sigma, max(kept, 0.0)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lessons_src.checks import check_batch, check_choice, check_int, check_like, check_real, refuse
 from lessons_src.oracle import GaussianMixture
-from lessons_src.process import score_from_eps, signal_and_noise
-from lessons_src.samplers import EpsFn, _predict, _steps
+from lessons_src.process import noise_like, score_from_eps, signal_and_noise
+from lessons_src.samplers import EpsFn, predict, steps
 from lessons_src.schedules import NoiseSchedule
 
 Field = Callable[[Tensor, float], Tensor]
@@ -155,7 +155,7 @@ class ScheduleVP(VariancePreserving):
         def score(x: Tensor, t: float) -> Tensor:
             if t != int(t) or t < 1:
                 refuse("t", t, f"a whole number from 1 to {self.noise_schedule.T}, which the network knows")
-            return score_from_eps(_predict(eps_fn, x, int(t)), self.alpha_bar(t))
+            return score_from_eps(predict(eps_fn, x, int(t)), self.alpha_bar(t))
 
         return score
 
@@ -226,7 +226,7 @@ def euler_maruyama(
     """
     check_batch("x", x)
     for t, s in pairwise(_positions("times", times)):
-        z = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        z = noise_like(x, generator)
         x = x + (s - t) * drift(x, t) + g(t) * math.sqrt(abs(s - t)) * z
         yield x
 
@@ -259,7 +259,9 @@ def gaussian_flow(x: Tensor, mean: Tensor, covariance: Tensor, alpha_bar_t: floa
     The flow keeps the standardised position: x_s = m_s + V_s^(1/2) V_t^(-1/2) (x - m_t), with m = sqrt(ab) mean and
     V = ab covariance + (1 - ab) I. mean is (d,), covariance (d, d), either direction of time.
     """
-    (signal_t, noise_t), (signal_s, noise_s) = (signal_and_noise(ab, x) for ab in (alpha_bar_t, alpha_bar_s))
+    (signal_t, noise_t), (signal_s, noise_s) = (
+        signal_and_noise(ab, check_batch("x", x)) for ab in (alpha_bar_t, alpha_bar_s)
+    )
     variances, axes = torch.linalg.eigh(covariance)
     scale = ((signal_s**2 * variances + noise_s**2) / (signal_t**2 * variances + noise_t**2)).sqrt()
     return signal_s * mean + ((x - signal_t * mean) @ axes * scale) @ axes.T
@@ -281,7 +283,7 @@ def probes(kind: str, x: Tensor, generator: torch.Generator | None = None) -> Te
     """Random vectors v like x with mean 0 and E[v v^T] = I: "rademacher" (each entry -1 or 1) or "gaussian"."""
     check_choice("kind", kind, ("rademacher", "gaussian"))
     if kind == "gaussian":
-        return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        return noise_like(x, generator)
     return 2 * torch.randint(0, 2, x.shape, generator=generator, device=x.device).to(x) - 1
 
 
@@ -345,12 +347,12 @@ def network_log_likelihood(
     left out, as no network predicts there: x must carry the noise of times[-2]. The prior is N(0, I). Costs two
     evaluations a step, each with a backward pass; without a probe, with one for every dimension.
     """
-    visited = [t for t, *_ in _steps(schedule, times)][::-1]
+    visited = [t for t, *_ in steps(schedule, times)][::-1]
     position = {-log_snr / 2: t for log_snr, t in zip(schedule.log_snr[visited].tolist(), visited, strict=True)}
 
     def field(x: Tensor, u: float) -> Tensor:
         noise = math.sqrt(1 / (1 + math.exp(-2 * u)))
-        return noise * (_predict(eps_fn, x, position[u]) - noise * x)
+        return noise * (predict(eps_fn, x, position[u]) - noise * x)
 
     return log_likelihood(field, x, list(position), standard_normal, probe)
 

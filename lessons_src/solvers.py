@@ -20,11 +20,14 @@ import torch
 from torch import Tensor
 
 from lessons_src.checks import check_int, check_real, refuse
-from lessons_src.process import posterior_variance, predict_eps, predict_x0
-from lessons_src.samplers import EpsFn, State, _predict, _steps, ddim, ddpm, renoise, sample
+from lessons_src.process import as_column, posterior_variance, predict_eps, predict_x0
+from lessons_src.samplers import EpsFn, State, ddim, ddpm, predict, renoise, sample, steps
 from lessons_src.schedules import NoiseSchedule
 
 Nodes = Sequence[tuple[float, Tensor]]
+
+# How fast the weight of a prediction grows along a step, in units of the step h of log(SNR) / 2; see `quadrature`.
+STRAIGHT, IN_EPS, IN_X0, IN_X0_SDE = 0, 1, -1, -2
 
 # --- Textbook methods in sigma ----------------------------------------------------------------------------------------
 
@@ -35,8 +38,8 @@ def heun(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
 
     Costs two evaluations a step, one for the step to 0.
     """
-    for t, s, ab_t, ab_s in _steps(schedule, times):
-        state = _step(s, x, _trapezoid(eps_fn, x, t, s, ab_t, ab_s), ab_t, ab_s)
+    for t, s, ab_t, ab_s in steps(schedule, times):
+        state = step_with_eps(s, x, _trapezoid(eps_fn, x, t, s, ab_t, ab_s), ab_t, ab_s)
         x = state.x
         yield state
 
@@ -48,7 +51,7 @@ def rk4(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] 
     Costs four evaluations a step; two where no time lies between t and s (Heun's step); one for the step to 0.
     """
     sigma = ((1 - schedule.alpha_bar) / schedule.alpha_bar).sqrt().tolist()
-    for t, s, ab_t, ab_s in _steps(schedule, times):
+    for t, s, ab_t, ab_s in steps(schedule, times):
         if s == 0 or t - s == 1:
             eps = _trapezoid(eps_fn, x, t, s, ab_t, ab_s)
         else:
@@ -56,7 +59,7 @@ def rk4(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] 
             start, middle, end = quadrature([0, (sigma[t] - sigma[m]) / (sigma[t] - sigma[s]), 1])
             stages = _runge_kutta(eps_fn, x, schedule, t, m, s)
             eps = _sum((start, middle / 2, middle / 2, end), stages)
-        state = _step(s, x, eps, ab_t, ab_s)
+        state = step_with_eps(s, x, eps, ab_t, ab_s)
         x = state.x
         yield state
 
@@ -72,12 +75,12 @@ def plms(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
     Costs one evaluation a step, and one more in the first.
     """
     history: deque[Tensor] = deque(maxlen=4)
-    for t, s, ab_t, ab_s in _steps(schedule, times):
-        history.appendleft(_predict(eps_fn, x, t))
+    for t, s, ab_t, ab_s in steps(schedule, times):
+        history.appendleft(predict(eps_fn, x, t))
         eps = _sum(ADAMS_BASHFORTH[len(history) - 1], history)
         if len(history) == 1 and s > 0:
-            eps = (eps + _predict(eps_fn, _step(s, x, eps, ab_t, ab_s).x, s)) / 2
-        state = _step(s, x, eps, ab_t, ab_s)
+            eps = (eps + predict(eps_fn, step_with_eps(s, x, eps, ab_t, ab_s).x, s)) / 2
+        state = step_with_eps(s, x, eps, ab_t, ab_s)
         x = state.x
         yield state
 
@@ -88,19 +91,19 @@ def pndm(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
 
     Costs one evaluation a step, and nine more at the start. Raises ValueError for fewer than four steps.
     """
-    steps = list(_steps(schedule, times))
-    if len(steps) < 4:
-        refuse("times", [t for t, *_ in steps] + [0], "at least 4 steps: three start the method")
+    plan = steps(schedule, times)
+    if len(plan) < 4:
+        refuse("times", [t for t, *_ in plan] + [0], "at least 4 steps: three start the method")
     history: deque[Tensor] = deque(maxlen=4)
-    for i, (t, s, ab_t, ab_s) in enumerate(steps):
+    for i, (t, s, ab_t, ab_s) in enumerate(plan):
         if i < 3:
             stages = _runge_kutta(eps_fn, x, schedule, t, (t + s) // 2, s)
             history.appendleft(stages[0])
             eps = _sum((1 / 6, 1 / 3, 1 / 3, 1 / 6), stages)
         else:
-            history.appendleft(_predict(eps_fn, x, t))
+            history.appendleft(predict(eps_fn, x, t))
             eps = _sum(ADAMS_BASHFORTH[3], history)
-        state = _step(s, x, eps, ab_t, ab_s)
+        state = step_with_eps(s, x, eps, ab_t, ab_s)
         x = state.x
         yield state
 
@@ -108,6 +111,7 @@ def pndm(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
 # --- Exponential integrators in log-SNR -------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def dpm_solver(
     eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, order: int = 2
 ) -> Iterator[State]:
@@ -117,57 +121,71 @@ def dpm_solver(
     are wherever the grid puts them (1/2; 1/3 and 2/3 on "log_snr"). Order 3 takes the Taylor form of the authors' code,
     which keeps its order at any r1 and r2. Order 1 is DDIM. Costs one evaluation for every step of `times`.
     """
-    return _singlestep(eps_fn, x, schedule, times, check_int("order", order, 1, 3), of_x0=False)
+    rate = STRAIGHT if check_int("order", order, 1, 3) == 2 else IN_EPS
+    for i, (t, s, ab_t, ab_s) in enumerate(steps(schedule, times)):
+        if i % order == 0 or s == 0:
+            start, ab_start, nodes = x, ab_t, []
+        nodes.append((_half_log_snr(ab_t), predict(eps_fn, x, t)))
+        state = step_with_eps(s, start, _mean(nodes, ab_s, rate), ab_start, ab_s)
+        x = state.x
+        yield state
 
 
+@torch.no_grad()
 def dpm_solver_pp_2s(
     eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None
 ) -> Iterator[State]:
     """DPM-Solver++(2S), singlestep: DPM-Solver-2 with x0 for eps (Lu et al. 2022, arXiv 2211.01095, algorithm 1)."""
-    return _singlestep(eps_fn, x, schedule, times, 2, of_x0=True)
-
-
-@torch.no_grad()
-def _singlestep(
-    eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None, order: int, of_x0: bool
-) -> Iterator[State]:
-    """Spans of `order` steps: every step starts from the span's first x, with all predictions of the span so far."""
-    for i, (t, s, ab_t, ab_s) in enumerate(_steps(schedule, times)):
-        if i % order == 0 or s == 0:
+    for i, (t, s, ab_t, ab_s) in enumerate(steps(schedule, times)):
+        if i % 2 == 0 or s == 0:
             start, ab_start, nodes = x, ab_t, []
-        eps = _predict(eps_fn, x, t)
-        nodes.append((_half_log_snr(ab_t), predict_x0(x, eps, ab_t) if of_x0 else eps))
-        mean = _mean(nodes, ab_s, 0 if order == 2 else 1 - 2 * of_x0)
-        state = _step(s, start, mean, ab_start, ab_s, of_x0)
+        nodes.append(_x0_node(eps_fn, x, t, ab_t))
+        state = step_with_x0(s, start, _mean(nodes, ab_s, STRAIGHT), ab_start, ab_s)
         x = state.x
         yield state
 
 
 @torch.no_grad()
 def dpm_solver_pp(
+    eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, order: int = 2
+) -> Iterator[State]:
+    """DPM-Solver++(2M) and (3M), multistep: a mean of the last `order` x0 (Lu et al. 2022, 2211.01095, algorithm 2).
+
+    The order grows at the start and falls again at the end. Order 1 is DDIM. 3M is not in the paper; the authors' code
+    halves its second difference, which leaves order 2, and is not followed here. Costs one evaluation a step.
+    """
+    history: deque[tuple[float, Tensor]] = deque(maxlen=check_int("order", order, 1, 3))
+    plan = steps(schedule, times)
+    for i, (t, s, ab_t, ab_s) in enumerate(plan):
+        history.appendleft(_x0_node(eps_fn, x, t, ab_t))
+        nodes = list(history)[: len(plan) - i]
+        state = step_with_x0(s, x, _mean(nodes, ab_s, STRAIGHT if len(nodes) == 2 else IN_X0), ab_t, ab_s)
+        x = state.x
+        yield state
+
+
+@torch.no_grad()
+def sde_dpm_solver_pp(
     eps_fn: EpsFn,
     x: Tensor,
     schedule: NoiseSchedule,
     times: Sequence[int] | None = None,
     order: int = 2,
-    sde: bool = False,
     generator: torch.Generator | None = None,
 ) -> Iterator[State]:
-    """DPM-Solver++(2M) and (3M), multistep: a mean of the last `order` x0 (Lu et al. 2022, 2211.01095, algorithm 2).
+    """SDE-DPM-Solver++(2M) and (3M): `dpm_solver_pp` with one of DDPM's steps for DDIM's, fresh noise in each.
 
-    sde: the step becomes one of DDPM's, with fresh noise (SDE-DPM-Solver++). The order grows at the start and falls
-    again at the end. Order 1 is DDIM, or DDPM. 3M is not in the paper; the authors' code halves its second difference,
-    which leaves order 2, and is not followed here. Costs one evaluation a step.
+    Order 1 is DDPM. Costs one evaluation a step.
     """
-    steps, nodes = list(_steps(schedule, times)), deque(maxlen=check_int("order", order, 1, 3))
-    for i, (t, s, ab_t, ab_s) in enumerate(steps):
-        nodes.appendleft((_half_log_snr(ab_t), predict_x0(x, _predict(eps_fn, x, t), ab_t)))
-        used = min(len(nodes), len(steps) - i)
-        mean = _mean(list(nodes)[:used], ab_s, 0 if used == 2 else -1 - sde)
-        sigma = math.sqrt(posterior_variance(ab_t, ab_s)) if sde else 0.0
-        state = _step(s, x, mean, ab_t, ab_s, True, sigma, generator)
-        x = state.x
-        yield state
+    history: deque[tuple[float, Tensor]] = deque(maxlen=check_int("order", order, 1, 3))
+    plan = steps(schedule, times)
+    for i, (t, s, ab_t, ab_s) in enumerate(plan):
+        history.appendleft(_x0_node(eps_fn, x, t, ab_t))
+        nodes = list(history)[: len(plan) - i]
+        x0 = _mean(nodes, ab_s, STRAIGHT if len(nodes) == 2 else IN_X0_SDE)
+        eps, sigma = predict_eps(x, x0, ab_t), math.sqrt(posterior_variance(ab_t, ab_s))
+        x = renoise(x0, eps, ab_s, sigma, generator)
+        yield State(s, x, x0, eps)
 
 
 @torch.no_grad()
@@ -179,17 +197,18 @@ def unipc(
     The evaluation at a predicted point is used twice: to take the last step again (UniC), and for the next (UniP). A
     State holds the predicted x. Costs one evaluation a step.
     """
-    steps, nodes = list(_steps(schedule, times)), deque(maxlen=check_int("order", order, 1, 3))
+    history: deque[tuple[float, Tensor]] = deque(maxlen=check_int("order", order, 1, 3))
+    plan = steps(schedule, times)
     start, ab_start = x, 1.0
-    for i, (t, s, ab_t, ab_s) in enumerate(steps):
-        here = (_half_log_snr(ab_t), predict_x0(x, _predict(eps_fn, x, t), ab_t))
-        if nodes:
-            mean = _mean([*nodes, here], ab_t, 0 if len(nodes) == 1 else -1)
-            x = _step(t, start, mean, ab_start, ab_t, True).x
-        nodes.appendleft(here)
-        used = min(len(nodes), len(steps) - i)
+    for i, (t, s, ab_t, ab_s) in enumerate(plan):
+        here = _x0_node(eps_fn, x, t, ab_t)
+        if history:
+            corrected = _mean([*history, here], ab_t, STRAIGHT if len(history) == 1 else IN_X0)
+            x = step_with_x0(t, start, corrected, ab_start, ab_t).x
+        history.appendleft(here)
+        nodes = list(history)[: len(plan) - i]
         start, ab_start = x, ab_t
-        state = _step(s, x, _mean(list(nodes)[:used], ab_s, 0 if used == 2 else -1), ab_t, ab_s, True)
+        state = step_with_x0(s, x, _mean(nodes, ab_s, STRAIGHT if len(nodes) == 2 else IN_X0), ab_t, ab_s)
         x = state.x
         yield state
 
@@ -235,34 +254,34 @@ def _sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
     return sum(w * value for w, value in zip(weights, values, strict=True))
 
 
-def _step(
-    s: int,
-    x: Tensor,
-    prediction: Tensor,
-    ab_t: float,
-    ab_s: float,
-    of_x0: bool = False,
-    sigma: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> State:
-    """DDIM's step from x at t to s with a prediction of eps, or of x0."""
-    x0 = prediction if of_x0 else predict_x0(x, prediction, ab_t)
-    eps = predict_eps(x, prediction, ab_t) if of_x0 else prediction
-    return State(s, renoise(x0, eps, ab_s, sigma, generator), x0, eps)
+def step_with_eps(s: int, x: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> State:
+    """DDIM's step from x at t to s, with some eps."""
+    x0 = predict_x0(x, eps, ab_t)
+    return State(s, renoise(x0, eps, ab_s), x0, eps)
+
+
+def step_with_x0(s: int, x: Tensor, x0: Tensor, ab_t: float, ab_s: float) -> State:
+    """DDIM's step from x at t to s, with some x0."""
+    eps = predict_eps(x, x0, ab_t)
+    return State(s, renoise(x0, eps, ab_s), x0, eps)
+
+
+def _x0_node(eps_fn: EpsFn, x: Tensor, t: int, ab_t: float) -> tuple[float, Tensor]:
+    return _half_log_snr(ab_t), predict_x0(x, predict(eps_fn, x, t), ab_t)
 
 
 def _trapezoid(eps_fn: EpsFn, x: Tensor, t: int, s: int, ab_t: float, ab_s: float) -> Tensor:
     """The mean of eps at t and at the s where DDIM arrives; eps at t alone for s = 0."""
-    eps = _predict(eps_fn, x, t)
-    return (eps + _predict(eps_fn, _step(s, x, eps, ab_t, ab_s).x, s)) / 2 if s > 0 else eps
+    eps = predict(eps_fn, x, t)
+    return (eps + predict(eps_fn, step_with_eps(s, x, eps, ab_t, ab_s).x, s)) / 2 if s > 0 else eps
 
 
 def _runge_kutta(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, t: int, m: int, s: int) -> list[Tensor]:
     """The four eps of a Runge-Kutta step: at t, twice at m, and at s, each where the one before it leads from x."""
     ab = schedule.alpha_bar.tolist()
-    stages = [_predict(eps_fn, x, t)]
+    stages = [predict(eps_fn, x, t)]
     for time in (m, m, s):
-        stages.append(_predict(eps_fn, _step(time, x, stages[-1], ab[t], ab[time]).x, time))
+        stages.append(predict(eps_fn, step_with_eps(time, x, stages[-1], ab[t], ab[time]).x, time))
     return stages
 
 
@@ -299,7 +318,7 @@ SOLVERS = {
     "DPM-Solver++(2S)": Solver(dpm_solver_pp_2s),
     "DPM-Solver++(2M)": Solver(dpm_solver_pp),
     "DPM-Solver++(3M)": Solver(partial(dpm_solver_pp, order=3)),
-    "SDE-DPM-Solver++(2M)": Solver(partial(dpm_solver_pp, sde=True), random=True),
+    "SDE-DPM-Solver++(2M)": Solver(sde_dpm_solver_pp, random=True),
     "UniPC-2": Solver(unipc),
     "UniPC-3": Solver(partial(unipc, order=3)),
 }
@@ -319,7 +338,8 @@ def thresholded(eps_fn: EpsFn, schedule: NoiseSchedule, limit: float = 1.0, shar
         ab = schedule.alpha_bar[t.cpu()]
         x0 = predict_x0(x, eps_fn(x, t), ab)
         if share < 1:
-            bound = x0.abs().flatten(1).quantile(share, 1).clamp(min=limit).reshape(-1, *[1] * (x.ndim - 1))
+            bound = x0.abs().flatten(1).quantile(share, 1).clamp(min=limit)
+            bound = as_column(bound, x)
             x0 = x0.clamp(-bound, bound) * (limit / bound)
         else:
             x0 = x0.clamp(-limit, limit)

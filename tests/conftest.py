@@ -60,5 +60,5 @@ def noise_calls(monkeypatch) -> list[Tensor]:
         calls.append(x)
         return torch.zeros_like(x)
 
-    monkeypatch.setattr(samplers, "_noise_like", no_noise)
+    monkeypatch.setattr(samplers, "noise_like", no_noise)
     return calls

@@ -296,7 +296,7 @@ def test_inpainting_keeps_what_is_known():
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_inpainting_steps(eta, noise_calls, monkeypatch):
     """Known values at s carry the noise of s (here zeros), the others are DDIM's."""
-    monkeypatch.setattr("lessons_src.inversion._noise_like", lambda x, generator: torch.zeros_like(x))
+    monkeypatch.setattr("lessons_src.inversion.noise_like", lambda x, generator: torch.zeros_like(x))
     x, known, mask = draws(3, 4), draws(3, 4, seed=1), masked(3, 4)
     for t, s in pairwise(TIMES):
         state = next(inpaint(wavy, x, known, mask, SHORT, [t, s, 0][: 2 + (s > 0)], eta))

@@ -389,7 +389,7 @@ def test_w5_final_variance(monkeypatch, data, steps, exact, column, sampler, opt
     """On Gaussian data a sampler is linear in its noises: feed it one unit impulse each and add up the squares."""
     impulses = iter(torch.eye(steps + 1, dtype=torch.float64).unsqueeze(2))
     start = next(impulses)
-    monkeypatch.setattr(samplers, "_noise_like", lambda x, generator: next(impulses))
+    monkeypatch.setattr(samplers, "noise_like", lambda x, generator: next(impulses))
     net = normal(variance=data).network(LINEAR)
     response = sample(sampler(net, start, LINEAR, time_grid(LINEAR, steps), **options))
     close(response.square().sum(), exact[column], 1e-9)

@@ -116,7 +116,7 @@ def test_float32_follows_float64(monkeypatch, sampler, options, noisy):
     net, ends = normal(0.5, 0.3).network(LINEAR), {}
     for dtype in (torch.float32, torch.float64):
         noise = iter(draws(20, 8, 1, seed=1).to(dtype))
-        monkeypatch.setattr("lessons_src.samplers._noise_like", lambda x, generator, noise=noise: next(noise))
+        monkeypatch.setattr("lessons_src.samplers.noise_like", lambda x, generator, noise=noise: next(noise))
         ends[dtype] = sample(sampler(net, draws(8, 1).to(dtype), LINEAR, time_grid(LINEAR, 20), **options))
         assert ends[dtype].dtype == dtype
     assert torch.allclose(ends[torch.float32].double(), ends[torch.float64], atol=1e-4)
@@ -166,7 +166,7 @@ def test_ddpm_variances(monkeypatch):
     for variance in ("beta_tilde", "beta"):
         ends = []
         for level in (0.0, 1.0):
-            monkeypatch.setattr("lessons_src.samplers._noise_like", lambda x, g, z=level: torch.full_like(x, z))
+            monkeypatch.setattr("lessons_src.samplers.noise_like", lambda x, g, z=level: torch.full_like(x, z))
             ends.append(next(ddpm(wavy, draws(2, 3), schedule, variance=variance)).x)
         shift[variance] = (ends[1] - ends[0]).flatten()
     alpha = 0.6 / 0.9
@@ -308,3 +308,12 @@ def test_e16_more_steps_of_the_official_grid_can_be_worse(variance, fewer, more)
         times = time_grid(LINEAR, steps, "ddim_uniform")
         at_0, at_1 = sample(ddim(net, two_points, LINEAR, times)).flatten()  # the map from N(0, 1) is affine
         close((at_0 - 1).abs() + (at_1 - at_0 - math.sqrt(variance)).abs(), exact, 1e-6)
+
+
+def test_times_may_be_a_tensor():
+    x = torch.zeros(2, 1, dtype=torch.float64)
+    listed, tensor = (
+        [state.t for state in ddim(lambda x, t: x, x, linear(10), times)]
+        for times in ([7, 3, 0], torch.tensor([7, 3, 0]))
+    )
+    assert listed == tensor == [3, 0]

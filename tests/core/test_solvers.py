@@ -28,6 +28,7 @@ from lessons_src.solvers import (
     pndm,
     quadrature,
     rk4,
+    sde_dpm_solver_pp,
     thresholded,
     unipc,
 )
@@ -202,13 +203,13 @@ def test_order_1_is_ddim(solver):
 
 def test_order_1_of_the_sde_is_ddpm():
     times, x = time_grid(LINEAR, 7, "quadratic"), draws(4, 3)
-    ours = trajectory(x, dpm_solver_pp(wavy, x, LINEAR, times, order=1, sde=True, generator=seeded(2)))
+    ours = trajectory(x, sde_dpm_solver_pp(wavy, x, LINEAR, times, order=1, generator=seeded(2)))
     assert torch.allclose(ours, trajectory(x, ddpm(wavy, x, LINEAR, times, generator=seeded(2))), rtol=0, atol=1e-10)
 
 
 def test_the_sde_draws_at_every_step_but_the_last(noise_calls):
     times = time_grid(LINEAR, 6)
-    sample(dpm_solver_pp(wavy, draws(2, 3), LINEAR, times, sde=True))
+    sample(sde_dpm_solver_pp(wavy, draws(2, 3), LINEAR, times))
     assert len(noise_calls) == 5
 
 
@@ -324,8 +325,8 @@ def test_2m_and_its_sde():
     r = h1 / h2
     for sde, z in ((False, 0.0), (True, 1.0)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lessons_src.samplers._noise_like", lambda x, g: torch.ones_like(x))
-            states = list(dpm_solver_pp(wavy, x, LINEAR, times, sde=sde))
+            patch.setattr("lessons_src.samplers.noise_like", lambda x, g: torch.ones_like(x))
+            states = list((sde_dpm_solver_pp if sde else dpm_solver_pp)(wavy, x, LINEAR, times))
         k, loss1, loss2 = 1 + sde, math.exp(-h1 * sde), math.exp(-h2 * sde)
         first = predict_x0(x, call(x, 900), a0**2)
         x1 = n1 / n0 * loss1 * x - a1 * math.expm1(-k * h1) * first + n1 * math.sqrt(-math.expm1(-2 * h1)) * z
@@ -348,7 +349,7 @@ def test_the_order_of_3m_grows_and_falls():
 EXACT = [  # solver, whether it interpolates x0 (or eps), rate of the weight
     ("DPM-Solver-3", partial(dpm_solver, order=3), False, 1),
     ("3M", partial(dpm_solver_pp, order=3), True, -1),
-    ("SDE 3M without noise", partial(dpm_solver_pp, order=3, sde=True), True, -2),
+    ("SDE 3M without noise", partial(sde_dpm_solver_pp, order=3), True, -2),
     ("UniPC-3", partial(unipc, order=3), True, -1),
 ]
 

@@ -180,8 +180,8 @@ def test_2m_of_the_sde(seed, steps, order):
     )
     noise = start(seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lessons_src.samplers._noise_like", lambda x, generator: noise)
-        path = trajectory(start(seed), dpm_solver_pp(eps_fn, start(seed), schedule, times, order, sde=True))
+        patch.setattr("lessons_src.samplers.noise_like", lambda x, generator: noise)
+        path = trajectory(start(seed), solvers.sde_dpm_solver_pp(eps_fn, start(seed), schedule, times, order))
     assert_close(path, run(scheduler, eps_fn, start(seed), variance_noise=noise))
 
 
