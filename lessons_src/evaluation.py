@@ -5,6 +5,7 @@ distance and never FID; it depends on the classifier, on the number of samples, 
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -18,8 +19,8 @@ from lessons_src.oracle import GaussianMixture
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Squared Frechet distance between Gaussians fitted to features a (n, d) and b (m, d) (Heusel et al. 2017, eq. 6).
 
-    ||mean_a - mean_b||^2 + tr(A + B - 2 (A B)^(1/2)), in float64. Raises ValueError for fewer than two rows, other
-    shapes, or values that are not finite.
+    ||mean_a - mean_b||^2 + tr(A + B - 2 (A B)^(1/2)), in float64, never negative. Raises ValueError for fewer than two
+    rows, other shapes, or values that are not finite.
     """
     for name, features in (("a", a), ("b", b)):
         if features.ndim != 2 or len(features) < 2 or features.shape[1] != a.shape[1]:
@@ -32,7 +33,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     variances, axes = torch.linalg.eigh(A)
     root = axes * variances.clamp(min=0).sqrt() @ axes.T
     cross = torch.linalg.eigvalsh(root @ B @ root).clamp(min=0).sqrt().sum()
-    return float((a.mean(0) - b.mean(0)).square().sum() + A.trace() + B.trace() - 2 * cross)
+    distance = (a.mean(0) - b.mean(0)).square().sum() + A.trace() + B.trace() - 2 * cross
+    return max(distance.item(), 0.0)
 
 
 @torch.no_grad()
@@ -41,37 +43,67 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 500)
     return torch.cat([function(part) for part in check_batch("x", x).split(size)])
 
 
+class Reference:
+    """The real side of comparisons, its features and neighbours computed once.
+
+    features(x) are what distances are measured in, (n, d) for x (n, *event). images are held out, (m, *event). train is
+    other real data: perfect samples are drawn from it for the floor, and copies of it are looked for. Features that
+    were trained on `train` know it better than `images`, which moves the floor.
+    """
+
+    def __init__(self, features: Callable[[Tensor], Tensor], images: Tensor, train: Tensor) -> None:
+        self.features, self.images, self.train = features, images, train
+        self.real = in_batches(features, images)
+
+    def frechet(self, x: Tensor) -> float:
+        """Feature-Frechet distance of x (n, *event) to the held-out images."""
+        return frechet_distance(in_batches(self.features, x), self.real)
+
+    def floor(self, n: int, draws: int = 10, seed: int = 0) -> tuple[float, float]:
+        """What n perfect samples would score: mean and standard deviation over random draws from `train`.
+
+        Raises ValueError unless 2 <= n <= len(train).
+        """
+        if not 2 <= n <= len(self.train):
+            refuse("n", n, f"from 2 to {len(self.train)} samples, as many as can be drawn for the floor")
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [self._train_features[torch.randperm(len(self.train), generator=generator)[:n]] for _ in range(draws)]
+        scores = torch.tensor([frechet_distance(features, self.real) for features in drawn])
+        return scores.mean().item(), scores.std().item()
+
+    def neighbour_ratio(self, x: Tensor) -> float:
+        """Median distance to the nearest of `train`, over that of the held-out images: well below 1 means copies."""
+        return nearest_distance(x, self.train).median().item() / self._nearest
+
+    @cached_property
+    def _train_features(self) -> Tensor:
+        return in_batches(self.features, self.train)
+
+    @cached_property
+    def _nearest(self) -> float:
+        return nearest_distance(self.images, self.train).median().item()
+
+
 class Quality(NamedTuple):
     """Scores of a set of generated digits; report them together, with n."""
 
     n: int
     frechet: float
     floor: float
+    floor_spread: float
     accuracy: float
     neighbour_ratio: float
 
 
-def digit_quality(classifier: DigitClassifier, x: Tensor, label: Tensor, train: Tensor, test: Tensor) -> Quality:
-    """Judge generated digits x (n, 1, 28, 28) made for labels (n,) against held-out and training digits.
+def digit_quality(reference: Reference, classifier: DigitClassifier, x: Tensor, label: Tensor) -> Quality:
+    """Judge generated digits x (n, 1, 28, 28) made for labels (n,).
 
-    frechet: feature-Frechet distance to `test`. floor: the same between `train` and `test`, at the same n: what perfect
-    samples would score. accuracy: share that the classifier reads as the wanted label. neighbour_ratio: median distance
-    to the nearest training digit, divided by the same for `test`: well below 1 means copies of the training data.
+    frechet, floor with its spread, and neighbour_ratio are `reference`'s; accuracy is the share that the classifier
+    reads as the wanted label.
     """
-    n = len(x)
-    if not 2 <= n <= len(train):
-        refuse("x", x, f"from 2 to {len(train)} samples, as many as can be drawn from train for the floor")
-    if label.shape != (n,):
-        refuse("label", label, f"shape ({n},)")
-    classifier.eval()
-    real = in_batches(classifier.features, test)
-    return Quality(
-        n=n,
-        frechet=frechet_distance(in_batches(classifier.features, x), real),
-        floor=frechet_distance(in_batches(classifier.features, train[:n]), real),
-        accuracy=accuracy(classifier, x, label),
-        neighbour_ratio=nearest_distance(x, train).median().item() / nearest_distance(test, train).median().item(),
-    )
+    floor, spread = reference.floor(len(x))
+    read = accuracy(classifier, x, label)
+    return Quality(len(x), reference.frechet(x), floor, spread, read, reference.neighbour_ratio(x))
 
 
 def accuracy(classifier: nn.Module, x: Tensor, label: Tensor) -> float:

@@ -5,10 +5,11 @@ extrapolates. In the notation of Ho & Salimans (2022), w = 1 + w_HS.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
-from lessons_src.checks import check_floating, check_labels, check_like, check_real
+from lessons_src.checks import check_floating, check_like, check_real
 from lessons_src.samplers import EpsFn
 
 
@@ -18,19 +19,19 @@ def blend(eps_u: Tensor, eps_c: Tensor, w: float) -> Tensor:
     return eps_u + check_real("w", w) * (eps_c - eps_u)
 
 
-def classifier_free(net: Callable[..., Tensor], label: int | Tensor, w: float) -> EpsFn:
-    """Guided eps_fn(x, t) from net(x, t, label), whose null label is `net.num_classes`.
+def classifier_free(net: Callable[..., Tensor], condition: Any, w: float) -> EpsFn:
+    """Guided eps_fn(x, t) from net(x, t, condition), which takes None for no condition.
 
-    label is one class for all, or (B,) int64. Each call costs two network evaluations, or one when w is 0 or 1 and
-    only one prediction counts. Raises ValueError when w is not finite or a label is out of range.
+    condition is whatever the network takes, such as one class for all or labels (B,). Each call costs two network
+    evaluations, or one when w is 0 or 1 and only one prediction counts. Raises ValueError when w is not finite.
     """
     w = check_real("w", w)
 
     def eps_fn(x: Tensor, t: Tensor) -> Tensor:
-        c = check_labels("label", label, len(x), net.num_classes, x.device)
-        null = c.new_full(c.shape, net.num_classes)
-        if w in (0.0, 1.0):
-            return net(x, t, c if w else null)
-        return blend(net(x, t, null), net(x, t, c), w)
+        if w == 0:
+            return net(x, t, None)
+        if w == 1:
+            return net(x, t, condition)
+        return blend(net(x, t, None), net(x, t, condition), w)
 
     return eps_fn

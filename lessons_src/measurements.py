@@ -18,7 +18,7 @@ from torch import Tensor
 from lessons_src import weights
 from lessons_src.checks import check_choice
 from lessons_src.guidance import classifier_free
-from lessons_src.networks import Denoiser
+from lessons_src.networks import NoisePredictor
 from lessons_src.samplers import State, ddim, ddpm, sample
 from lessons_src.schedules import time_grid
 
@@ -57,13 +57,13 @@ def start_noise(n: int) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(7)), torch.arange(n) % 10
 
 
-def draw(net: Denoiser, n: int, sampler: str = "DDIM", steps: int = 20, w: float = 1.0) -> Tensor:
+def draw(net: NoisePredictor, n: int, sampler: str = "DDIM", steps: int = 20, w: float = 1.0) -> Tensor:
     """n digits in [-1, 1] from `start_noise`, the same whatever n is up to batches of 100."""
     times, take = time_grid(net.schedule, steps), SAMPLERS[check_choice("sampler", sampler, SAMPLERS)]
     return in_hundreds(net, n, w, lambda eps_fn, x, g: take(eps_fn, x, net.schedule, times, generator=g))
 
 
-def in_hundreds(net: Denoiser, n: int, w: float, run: Callable[..., Iterator[State]]) -> Tensor:
+def in_hundreds(net: NoisePredictor, n: int, w: float, run: Callable[..., Iterator[State]]) -> Tensor:
     """n digits by run(eps_fn, noise, generator), a hundred at a time."""
     parts = []
     for i, (noise, label) in enumerate(zip(*(part.split(100) for part in start_noise(n)), strict=True)):

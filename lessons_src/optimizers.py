@@ -43,9 +43,13 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 def make_optimizers(net: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon at ten times the learning rate for inner convolutions, if there are any; fused AdamW for everything else."""
-    outer = {id(p) for name in ("enter", "leave") for p in getattr(net, name).parameters()}
-    inner = [p for p in net.parameters() if p.ndim == 4 and id(p) not in outer]
-    rest = [p for p in net.parameters() if not any(p is q for q in inner)]
+    """Muon at ten times the learning rate for inner convolutions, if there are any; fused AdamW for everything else.
+
+    Convolutions of layers called `enter` or `leave` are not inner.
+    """
+    inner, rest = [], []
+    for name, weight in net.named_parameters():
+        outer = {"enter", "leave"} & set(name.split("."))
+        (inner if weight.ndim == 4 and not outer else rest).append(weight)
     adamw = torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     return [adamw, Muon(inner, lr=10 * learning_rate)] if inner else [adamw]

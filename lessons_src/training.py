@@ -1,46 +1,162 @@
-"""Training a noise predictor: draw a time, jump there, predict, step. One loop from a laptop to several GPUs.
+"""Training: one loop for every loss, from a laptop to several GPUs. `Denoising` is the loss of a noise predictor.
 
 `python -m lessons_src.training --help` trains from a terminal; `torchrun --nproc_per_node=N -m lessons_src.training`
 does the same data-parallel.
 """
 
 import argparse
+import copy
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lessons_src import data
-from lessons_src.checks import check_batch, check_choice, check_int, check_labels, check_real, refuse
+from lessons_src.checks import check_batch, check_choice, check_int, check_real, refuse
 from lessons_src.files import write_whole
-from lessons_src.networks import UNET_PRESETS, Denoiser, UNet
+from lessons_src.networks import UNET_PRESETS, NoisePredictor, UNet
 from lessons_src.optimizers import make_optimizers
+from lessons_src.process import as_column, noise_like, rotate
 from lessons_src.schedules import SCHEDULES, make_schedule
 
 PRECISIONS = ("float32", "bfloat16")
+FORMAT = 2  # of checkpoints; 1 was written before network, loss and data were apart
+MAY_CHANGE = {"steps", "learning_rate"}  # of a recipe, when a run goes on
+
+
+Batch = tuple[Tensor | None, ...]
+
+
+class Losses(NamedTuple):
+    """Losses (B,) of a batch, and where each belongs: a tenth of the time axis, 0..9 (B,), if the loss has times."""
+
+    each: Tensor
+    tenth: Tensor | None = None
+
+
+class Batches(Protocol):
+    """What a `Trainer` draws its batches from."""
+
+    def __call__(self, size: int, generator: torch.Generator) -> Batch:
+        """A batch of `size`, on the generator's device, drawn by it alone."""
+
+
+class Loss(Protocol):
+    """What a `Trainer` minimises."""
+
+    def __call__(self, net: Any, batch: Batch, generator: torch.Generator) -> Losses:
+        """The losses of a batch; what else is random comes from the generator."""
+
+    def check(self, net: Any, batches: Any) -> None:
+        """Refuse a network and data that do not belong together, before training."""
+
+
+class Samples:
+    """Batches (x0, label), drawn with replacement from x0 (N, *event) float32 and labels (N,) int64, or None.
+
+    Raises TypeError or ValueError for anything else.
+    """
+
+    def __init__(self, x0: Tensor, label: Tensor | None = None) -> None:
+        if check_batch("x0", x0).dtype != torch.float32 or not len(x0):
+            refuse("x0", x0, "at least one sample, float32", TypeError)
+        if label is not None and (not isinstance(label, Tensor) or label.dtype != torch.int64):
+            refuse("label", label, f"int64 of shape ({len(x0)},), or None", TypeError)
+        if label is not None and label.shape != x0.shape[:1]:
+            refuse("label", label, f"shape ({len(x0)},), one label a sample")
+        self.x0, self.label = x0, label
+
+    def __call__(self, size: int, generator: torch.Generator) -> Batch:
+        """x0 (size, *event) and label (size,), on the generator's device."""
+        if self.x0.device != generator.device:
+            self.x0 = self.x0.to(generator.device)
+            self.label = None if self.label is None else self.label.to(generator.device)
+        picked = torch.randint(len(self.x0), (size,), generator=generator, device=generator.device)
+        return self.x0[picked], None if self.label is None else self.label[picked]
+
+    def check(self, event: tuple[int, ...], num_classes: int) -> None:
+        """Raise ValueError unless the samples are of this shape and their labels below num_classes."""
+        if self.x0.shape[1:] != event:
+            refuse("x0", self.x0, f"shape (N, {', '.join(map(str, event))}), which the network takes")
+        if self.label is not None and not 0 <= int(self.label.min()) <= int(self.label.max()) < num_classes:
+            refuse("label", sorted(set(self.label.tolist())), f"labels from 0 to {num_classes - 1}")
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """The simple loss (Ho et al. 2020, equation 14), for a `NoisePredictor`: mean squared error of eps, or of v.
+
+    label_drop is the probability that a condition is replaced by none (Ho & Salimans 2022, algorithm 1). The times are
+    spread evenly over 1..T from one random offset, which makes the loss less noisy than independent times do (Kingma et
+    al. 2021, appendix I.1).
+    """
+
+    label_drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_real("label_drop", self.label_drop, 0.0, 1.0)
+
+    def __call__(self, net: NoisePredictor, batch: Batch, generator: torch.Generator) -> Losses:
+        """Draw times and noise, jump there, predict, compare."""
+        x0, condition = batch
+        B, T, device = len(x0), net.schedule.T, x0.device
+        offset = torch.rand(1, generator=generator, device=device)
+        t = 1 + (T * (torch.arange(B, device=device) + offset) / B).long().clamp(max=T - 1)
+        eps = noise_like(x0, generator)
+        dropped = torch.rand(B, generator=generator, device=device) < self.label_drop
+        none = net.body.condition(None, B, device)
+        condition = none if condition is None else torch.where(as_column(dropped, condition), none, condition)
+        x_t, v = rotate(x0, eps, *net.level(t, x0))
+        output = net.output(x_t, t, condition)
+        target = eps if net.prediction == "eps" else v
+        each = (output.float() - target).square().flatten(1).mean(1)
+        return Losses(each, (10 * (t - 1)).div(T, rounding_mode="floor"))
+
+    def check(self, net: NoisePredictor, batches: Samples) -> None:
+        """Refuse samples that the network does not take."""
+        batches.check(net.body.event, net.num_classes)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Cross-entropy of a classifier's logits on images (B, C, H, W), all shifted alike by up to `shift` pixels."""
+
+    shift: int = 2
+
+    def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        """Shift, read, compare."""
+        x, label = batch
+        height, width, s = *x.shape[2:], self.shift
+        down, across = torch.randint(2 * s + 1, (2,), generator=generator, device=x.device).tolist()
+        shifted = F.pad(x, (s, s, s, s), value=-1)[..., down : down + height, across : across + width]
+        return Losses(F.cross_entropy(net(shifted), label, reduction="none"))
+
+    def check(self, net: Any, batches: Samples) -> None:
+        """Refuse samples that the classifier does not take."""
+        batches.check(net.event, net.num_classes)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run depends on besides network, schedule and data. Raises ValueError for values that make no sense.
+    """What a run depends on besides network, loss and data. Raises ValueError for values that make no sense.
 
-    learning_rate is the peak, reached after `warmup` steps and falling linearly to 0 at the end. label_drop is the
-    probability that a label is replaced by the null label. ema is the decay a step of the running average of weights.
+    learning_rate is the peak, reached after `warmup` steps and falling linearly to 0 at the end. ema is the decay a
+    step of the running average of weights; it starts lower, so that a short run does not average its own start.
     """
 
     steps: int = 1500
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup: int = 100
-    label_drop: float = 0.1
     ema: float = 0.995
     seed: int = 0
 
@@ -49,7 +165,6 @@ class Recipe:
         check_int("batch_size", self.batch_size, 1)
         check_real("learning_rate", self.learning_rate, 1e-9)
         check_int("warmup", self.warmup, 1)
-        check_real("label_drop", self.label_drop, 0.0, 1.0)
         check_real("ema", self.ema, 0.0, 0.999999)
         check_int("seed", self.seed, 0)
 
@@ -57,9 +172,13 @@ class Recipe:
         """The learning rate of a step, counted from 0, as a share of its peak."""
         return min((step + 1) / self.warmup, 1 - step / self.steps)
 
+    def decay(self, step: int) -> float:
+        """How much of the average stays at a step, counted from 0: (1 + step) / (10 + step), at most `ema`."""
+        return min(self.ema, (1 + step) / (10 + step))
+
 
 class Progress(NamedTuple):
-    """What a run reports: the mean loss since the last report, also by ten equal ranges of t, and the pace."""
+    """What a run reports: the mean loss since the last report, by ten equal ranges of t if it has times, the pace."""
 
     step: int
     steps: int
@@ -72,141 +191,194 @@ class Progress(NamedTuple):
 class Trainer:
     """One training run: the network, the running average of its weights, the optimiser, and the random state.
 
-    net is trained in place; the average, which samples should come from, is `trainer.ema`. x0 is (N, *event) float32,
-    label (N,) int64 or None. Raises TypeError and ValueError for other data, a device that is not there, an unknown
-    precision, or a batch that the processes of a data-parallel run cannot share evenly.
+    loss(net, batch, generator) is minimised over batch = batches(size, generator). net is trained in place; the
+    average, which samples should come from, is `trainer.ema`. precision is "float32", "bfloat16", or "auto": whichever
+    is faster in a few steps on this device (`timing`, in seconds a step). Raises TypeError and ValueError for data that
+    do not fit the network, a device that is not there, an unknown precision, or a batch that the processes of a
+    data-parallel run cannot share evenly.
     """
 
     def __init__(
         self,
-        net: Denoiser,
-        x0: Tensor,
-        label: Tensor | None,
+        net: nn.Module,
+        loss: Loss,
+        batches: Batches,
         recipe: Recipe,
         device: str | torch.device = "cpu",
         precision: str = "float32",
         compiled: bool = False,
     ) -> None:
-        self.recipe, self.device = recipe, checked_device(device)
-        self.precision = check_choice("precision", precision, PRECISIONS)
-        label = check_labels("label", net.num_classes if label is None else label, len(x0), net.num_classes, x0.device)
-        if check_batch("x0", x0).dtype != torch.float32 or not len(x0):
-            refuse("x0", x0, "at least one sample, float32", TypeError)
-        self.x0, self.label = x0.to(self.device), label.to(self.device)
+        loss.check(net, batches)
+        self.loss, self.batches, self.recipe, self.device = loss, batches, recipe, checked_device(device)
+        self.timing: dict[str, float] = {}
+        if check_choice("precision", precision, (*PRECISIONS, "auto")) == "auto":
+            self.timing = time_precisions(net, loss, batches, recipe, device, compiled)
+            precision = min(self.timing, key=lambda name: self.timing[name])
+        self.precision = precision
         self.rank, self.world = (distributed.get_rank(), distributed.get_world_size()) if parallel() else (0, 1)
         if recipe.batch_size % self.world:
             refuse("batch_size", recipe.batch_size, f"a multiple of the {self.world} processes")
         self.net = net.to(self.device).train()
-        self.averaged = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+        self.averaged = AveragedModel(self.net, multi_avg_fn=self._average)
         self.optimizers = make_optimizers(self.net, recipe.learning_rate)
         self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
-        self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
+        self.generator = torch.Generator(self.device).manual_seed(recipe.seed + self.rank)
         self.step_count = 0
-        output = torch.compile(self.net.output) if compiled else self.net.output
-        self._output = DistributedDataParallel(_Callable(self.net, output)) if self.world > 1 else output
+        if compiled:
+            getattr(self.net, "body", self.net).compile()
+        whole = _Whole(self.net, loss)
+        self._losses = DistributedDataParallel(whole) if self.world > 1 else whole
 
     @property
-    def ema(self) -> Denoiser:
+    def ema(self) -> Any:
         """The network with averaged weights, in evaluation mode."""
         return self.averaged.module.eval()
 
-    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """A batch of x0, label with some dropped, t and eps, and x_t.
-
-        The times are spread evenly over 1..T from one random offset, which makes the loss less noisy than independent
-        times do (Kingma et al. 2021, appendix I.1).
-        """
-        B, T, g, device = self.recipe.batch_size, self.net.schedule.T, self.generator, self.device
-        picked = torch.randint(len(self.x0), (B,), generator=g, device=device)
-        offset = torch.rand(1, generator=g, device=device)
-        t = 1 + (T * (torch.arange(B, device=device) + offset) / B).long().clamp(max=T - 1)
-        eps = torch.randn((B, *self.x0.shape[1:]), generator=g, device=device)
-        dropped = torch.rand(B, generator=g, device=device) < self.recipe.label_drop
-        mine = slice(self.rank, None, self.world)
-        x0, label = self.x0[picked[mine]], self.label[picked].masked_fill(dropped, self.net.num_classes)[mine]
-        t, eps = t[mine], eps[mine]
-        signal, noise = self.net.coefficients(t, x0)
-        return x0, label, t, eps, signal * x0 + noise * eps
-
-    def step(self) -> tuple[Tensor, Tensor]:
-        """Train on one batch; return its times (B,) and losses (B,), means over the event."""
-        x0, label, t, eps, x_t = self.draw()
+    def step(self) -> Losses:
+        """Train on one batch and return its losses; of several processes, each on a share of its own."""
+        batch = self.batches(self.recipe.batch_size // self.world, self.generator)
         for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * self.recipe.pace(self.step_count)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            output = self._output(x_t, t, label)
-        losses = (output.float() - self.net.target(x0, eps, t)).square().flatten(1).mean(1)
-        losses.mean().backward()
+            losses = self._losses(batch, self.generator)
+        losses.each.mean().backward()
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         self.averaged.update_parameters(self.net)
         self.step_count += 1
-        return t, losses.detach()
+        return Losses(losses.each.detach(), losses.tenth)
 
-    def run(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Train to the end of the recipe; yield step count, times and losses after every step."""
+    def run(self) -> Iterator[Losses]:
+        """Train to the end of the recipe; yield the losses of every step."""
         while self.step_count < self.recipe.steps:
-            t, losses = self.step()
-            yield self.step_count, t, losses
+            yield self.step()
 
     def save(self, path: str | Path) -> None:
-        """Write everything the run needs to go on as if it had not stopped; the file appears whole or not at all."""
+        """Write everything the run needs to go on as if it had not stopped; the file appears whole or not at all.
+
+        Raises FloatingPointError, leaving the file as it is, if a weight is not finite.
+        """
+        if not all(bool(value.isfinite().all()) for value in self.net.state_dict().values()):
+            raise FloatingPointError(f"weights are not finite after step {self.step_count}; {path} is left as it is")
+        states = [self.generator.get_state()]
+        if self.world > 1:
+            states = [torch.empty_like(states[0]) for _ in range(self.world)]
+            distributed.all_gather_object(states, self.generator.get_state())
         if self.rank == 0:
             state = {
+                "format": FORMAT,
                 **self._identity(),
+                "recipe": asdict(self.recipe),
                 "step": self.step_count,
                 "net": self.net.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "generator": self.generator.get_state(),
+                "generators": states,
             }
             write_whole(path, lambda part: torch.save(state, part))
 
-    def load(self, path: str | Path) -> None:
-        """Go on from a checkpoint. Raises ValueError, changing nothing, if it is damaged or belongs to another run."""
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            found = {name: state[name] for name in self._identity()}
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise ValueError(f"path is {str(path)!r}; expected a checkpoint of this course: {error}") from error
+    def load(self, path: str | Path) -> str:
+        """Go on from a checkpoint, and say from where, in a sentence.
+
+        steps and learning_rate may differ from the recipe it was made with, after a run that diverged or was too short:
+        weights, averages, momentum and random state are kept, and the rate follows the new recipe from the next step.
+        Raises ValueError, changing nothing, if the file is damaged or belongs to another run.
+        """
+        state = self._read(path)
         for name, expected in self._identity().items():
-            same = torch.equal(found[name].cpu(), expected) if isinstance(expected, Tensor) else found[name] == expected
-            if not same:
-                shown = "another schedule" if isinstance(expected, Tensor) else repr(found[name])
-                wanted = "the schedule of this network" if isinstance(expected, Tensor) else repr(expected)
-                raise ValueError(f"{name} in {str(path)!r} is {shown}; expected {wanted}")
+            self._compare(name, state[name], expected, path)
+        before, now = state["recipe"], asdict(self.recipe)
+        for name in sorted(now.keys() - MAY_CHANGE):
+            self._compare(f"recipe, {name}", before.get(name), now[name], path)
+        if self.recipe.steps < state["step"]:
+            refuse("steps", self.recipe.steps, f"at least {state['step']}, which the run in {path} has done")
         self.net.load_state_dict(state["net"])
         self.averaged.load_state_dict(state["averaged"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.generator.set_state(state["generator"].cpu())
+        self.generator.set_state(state["generators"][self.rank].cpu())
         self.step_count = state["step"]
+        changed = [
+            f"{name} {before[name]:g} -> {now[name]:g}" for name in sorted(MAY_CHANGE) if before[name] != now[name]
+        ]
+        return f"Going on from step {self.step_count} of {path}" + "".join(f", {change}" for change in changed) + "."
+
+    def _read(self, path: str | Path) -> dict[str, Any]:
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            found = state.get("format", 1 if "shapes" in state else None)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"path is {str(path)!r}; expected a checkpoint of this course: {error}") from error
+        if found != FORMAT:
+            kind = "no checkpoint of this course" if found is None else f"a checkpoint of format {found}"
+            raise ValueError(
+                f"path is {str(path)!r}, {kind}; expected format {FORMAT}: start a new run with another file, or "
+                "finish this one with the version of the course that began it"
+            )
+        return state
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that loads it."""
-        shapes = {name: list(value.shape) for name, value in self.net.state_dict().items()}
+        body, schedule = getattr(self.net, "body", self.net), getattr(self.net, "schedule", None)
         return {
-            "network": type(self.net).__name__,
-            "shapes": shapes,
-            "prediction": self.net.prediction,
-            "alpha_bar": self.net.schedule.alpha_bar,
-            "recipe": asdict(self.recipe),
+            "network": type(body).__name__,
+            "shapes": {name: list(value.shape) for name, value in self.net.state_dict().items()},
+            "prediction": getattr(self.net, "prediction", None),
+            "alpha_bar": None if schedule is None else schedule.alpha_bar,
+            "loss": repr(self.loss),
             "device": self.device.type,
+            "precision": self.precision,
+            "processes": self.world,
         }
 
+    def _compare(self, name: str, found: Any, expected: Any, path: str | Path) -> None:
+        if isinstance(expected, Tensor):
+            if not isinstance(found, Tensor) or not torch.equal(found.cpu(), expected):
+                raise ValueError(f"{name} in {str(path)!r} is another schedule; expected the schedule of this network")
+        elif found != expected:
+            raise ValueError(f"{name} in {str(path)!r} is {found!r}; expected {expected!r}")
 
-class _Callable(nn.Module):
-    """Gives DistributedDataParallel, which wraps modules and calls `forward`, the function to call."""
+    def _average(self, averaged: Any, current: Any, number: Any) -> None:
+        get_ema_multi_avg_fn(self.recipe.decay(int(number)))(averaged, current, number)
 
-    def __init__(self, net: nn.Module, function: Callable[..., Tensor]) -> None:
+
+class _Whole(nn.Module):
+    """Network and loss as one module, whose forward pass DistributedDataParallel can follow."""
+
+    def __init__(self, net: nn.Module, loss: Loss) -> None:
         super().__init__()
-        self.net, self.function = net, function
+        self.net, self.loss = net, loss
 
-    def forward(self, *args: Tensor) -> Tensor:
-        return self.function(*args)
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        return self.loss(self.net, batch, generator)
+
+
+def time_precisions(
+    net: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    recipe: Recipe,
+    device: str | torch.device = "cpu",
+    compiled: bool = False,
+    steps: int = 3,
+) -> dict[str, float]:
+    """Seconds a training step in float32 and in bfloat16, the fastest of `steps` after a first one; net is untouched.
+
+    Which is faster depends on the processor: bfloat16 arithmetic that it lacks is emulated, many times slower.
+    """
+    timing = {}
+    for precision in PRECISIONS:
+        trial = Trainer(copy.deepcopy(net), loss, batches, recipe, device, precision, compiled)
+        seconds = []
+        for _ in range(1 + min(steps, recipe.steps)):
+            start = time.perf_counter()
+            trial.step().each.mean().item()  # waits for the device
+            seconds.append(time.perf_counter() - start)
+        timing[precision] = min(seconds[1:])
+    return timing
 
 
 def train(
@@ -215,27 +387,26 @@ def train(
     report_every: int = 50,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 200,
-) -> Denoiser:
+) -> Any:
     """Run a trainer to its end and return the averaged network.
 
     Every `report_every` steps `report` gets a Progress, and the run stops with FloatingPointError if the loss is no
     number any more. With `checkpoint`, an existing file there is gone on from, and it is renewed every
-    `checkpoint_every` steps, at the end, and on Ctrl-C.
+    `checkpoint_every` steps, at the end, and on Ctrl-C; it never holds a weight that is not finite.
     """
     check_int("report_every", report_every, 1)
     check_int("checkpoint_every", checkpoint_every, 1)
     if checkpoint is not None and Path(checkpoint).exists():
         trainer.load(checkpoint)
-    times, losses, since, started = [], [], time.perf_counter(), trainer.step_count
+    gathered: list[Losses] = []
+    since, started = time.perf_counter(), trainer.step_count
     try:
-        for step, t, loss in trainer.run():
-            times.append(t)
-            losses.append(loss)
-            last = step == trainer.recipe.steps
+        for losses in trainer.run():
+            gathered.append(losses)
+            step, last = trainer.step_count, trainer.step_count == trainer.recipe.steps
             if step % report_every == 0 or last:
-                progress = _progress(trainer, times, losses, time.perf_counter() - since, step - started)
-                times.clear()
-                losses.clear()
+                progress = _progress(trainer, gathered, time.perf_counter() - since, step - started)
+                gathered.clear()
                 if report and trainer.rank == 0:
                     report(progress)
             if checkpoint is not None and (step % checkpoint_every == 0 or last):
@@ -247,25 +418,28 @@ def train(
     return trainer.ema
 
 
-def _progress(trainer: Trainer, times: list[Tensor], losses: list[Tensor], seconds: float, steps: int) -> Progress:
+def _progress(trainer: Trainer, gathered: list[Losses], seconds: float, steps: int) -> Progress:
     """Average what has gathered since the last report; the only place where the host waits for the device."""
-    t, loss = torch.cat(times), torch.cat(losses)
-    if trainer.world > 1:
-        t, loss = _gathered(t, trainer.world), _gathered(loss, trainer.world)
+    loss = _of_all(torch.cat([losses.each for losses in gathered]), trainer.world)
     mean = loss.mean().item()
     if not math.isfinite(mean):
         raise FloatingPointError(
-            f"loss is {mean} at step {trainer.step_count}; expected a finite number. "
-            "Lower the learning rate, or use precision='float32'; the last checkpoint is untouched."
+            f"loss is {mean} at step {trainer.step_count}; expected a finite number. Lower the learning rate, or use "
+            "precision='float32', and go on from the last checkpoint, which is from before."
         )
-    bucket = (10 * (t - 1)).div(trainer.net.schedule.T, rounding_mode="floor")
-    total = torch.zeros(10, device=t.device).index_add_(0, bucket, loss)
-    count = torch.zeros(10, device=t.device).index_add_(0, bucket, torch.ones_like(loss))
+    by_time: list[float] = []
+    if gathered[0].tenth is not None:
+        tenth = _of_all(torch.cat([losses.tenth for losses in gathered]), trainer.world)
+        total = torch.zeros(10, device=loss.device).index_add_(0, tenth, loss)
+        by_time = (total / torch.zeros(10, device=loss.device).index_add_(0, tenth, torch.ones_like(loss))).tolist()
     pace = steps * trainer.recipe.batch_size / seconds
-    return Progress(trainer.step_count, trainer.recipe.steps, mean, (total / count).tolist(), seconds, pace)
+    return Progress(trainer.step_count, trainer.recipe.steps, mean, by_time, seconds, pace)
 
 
-def _gathered(values: Tensor, world: int) -> Tensor:
+def _of_all(values: Tensor, world: int) -> Tensor:
+    """The values of all processes, joined."""
+    if world == 1:
+        return values
     parts = [torch.empty_like(values) for _ in range(world)]
     distributed.all_gather(parts, values)
     return torch.cat(parts)
@@ -317,7 +491,8 @@ def main() -> None:
         option = "--" + field.name.replace("_", "-")
         parser.add_argument(option, type=type(field.default), default=field.default, help="default: %(default)s")
     parser.add_argument("--device", default=None, help="cpu, cuda, mps; by default the best there is")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network's arithmetic")
+    parser.add_argument("--label-drop", type=float, default=0.1, help="share of labels left out, default: %(default)s")
+    parser.add_argument("--precision", choices=(*PRECISIONS, "auto"), default="auto", help="auto: the faster one here")
     parser.add_argument("--compile", action="store_true", help="compile the network first; pays on a GPU")
     parser.add_argument("--checkpoint", type=Path, help="go on from this file if it exists, and renew it on the way")
     parser.add_argument("--checkpoint-every", type=int, default=200, help="steps, default: %(default)s")
@@ -330,10 +505,13 @@ def main() -> None:
     if parallel() and torch.device(device).type == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     torch.manual_seed(options.seed)
-    net = UNet(make_schedule(options.schedule), prediction=options.prediction, **UNET_PRESETS[options.network])
+    body = UNet(**UNET_PRESETS[options.network])
+    net = NoisePredictor(body, make_schedule(options.schedule), options.prediction)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-    x0, label = data.digits() if options.data == "digits" else data.full(options.data, options.data_folder)
-    trainer = Trainer(net, x0, label, recipe, device, options.precision, options.compile)
+    samples = Samples(*(data.digits() if options.data == "digits" else data.full(options.data, options.data_folder)))
+    trainer = Trainer(net, Denoising(options.label_drop), samples, recipe, device, options.precision, options.compile)
+    for precision, seconds in trainer.timing.items() if trainer.rank == 0 else ():
+        print(f"{precision}: {1000 * seconds:.0f} ms a step{' (taken)' * (precision == trainer.precision)}", flush=True)
     net = train(trainer, print_progress, options.report_every, options.checkpoint, options.checkpoint_every)
     if options.out and trainer.rank == 0:
         weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}

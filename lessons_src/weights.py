@@ -14,19 +14,19 @@ from torch import nn
 
 from lessons_src.checks import check_choice, refuse
 from lessons_src.files import write_whole
-from lessons_src.networks import DigitClassifier, PointMLP, UNet
+from lessons_src.networks import Body, DigitClassifier, NoisePredictor, PointMLP, UNet
 from lessons_src.schedules import make_schedule
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "weights"))
-NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet, "PointMLP": PointMLP, "DigitClassifier": DigitClassifier}
+BODIES: dict[str, type[Body]] = {"UNet": UNet, "PointMLP": PointMLP}
 
 
 def build(card: dict[str, Any]) -> nn.Module:
-    """An untrained network as a card describes it: network, arguments, and schedule unless it is a classifier."""
-    kind = NETWORKS[check_choice("network", card["network"], NETWORKS)]
-    if kind is DigitClassifier:
-        return kind(**card["arguments"])
-    return kind(make_schedule(**card["schedule"]), **card["arguments"])
+    """An untrained network as a card describes it: a classifier, or a body, its schedule and what it predicts."""
+    name = check_choice("network", card["network"], ("DigitClassifier", *BODIES))
+    if name == "DigitClassifier":
+        return DigitClassifier()
+    return NoisePredictor(BODIES[name](**card["arguments"]), make_schedule(**card["schedule"]), card["prediction"])
 
 
 def save(name: str, net: nn.Module, card: dict[str, Any], folder: Path = FOLDER) -> None:

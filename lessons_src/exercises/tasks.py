@@ -9,7 +9,7 @@ wrong answer is compared with the known `Mistake`s, so that the learner is told 
     Task(
         forward_step,
         cases=[Case("a batch of points", lambda g: (torch.randn(5, 2, generator=g), torch.tensor(0.9), ...))],
-        mistakes=[Mistake("(1 - alpha).sqrt()", "(1 - alpha)", "The root of the noise's share is missing.")],
+        mistakes=[Mistake("(1 - alpha).sqrt()", "(1 - alpha)", "The noise lacks its root.")],  # or `edits`, a text
         hints=("where to look", "what to write down", "nearly the line itself"),
         minutes=5,
         difficulty=1,
@@ -76,6 +76,27 @@ class Mistake:
         scope = dict(reference.__globals__)
         exec(source.replace(self.right, self.wrong), scope)
         return scope[reference.__name__]
+
+
+def edits(text: str) -> tuple[Mistake, ...]:
+    """Mistakes as authors write them: a line "right → wrong", and below it, four spaces in or more, the sentence.
+
+    Raises ValueError for a line that belongs to no mistake, or a mistake without a sentence.
+    """
+    lines = textwrap.dedent(text).strip("\n").rstrip().splitlines()
+    found: list[tuple[str, str, list[str]]] = []
+    for line in lines:
+        if line.startswith("    ") and found:
+            found[-1][2].append(line.strip())
+        elif line.count(" →") == 1:
+            right, _, wrong = line.partition(" →")
+            found.append((right, wrong.removeprefix(" "), []))
+        else:
+            refuse("edits", line, 'a line "right → wrong", or a sentence four spaces in')
+    for right, wrong, says in found:
+        if not says:
+            refuse("edits", f"{right} → {wrong}", "a sentence below it")
+    return tuple(Mistake(right, wrong, " ".join(says)) for right, wrong, says in found)
 
 
 @dataclass(frozen=True)

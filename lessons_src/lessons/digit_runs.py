@@ -7,12 +7,12 @@ from torch import Tensor
 
 from lessons_src import measurements, weights
 from lessons_src.guidance import classifier_free
-from lessons_src.networks import Denoiser, DigitClassifier
+from lessons_src.networks import DigitClassifier, NoisePredictor
 from lessons_src.schedules import time_grid
 
 
 @cache
-def shipped() -> tuple[Denoiser, DigitClassifier]:
+def shipped() -> tuple[NoisePredictor, DigitClassifier]:
     """The shipped digit network and the classifier that reads its digits."""
     return weights.load("digits")[0], weights.load("classifier")[0]
 

@@ -10,13 +10,14 @@ import platform
 import time
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lessons_src import data, weights
-from lessons_src.evaluation import class_spread, digit_quality, frechet_distance, in_batches
+from lessons_src.evaluation import Reference, class_spread, digit_quality, frechet_distance, in_batches
 from lessons_src.files import write_whole
 from lessons_src.measurements import (
     FOLDER,
@@ -30,11 +31,11 @@ from lessons_src.measurements import (
     load,
     start_noise,
 )
-from lessons_src.networks import UNET_PRESETS, UNet
+from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, UNet
 from lessons_src.samplers import EpsFn, State
 from lessons_src.schedules import make_schedule, time_grid
 from lessons_src.solvers import SOLVERS
-from lessons_src.training import Recipe, Trainer, train
+from lessons_src.training import Denoising, Recipe, Samples, Trainer, train
 
 N = 1000
 STEPS = (5, 10, 20, 50, 100, 1000)
@@ -43,16 +44,19 @@ EVALUATIONS = (4, 5, 6, 8, 10, 15, 20, 30, 50)
 MANY_EVALUATIONS = (*EVALUATIONS, 100, 250, 1000)  # of the two that older papers count in hundreds
 
 
+@cache
+def _judges() -> tuple[DigitClassifier, Reference]:
+    classifier, _ = weights.load("classifier")
+    return classifier, Reference(classifier.features, data.digits("test")[0], data.digits("train")[0])
+
+
 def judge(x: Tensor) -> Row:
     """Scores of digits from `draw`: `digit_quality`, spread within classes against real digits; and ten digits."""
-    classifier, _ = weights.load("classifier")
-    (train_x, _), (test_x, test_y) = data.digits("train"), data.digits("test")
-    label = start_noise(len(x))[1]
-    spread, real = (
-        class_spread(in_batches(classifier.features, images), labels)
-        for images, labels in ((x, label), (test_x, test_y))
-    )
-    scores = digit_quality(classifier, x, label, train_x, test_x)._asdict() | {"spread": spread / real}
+    classifier, reference = _judges()
+    label, real_label = start_noise(len(x))[1], data.digits("test")[1]
+    spread = class_spread(in_batches(classifier.features, x), label)
+    relative = {"spread": spread / class_spread(reference.real, real_label)}
+    scores = digit_quality(reference, classifier, x, label)._asdict() | relative
     first_ten = ((x[:10] + 1) * 127.5).round().byte().numpy().tobytes()
     return scores | {"digits": base64.b64encode(zlib.compress(first_ten, 9)).decode("ascii")}
 
@@ -77,10 +81,10 @@ def measure_pareto(row: Row) -> Row:
 
 def _standard_error(x: Tensor, groups: int = 10) -> float:
     """Of the feature-Frechet distance of x to the test digits: jackknife, leaving out a tenth of x at a time."""
-    classifier, _ = weights.load("classifier")
-    features, real = (in_batches(classifier.features, images) for images in (x, data.digits("test")[0]))
+    classifier, reference = _judges()
+    features = in_batches(classifier.features, x)
     group = torch.arange(len(x)) * groups // len(x)
-    left_out = torch.tensor([frechet_distance(features[group != k], real) for k in range(groups)])
+    left_out = torch.tensor([frechet_distance(features[group != k], reference.real) for k in range(groups)])
     return ((groups - 1) * left_out.var(correction=0)).sqrt().item()
 
 
@@ -91,18 +95,21 @@ def measure_guidance(row: Row) -> Row:
 
 def measure_recipes(row: Row) -> Row:
     """Train the small network for 1,500 steps with one thing changed; scores at w = 1 and for no label, 20 steps."""
-    change = {"schedule": "cosine", "prediction": "v", "precision": "bfloat16", "blind": False, "label_drop": 0.1}
+    change = {"schedule": "cosine", "prediction": "v", "precision": "auto", "blind": False, "label_drop": 0.1}
     change |= RECIPES[row["recipe"]]
-    recipe = Recipe(1500, 32, label_drop=change["label_drop"], ema=0.995, seed=row["seed"])
+    recipe = Recipe(1500, 32, ema=0.995, seed=row["seed"])
     torch.manual_seed(recipe.seed)
-    net = UNet(make_schedule(change["schedule"], 1000), prediction=change["prediction"], **UNET_PRESETS["small"])
+    body = UNet(**UNET_PRESETS["small"])
     if change["blind"]:
-        net.time.frequencies.zero_()
-    trainer = Trainer(net, *data.digits("train"), recipe, precision=change["precision"])
+        body.time.frequencies.zero_()
+    net = NoisePredictor(body, make_schedule(change["schedule"], 1000), change["prediction"])
+    loss, samples = Denoising(change["label_drop"]), Samples(*data.digits("train"))
+    trainer = Trainer(net, loss, samples, recipe, precision=change["precision"])
     losses: list[float] = []
     net = train(trainer, lambda progress: losses.append(progress.loss), report_every=300)
     without = judge(draw(net, N, w=0.0))
-    return {"last loss": losses[-1], **judge(draw(net, N)), "frechet without label": without["frechet"]}
+    run = {"precision": trainer.precision, "last loss": losses[-1]}
+    return run | judge(draw(net, N)) | {"frechet without label": without["frechet"]}
 
 
 def wanted(name: str) -> Iterator[Row]:
@@ -138,6 +145,7 @@ def measure(name: str, folder: Path = FOLDER) -> None:
             "command": f"python -m lessons_src.make.measurements --only {name}",
             "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
             "weights": digest(),
+            "precision": "float32",  # of sampling; rows of trained networks say with which they were trained
             "rows": rows,
         }
         text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"

@@ -6,43 +6,35 @@ Each card says how its network was made, and what it scored.
 import argparse
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+import lessons_src
 from lessons_src import data
-from lessons_src.evaluation import accuracy, digit_quality
+from lessons_src.evaluation import Reference, accuracy, digit_quality
 from lessons_src.guidance import classifier_free
-from lessons_src.networks import UNET_PRESETS, Denoiser, DigitClassifier, PointMLP, UNet
+from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import make_schedule, time_grid
-from lessons_src.training import Recipe, Trainer, best_device, print_progress, train
+from lessons_src.training import Classification, Denoising, Recipe, Samples, Trainer, best_device, print_progress, train
 from lessons_src.weights import load, save
 
 DIGITS = "MNIST, first 10,000 training digits; metrics on the first 2,000 test digits"
 
 
-def train_classifier(x: Tensor, label: Tensor, epochs: int, seed: int) -> DigitClassifier:
-    """Train a digit classifier on images shifted by up to two pixels, AdamW with one learning-rate cycle."""
-    torch.manual_seed(seed)
-    net, generator = DigitClassifier(), torch.Generator().manual_seed(seed)
-    batches = [part for _ in range(epochs) for part in torch.randperm(len(x), generator=generator).split(100)]
-    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=len(batches))
-    for picked in batches:
-        across, down = torch.randint(5, (2,), generator=generator).tolist()
-        shifted = F.pad(x[picked], (2, 2, 2, 2), value=-1)[..., down : down + 28, across : across + 28]
-        F.cross_entropy(net(shifted), label[picked]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        cycle.step()
-    return net.eval()
+CLASSIFIER = Recipe(steps=2000, batch_size=100, learning_rate=2e-3, warmup=100, ema=0.995)
 
 
-def generate(net: Denoiser, n: int, w: float, steps: int, seed: int) -> tuple[Tensor, Tensor]:
+def train_classifier(x: Tensor, label: Tensor, recipe: Recipe = CLASSIFIER) -> DigitClassifier:
+    """Train a digit classifier on images shifted by up to two pixels."""
+    torch.manual_seed(recipe.seed)
+    return train(Trainer(DigitClassifier(), Classification(), Samples(x, label), recipe))
+
+
+def generate(net: NoisePredictor, n: int, w: float, steps: int, seed: int) -> tuple[Tensor, Tensor]:
     """n digits in [-1, 1], equally many of each label, by guided DDIM, and their labels."""
     noise, device = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed)), net.signal.device
     label, noise, times = (torch.arange(n) % 10).to(device), noise.to(device), time_grid(net.schedule, steps)
@@ -56,34 +48,36 @@ def generate(net: Denoiser, n: int, w: float, steps: int, seed: int) -> tuple[Te
 def make_classifier() -> None:
     """Train and write the digit classifier whose features and labels the course judges digits by."""
     (x, y), (x_test, y_test), start = data.digits("train"), data.digits("test"), time.perf_counter()
-    net = train_classifier(x, y, epochs=20, seed=0)
+    net = train_classifier(x, y)
     seconds = time.perf_counter() - start
     metrics = {"accuracy on test digits": accuracy(net, x_test, y_test), "n": len(x_test)}
-    save("classifier", net, _card("DigitClassifier", {}, DIGITS, seconds, metrics, epochs=20, seed=0))
+    save("classifier", net, _card("DigitClassifier", {}, DIGITS, seconds, metrics, recipe=asdict(CLASSIFIER)))
 
 
-def make_digits(recipe: Recipe, preset: str, precision: str, device: torch.device) -> None:
+def make_digits(recipe: Recipe, preset: str, device: torch.device) -> None:
     """Train and write the class-conditional digit network, and judge 2,000 of its samples."""
     (x, y), (x_test, y_test) = data.digits("train"), data.digits("test")
-    arguments = {"prediction": "v", **UNET_PRESETS[preset]}
-    schedule = {"name": "cosine", "T": 1000}
+    arguments, schedule, loss = UNET_PRESETS[preset], {"name": "cosine", "T": 1000}, Denoising()
     torch.manual_seed(recipe.seed)
     start = time.perf_counter()
-    trainer = Trainer(UNet(make_schedule(**schedule), **arguments), x, y, recipe, device, precision)
+    net = NoisePredictor(UNet(**arguments), make_schedule(**schedule), "v")
+    trainer = Trainer(net, loss, Samples(x, y), recipe, device, "auto")
     net = train(trainer, print_progress, report_every=200).cpu()
     seconds = time.perf_counter() - start
     classifier, _ = load("classifier")
-    second_judge = train_classifier(x_test, y_test, epochs=60, seed=1)
+    second_judge = train_classifier(x_test, y_test, replace(CLASSIFIER, seed=1))
+    reference = Reference(classifier.features, x_test, x)
     metrics: dict[str, Any] = {}
     for w in (1.0, 2.0):
         samples, label = generate(net, 2000, w, steps=20, seed=1)
-        quality = digit_quality(classifier, samples, label, x, x_test)
+        quality = digit_quality(reference, classifier, samples, label)
         metrics[f"w = {w:g}, 20 DDIM steps"] = {
             **quality._asdict(),
             "accuracy by a classifier trained on the test digits": accuracy(second_judge, samples, label),
         }
-    card = _card("UNet", arguments, DIGITS, seconds, metrics, schedule=schedule, recipe=asdict(recipe))
-    save("digits", net, card | {"precision": precision, "device": str(device), "threads": torch.get_num_threads()})
+    run = {"precision": trainer.precision, "device": str(device), "threads": torch.get_num_threads()}
+    made = {"schedule": schedule, "prediction": "v", "loss": repr(loss), "recipe": asdict(recipe)}
+    save("digits", net, _card("UNet", arguments, DIGITS, seconds, metrics, **made, **run))
 
 
 def make_points() -> None:
@@ -92,23 +86,17 @@ def make_points() -> None:
     x, label = mixture.sample(20_000, torch.Generator().manual_seed(0))
     torch.manual_seed(recipe.seed)
     start = time.perf_counter()
-    net = PointMLP(make_schedule(**schedule), num_classes=8, prediction="v")
-    net = train(Trainer(net, x.float(), label, recipe), print_progress, report_every=1000)
-    seconds = time.perf_counter() - start
-    metrics = excess_loss(net, mixture)
-    card = _card(
-        "PointMLP",
-        {"num_classes": 8, "prediction": "v"},
-        "20,000 points of data.ring()",
-        seconds,
-        metrics,
-        schedule=schedule,
-    )
-    save("points", net, card | {"recipe": asdict(recipe)})
+    arguments, loss = {"num_classes": 8}, Denoising()
+    net = NoisePredictor(PointMLP(**arguments), make_schedule(**schedule), "v")
+    net = train(Trainer(net, loss, Samples(x.float(), label), recipe), print_progress, report_every=1000)
+    seconds, metrics = time.perf_counter() - start, excess_loss(net, mixture)
+    made = {"schedule": schedule, "prediction": "v", "loss": repr(loss), "recipe": asdict(recipe)}
+    source = "20,000 points of data.ring()"
+    save("points", net, _card("PointMLP", arguments, source, seconds, metrics, **made, precision="float32"))
 
 
 @torch.no_grad()
-def excess_loss(net: Denoiser, mixture: Any) -> dict[str, float]:
+def excess_loss(net: NoisePredictor, mixture: Any) -> dict[str, float]:
     """Mean squared error of predicted noise on 20,000 fresh points, beside the smallest that is possible."""
     generator = torch.Generator().manual_seed(1)
     x0, _ = mixture.sample(20_000, generator)
@@ -126,6 +114,7 @@ def _card(network: str, arguments: dict, source: str, seconds: float, metrics: d
         "arguments": arguments,
         "data": source,
         "command": "make weights",
+        "course": lessons_src.__version__,
         **more,
         "seconds of training": round(seconds, 1),
         "machine": f"{platform.machine()}, torch {torch.__version__}",
@@ -144,7 +133,7 @@ def main() -> None:
     if only in (None, "points"):
         make_points()
     if only in (None, "digits"):
-        make_digits(Recipe(steps=6000, batch_size=32, ema=0.998), "small", "bfloat16", device)
+        make_digits(Recipe(steps=6000, batch_size=32, ema=0.998), "small", device)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lessons_src.exercises.inputs import falling, network, normal, pair, stream, times, uniform, whole
-from lessons_src.exercises.tasks import Case, Task, WrongWay
+from lessons_src.exercises.tasks import Case, Task, WrongWay, edits
 from lessons_src.oracle import OracleNetwork
 
 
@@ -21,7 +21,9 @@ def ema_update(slow: Tensor, fast: Tensor, decay: float) -> Tensor:
 def time_embedding(t: Tensor, width: int) -> Tensor:
     """Sines, then cosines, of t at frequencies that fall geometrically from 1 (Ho et al. 2020, appendix B)."""
     half = width // 2
-    phase = t[:, None] * 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    i = torch.arange(half, dtype=torch.float64)
+    frequencies = 10_000.0 ** (-i / half)
+    phase = t[:, None] * frequencies
     return torch.cat([phase.sin(), phase.cos()], 1)
 
 
@@ -33,7 +35,10 @@ def training_loss(
     t = torch.randint(1, T + 1, (B,), generator=generator)
     eps = torch.randn(x0.shape, generator=generator)
     dropped = torch.rand(B, generator=generator) < p_drop
-    return _loss(net, x0, label.masked_fill(dropped, net.num_classes), t, eps, alpha_bar).mean()
+    level = alpha_bar[t].view(-1, *[1] * (x0.ndim - 1))
+    x_t = level.sqrt() * x0 + (1 - level).sqrt() * eps
+    prediction = net(x_t, t, label.masked_fill(dropped, net.num_classes))
+    return (prediction - eps).square().mean()
 
 
 def loss_by_time(t: Tensor, loss: Tensor, T: int) -> Tensor:
@@ -44,47 +49,14 @@ def loss_by_time(t: Tensor, loss: Tensor, T: int) -> Tensor:
 
 def change_with_time(net: OracleNetwork, x: Tensor, t: Tensor, other: Tensor) -> Tensor:
     """Root mean square change of the output when only the time is exchanged."""
-    return (net(x, t) - net(x, other)).square().mean().sqrt()
+    change = net(x, t) - net(x, other)
+    return change.square().mean().sqrt()
 
 
-def _loss(net, x0, label, t, eps, alpha_bar):
-    """Squared errors, (B, *event)."""
-    level = alpha_bar[t].view(-1, *[1] * (x0.ndim - 1))
-    return (net(level.sqrt() * x0 + (1 - level).sqrt() * eps, t, label) - eps).square()
-
-
-def _step(
-    first=1, last=0, noise=torch.randn, total=torch.mean, dropped=torch.lt, null=None, early=False, one_time=False
-):
-    """A training step that goes wrong in one place: the range of t, the noise, the reduction, or the label drop."""
-
-    def loss(net, x0, label, alpha_bar, p_drop, generator):
-        B, T = len(x0), len(alpha_bar) - 1
-        u = torch.rand(B, generator=generator) if early else None
-        t = torch.randint(first, T + 1 + last, (1 if one_time else B,), generator=generator).expand(B)
-        eps = noise(x0.shape, generator=generator)
-        u = torch.rand(B, generator=generator) if u is None else u
-        seen = label.masked_fill(dropped(u, p_drop), net.num_classes if null is None else null)
-        return total(_loss(net, x0, seen, t, eps, alpha_bar))
-
-    return loss
-
-
-def _embedding(order=lambda sin, cos: torch.cat([sin, cos], 1), exponent=lambda i, half: -i / half, dead=False):
-    """A time embedding with another order or other frequencies."""
-
-    def embed(t, width):
-        half = width // 2
-        i = torch.arange(half, dtype=torch.float64)
-        phase = (0 * t if dead else t)[:, None] * 10_000.0 ** exponent(i, half)
-        return order(phase.sin(), phase.cos())
-
-    return embed
-
-
-def _by_time(bucket=lambda t, T: 10 * (t - 1) // T, reduce=torch.mean):
-    """loss_by_time with another assignment to ranges or another reduction."""
-    return lambda t, loss, T: torch.stack([reduce(loss[bucket(t, T) == k]) for k in range(10)])
+def _drop_first(net, x0, label, alpha_bar, p_drop, generator):
+    """training_loss that draws the numbers for the label drop before t and eps."""
+    dropped = torch.rand(len(x0), generator=generator) < p_drop
+    return training_loss(net, x0, label.masked_fill(dropped, net.num_classes), alpha_bar, 0.0, generator)
 
 
 def step_inputs(generator: torch.Generator, p_drop: float) -> tuple:
@@ -119,32 +91,20 @@ TASKS = (
             Case("pictures", lambda g: pair(g, 4, 1, 5, 5)),
             Case("a single sample", lambda g: pair(g, 1, 3, 4)),
         ),
-        mistakes=(
-            WrongWay(
-                lambda p, eps: (p - eps).square().flatten(1).sum(1),
-                "This is the sum over the event where the mean belongs: too large by the dimension, 784 for a digit.",
-            ),
-            WrongWay(
-                lambda p, eps: (p - eps).square().mean(),
-                "The batch was averaged too. Keep one number a sample; only the event's axes are reduced.",
-            ),
-            WrongWay(
-                lambda p, eps: (p - eps).abs().flatten(1).mean(1),
-                "This is the mean absolute error. The best answer to a *squared* error is the conditional mean.",
-            ),
-            WrongWay(
-                lambda p, eps: (p - eps).square().flatten(1).mean(1).sqrt(),
-                "A root too much: the loss is the mean square itself.",
-            ),
-            WrongWay(
-                lambda p, eps: (p - eps).square().mean(0),
-                "The mean runs over the batch. It should run over everything *but* the batch axis.",
-            ),
-            WrongWay(
-                lambda p, eps: (p - eps).square().mean(1),
-                "Only one axis of the event was averaged. Pictures have three: flatten them first.",
-            ),
-        ),
+        mistakes=edits("""
+            .mean(1) → .sum(1)
+                This is the sum over the event where the mean belongs: too large by the dimension, 784 for a digit.
+            .flatten(1).mean(1) → .mean()
+                The batch was averaged too. Keep one number a sample; only the event's axes are reduced.
+            square → abs
+                This is the mean absolute error. The best answer to a *squared* error is the conditional mean.
+            .mean(1) → .mean(1).sqrt()
+                A root too much: the loss is the mean square itself.
+            .flatten(1).mean(1) → .mean(0)
+                The mean runs over the batch. It should run over everything *but* the batch axis.
+            .flatten(1) →
+                Only one axis of the event was averaged. Pictures have three: flatten them first.
+        """),
         hints=(
             "Square first. Then: which axes belong to one sample?",
             "All but the first. `flatten(1)` turns (B, *event) into (B, d), whatever the event is.",
@@ -160,24 +120,16 @@ TASKS = (
             Case("a quick one", lambda g: (*pair(g, 7), uniform(g, 0.1, 0.4))),
             Case("a convolution's weights", lambda g: (*pair(g, 3, 2, 3, 3), uniform(g, 0.6, 0.9))),
         ),
-        mistakes=(
-            WrongWay(
-                lambda slow, fast, decay: (1 - decay) * slow + decay * fast,
-                "The two have changed places. decay is what the slow copy *keeps*: near 1, or it would not be slow.",
-            ),
-            WrongWay(
-                lambda slow, fast, decay: decay * slow + fast,
-                "The weights do not add up to 1: the new ones get 1 - decay.",
-            ),
-            WrongWay(
-                lambda slow, fast, decay: (slow + fast) / 2,
-                "This is the plain average of two. Use the decay.",
-            ),
-            WrongWay(
-                lambda slow, fast, decay: decay * fast,
-                "The slow copy has no say. Its share is decay; the new weights get what is left, 1 - decay.",
-            ),
-        ),
+        mistakes=edits("""
+            slow + (1 - decay) * fast → fast + (1 - decay) * slow
+                The two have changed places. decay is what the slow copy *keeps*: near 1, or it would not be slow.
+            (1 - decay) * fast → fast
+                The weights do not add up to 1: the new ones get 1 - decay.
+            decay * slow + (1 - decay) * fast → (slow + fast) / 2
+                This is the plain average of two. Use the decay.
+            slow + (1 - decay) * fast → fast
+                The slow copy has no say. Its share is decay; the new weights get what is left, 1 - decay.
+        """),
         hints=(
             "A weighted mean of two tensors. With decay = 1, which of them must come back unchanged?",
             "The slow copy keeps the share decay, the rest comes from the new weights.",
@@ -193,38 +145,25 @@ TASKS = (
             Case("a wider embedding", lambda g: (times(g, 3, 1000), 2 * whole(g, 6, 12))),
             Case("small times", lambda g: (times(g, 6, 20), 2 * whole(g, 3, 5))),
         ),
-        mistakes=(
-            WrongWay(
-                _embedding(order=lambda sin, cos: torch.cat([cos, sin], 1)),
-                "Cosines and sines have changed places. Any order would do for a network; here the sines come first.",
-            ),
-            WrongWay(
-                _embedding(order=lambda sin, cos: torch.stack([sin, cos], 2).flatten(1)),
-                "Sines and cosines alternate. The task asks for all sines first, then all cosines.",
-            ),
-            WrongWay(
-                _embedding(exponent=lambda i, half: i / half),
-                "The frequencies *rise*, up to thousands of turns a step: neighbouring times look unrelated. Minus "
-                "sign.",
-            ),
-            WrongWay(
-                _embedding(exponent=lambda i, half: -i / (half - 1)),
-                "You divided by half - 1, as some code does; the last frequency is then exactly 1/10000. "
-                "Here it is divided by half.",
-            ),
-            WrongWay(
-                _embedding(exponent=lambda i, half: -i / (2 * half)),
-                "You divided by the width. There are width / 2 frequencies; divide i by that number.",
-            ),
-            WrongWay(
-                _embedding(dead=True),
-                "The embedding is the same for all t: it is dead. Multiply the frequencies by t.",
-            ),
-        ),
+        mistakes=edits("""
+            phase.sin(), phase.cos() → phase.cos(), phase.sin()
+                Cosines and sines have changed places. Any order would do for a network; here the sines come first.
+            cat([phase.sin(), phase.cos()], 1) → stack([phase.sin(), phase.cos()], 2).flatten(1)
+                Sines and cosines alternate. The task asks for all sines first, then all cosines.
+            -i / half → i / half
+                The frequencies *rise*, up to thousands of turns a step: neighbouring times look unrelated. Minus sign.
+            / half → / (half - 1)
+                You divided by half - 1, as some code does; the last frequency is then exactly 1/10000. Here it is
+                divided by half.
+            / half → / width
+                You divided by the width. There are width / 2 frequencies; divide i by that number.
+            t[:, None] → 0 * t[:, None]
+                The embedding is the same for all t: it is dead. Multiply the frequencies by t.
+        """),
         hints=(
             "Make the frequencies first, one for each pair of sine and cosine: they run from 1 down to nearly 1/10000.",
-            "`10_000.0 ** (-i / half)` for i = 0, 1, ..., half - 1 with half = width // 2. Every t meets every "
-            "frequency.",
+            "`10_000.0 ** (-i / half)` for i = 0, 1, ..., half - 1 with half = width // 2. "
+            "Every t meets every frequency.",
             "`phase = t[:, None] * frequencies`, then `torch.cat([phase.sin(), phase.cos()], 1)`.",
         ),
     ),
@@ -238,46 +177,30 @@ TASKS = (
             Case("all dropped", lambda g: step_inputs(g, 1.0), tolerance=1e-5),
         ),
         mistakes=(
+            *edits("""
+                .mean() → .sum()
+                    This is the sum where the mean belongs: a learning rate would have to change with the batch size.
+                .mean() → .flatten(1).sum(1).mean()
+                    The event was summed, only the batch averaged. Take the mean over everything.
+                1, T + 1 → 0, T
+                    The times run from 0 to T - 1. Here t = 0 is clean data, with nothing to predict: draw 1 to T.
+                T + 1 → T
+                    T itself is never drawn: the upper end of torch.randint is exclusive, so it has to be T + 1.
+                randn → rand
+                    The noise comes from torch.rand, uniform between 0 and 1. Gaussian noise is torch.randn.
+                (B,), generator=generator) → (1,), generator=generator).expand(B)
+                    The whole batch shares one time. Draw B of them, or each batch sees a single noise level.
+                < p_drop → < 0
+                    No label is dropped. Without that the null label is never trained, and guidance breaks.
+                < p_drop → >= p_drop
+                    Drop and keep have changed places: a label goes when its random number is *below* p_drop.
+                net.num_classes → 0
+                    Dropped labels became class 0, which is a digit like any other. The null label is net.num_classes.
+            """),
             WrongWay(
-                _step(total=torch.sum),
-                "This is the sum where the mean belongs: a learning rate would have to change with the batch size.",
-            ),
-            WrongWay(
-                _step(total=lambda square: square.flatten(1).sum(1).mean()),
-                "The event was summed, only the batch averaged. Take the mean over everything.",
-            ),
-            WrongWay(
-                _step(first=0, last=-1),
-                "The times run from 0 to T - 1. Here t = 0 is clean data, with nothing to predict: draw 1 to T.",
-            ),
-            WrongWay(
-                _step(last=-1),
-                "T itself is never drawn: the upper end of torch.randint is exclusive, so it has to be T + 1.",
-            ),
-            WrongWay(
-                _step(noise=torch.rand),
-                "The noise comes from torch.rand, uniform between 0 and 1. Gaussian noise is torch.randn.",
-            ),
-            WrongWay(
-                _step(one_time=True),
-                "The whole batch shares one time. Draw B of them, or each batch sees a single noise level.",
-            ),
-            WrongWay(
-                _step(dropped=lambda u, p: torch.zeros_like(u, dtype=torch.bool)),
-                "No label is dropped. Without that the null label is never trained, and guidance breaks.",
-            ),
-            WrongWay(
-                _step(dropped=torch.ge),
-                "Drop and keep have changed places: a label goes when its random number is *below* p_drop.",
-            ),
-            WrongWay(
-                _step(null=0),
-                "Dropped labels became class 0, which is a digit like any other. The null label is net.num_classes.",
-            ),
-            WrongWay(
-                _step(early=True),
-                "The numbers for the label drop are drawn first. Any order trains as well, but to be checked the draws "
-                "must come as stated: t, eps, then the drop.",
+                _drop_first,
+                "The numbers for the label drop are drawn first. "
+                "Any order trains as well, but to be checked the draws must come as stated: t, eps, then the drop.",
             ),
         ),
         hints=(
@@ -296,32 +219,21 @@ TASKS = (
             Case("another T", lambda g: losses_in_time(g, 10 * whole(g, 2, 6))),
             Case("a T that ten does not divide", lambda g: losses_in_time(g, 10 * whole(g, 3, 6) + whole(g, 1, 9))),
         ),
-        mistakes=(
-            WrongWay(
-                _by_time(bucket=lambda t, T: (10 * t // T).clamp(max=9)),
-                "Times at the upper end of a range went one range too far: t counts from 1, so count t - 1.",
-            ),
-            WrongWay(
-                _by_time(reduce=torch.sum),
-                "These are sums. Ranges with more samples would look worse; take the mean in each.",
-            ),
-            WrongWay(
-                lambda t, loss, T: torch.stack([part.mean() for part in loss.tensor_split(10)]),
-                "The losses were cut into ten parts in the order of the batch. It is t that says which range they are "
-                "in.",
-            ),
-            WrongWay(
-                lambda t, loss, T: torch.stack([loss[10 * (t - 1) // T == k].sum() / len(loss) for k in range(10)]),
-                "Each range was divided by the size of the whole batch. Divide by the number of samples in that range.",
-            ),
-            WrongWay(
-                _by_time(reduce=torch.median),
-                "This is the median. It hides exactly the few large losses that one is looking for.",
-            ),
-        ),
+        mistakes=edits("""
+            10 * (t - 1) // T → (10 * t // T).clamp(max=9)
+                Times at the upper end of a range went one range too far: t counts from 1, so count t - 1.
+            mean → sum
+                These are sums. Ranges with more samples would look worse; take the mean in each.
+            loss[tenth == k].mean() for k in range(10) → part.mean() for part in loss.tensor_split(10)
+                The losses were cut into ten parts in the order of the batch. It is t that says which range they are in.
+            .mean() → .sum() / len(loss)
+                Each range was divided by the size of the whole batch. Divide by the number of samples in that range.
+            mean → median
+                This is the median. It hides exactly the few large losses that one is looking for.
+        """),
         hints=(
-            "For each sample: which tenth of 1..T is its t in? The first tenth begins at t = 1, the last ends at t = "
-            "T.",
+            "For each sample: which tenth of 1..T is its t in? "
+            "The first tenth begins at t = 1, the last ends at t = T.",
             "`10 * (t - 1) // T` is a number from 0 to 9. Check both ends by hand.",
             "`tenth = 10 * (t - 1) // T`, then for each k the mean of `loss[tenth == k]`.",
         ),
@@ -334,28 +246,18 @@ TASKS = (
             Case("a network that listens", network_and_times, tolerance=1e-7),
             Case("another one", network_and_times, tolerance=1e-7),
         ),
-        mistakes=(
-            WrongWay(
-                lambda net, x, t, other: (net(x, t) - net(x, other)).mean(),
-                "The differences cancel each other: square them before taking the mean.",
-            ),
-            WrongWay(
-                lambda net, x, t, other: (net(x, t) - net(x, other)).square().mean(),
-                "This is the mean square. Take its root, so that it has the unit of the output.",
-            ),
-            WrongWay(
-                lambda net, x, t, other: (net(x, t) - net(x, other)).abs().mean(),
-                "This is the mean absolute change; asked for is the root of the mean square.",
-            ),
-            WrongWay(
-                lambda net, x, t, other: (net(x, t) - net(x, other)).norm(),
-                "This is the length of the whole difference, a root of a *sum*. It would grow with the batch.",
-            ),
-            WrongWay(
-                lambda net, x, t, other: (net(x, t) - x).square().mean().sqrt(),
-                "You compared the output with its input. Compare two outputs, at t and at the other time.",
-            ),
-        ),
+        mistakes=edits("""
+            .square().mean().sqrt() → .mean()
+                The differences cancel each other: square them before taking the mean.
+            .sqrt() →
+                This is the mean square. Take its root, so that it has the unit of the output.
+            .square().mean().sqrt() → .abs().mean()
+                This is the mean absolute change; asked for is the root of the mean square.
+            .square().mean().sqrt() → .norm()
+                This is the length of the whole difference, a root of a *sum*. It would grow with the batch.
+            net(x, other) → x
+                You compared the output with its input. Compare two outputs, at t and at the other time.
+        """),
         hints=(
             "Ask the network twice. What may differ between the two calls, and what may not?",
             "Same x, two times. Then the root of the mean of the squared differences, over all entries.",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lessons_src import data
 from lessons_src.guidance import classifier_free
-from lessons_src.networks import Denoiser
+from lessons_src.networks import NoisePredictor
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import time_grid
 from lessons_src.show.panels import Curves, Images, Picture, grey
@@ -45,7 +45,7 @@ def training_picture(reports: list[Progress], trainer: Trainer, samples: tuple[i
     return Picture(panels, text)
 
 
-def watch_training(trainer: Trainer, report_every: int = 10, **options: object) -> Denoiser:
+def watch_training(trainer: Trainer, report_every: int = 10, **options: object) -> NoisePredictor:
     """`training.train` with a live picture, with ten samples after each quarter if it trains on digits.
 
     In a terminal, plain lines. options: checkpoint and checkpoint_every, as in `train`. After Ctrl-C the picture stays
@@ -54,7 +54,7 @@ def watch_training(trainer: Trainer, report_every: int = 10, **options: object) 
     if get_ipython() is None:
         return train(trainer, print_progress, report_every, **options)
     reports, live, handle, samples = [], None, None, None
-    digits = trainer.x0.shape[1:] == (1, 28, 28)
+    digits = trainer.net.body.event == (1, 28, 28)
 
     def report(progress: Progress) -> None:
         nonlocal live, handle, samples

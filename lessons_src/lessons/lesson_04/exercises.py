@@ -6,20 +6,21 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lessons_src import process
 from lessons_src.exercises.inputs import falling, falling_times, levels, network, normal, pair, stream, uniform, whole
-from lessons_src.exercises.tasks import Case, Task, WrongWay
+from lessons_src.exercises.tasks import Case, Task, WrongWay, edits
 from lessons_src.oracle import OracleNetwork
 
 
 def posterior_variance(ab_t: float, ab_s: float) -> float:
     """beta-tilde, the variance of q(x_s | x_t, x0) (Ho et al. 2020, equation 7)."""
-    return (1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)
+    beta = 1 - ab_t / ab_s
+    return (1 - ab_s) / (1 - ab_t) * beta
 
 
 def posterior_mean(x_t: Tensor, x0: Tensor, ab_t: float, ab_s: float) -> Tensor:
     """The mean of q(x_s | x_t, x0) (Ho et al. 2020, equation 7)."""
-    return process.posterior(x_t, x0, ab_t, ab_s)[0]
+    alpha = ab_t / ab_s
+    return (math.sqrt(ab_s) * (1 - alpha) * x0 + math.sqrt(alpha) * (1 - ab_s) * x_t) / (1 - ab_t)
 
 
 def mean_from_eps(x_t: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
@@ -31,78 +32,32 @@ def mean_from_eps(x_t: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
 def ddpm_step(x_t: Tensor, eps: Tensor, z: Tensor, ab_t: float, ab_s: float, variance: str) -> Tensor:
     """One step of ancestral sampling, without noise on the way to clean data (Ho et al. 2020, algorithm 2)."""
     mean = mean_from_eps(x_t, eps, ab_t, ab_s)
-    if ab_s == 1:
-        return mean
-    return mean + math.sqrt(1 - ab_t / ab_s if variance == "beta" else posterior_variance(ab_t, ab_s)) * z
+    size = 1 - ab_t / ab_s if variance == "beta" else posterior_variance(ab_t, ab_s)
+    return mean + (math.sqrt(size) * z if ab_s < 1 else 0)
 
 
 def ddpm_sample(
     net: OracleNetwork, x: Tensor, alpha_bar: Tensor, times: list[int], generator: torch.Generator
 ) -> Tensor:
     """The whole chain with the posterior's own variance, over any falling list of times that ends at 0."""
-    return _chain()(net, x, alpha_bar, times, generator)
+    for t, s in pairwise(times):
+        ab_t, ab_s = alpha_bar[t].item(), alpha_bar[s].item()
+        x = mean_from_eps(x, net(x, torch.full((len(x),), t)), ab_t, ab_s)
+        if s > 0:
+            size = posterior_variance(ab_t, ab_s)
+            z = torch.randn(x.shape, generator=generator)
+            x = x + math.sqrt(size) * z
+    return x
 
 
 def final_variance(alpha_bar: Tensor, times: list[int]) -> float:
     """Variance of DDPM's samples with noise variance beta, exact predictor of N(0, 1) data, start from N(0, 1)."""
     V = 1.0
     for t, s in pairwise(times):
-        alpha = (alpha_bar[t] / alpha_bar[s]).item()
+        ab_t, ab_s = alpha_bar[t].item(), alpha_bar[s].item()
+        alpha = ab_t / ab_s
         V = alpha * V + (1 - alpha if s > 0 else 0)
     return V
-
-
-def _posterior(at_x0=lambda ab_t, ab_s: math.sqrt(ab_s), at_x_t=lambda ab_t, ab_s: math.sqrt(ab_t / ab_s)):
-    """posterior_mean with another root in one of its two weights."""
-
-    def mean(x_t, x0, ab_t, ab_s):
-        from_x0 = at_x0(ab_t, ab_s) * (1 - ab_t / ab_s) * x0
-        return (from_x0 + at_x_t(ab_t, ab_s) * (1 - ab_s) * x_t) / (1 - ab_t)
-
-    return mean
-
-
-def _step(mean=mean_from_eps, scale=math.sqrt, choose=lambda variance: variance, last=False):
-    """ddpm_step with another mean, another use of the variance, or a draw at the last step."""
-
-    def step(x_t, eps, z, ab_t, ab_s, variance):
-        beta = 1 - ab_t / ab_s
-        size = beta if choose(variance) == "beta" else posterior_variance(ab_t, ab_s)
-        return mean(x_t, eps, ab_t, ab_s) + (scale(size) * z if ab_s < 1 or last else 0)
-
-    return step
-
-
-def _guess(x_t, eps, ab_t, ab_s):
-    return process.predict_x0(x_t, eps, ab_t)
-
-
-def _chain(draw=torch.randn, once=False, step=posterior_variance, target=lambda t, s: s, index=0, scale=math.sqrt):
-    """ddpm_sample with other noise, another target level, a shifted index, or another size of the noise."""
-
-    def chain(net, x, alpha_bar, times, generator):
-        z = draw(x.shape, generator=generator) if once else None
-        for t, s in pairwise(times):
-            ab_t, ab_s = alpha_bar[t - index].item(), alpha_bar[target(t, s) - index].item()
-            x = mean_from_eps(x, net(x, torch.full((len(x),), t)), ab_t, ab_s)
-            if s > 0:
-                x = x + scale(step(ab_t, ab_s)) * (z if once else draw(x.shape, generator=generator))
-        return x
-
-    return chain
-
-
-def _recursion(start=1.0, factor=lambda alpha: alpha, noise=lambda ab_t, ab_s: 1 - ab_t / ab_s, last=False):
-    """final_variance with another start, factor, noise, or a draw at the last step."""
-
-    def variance(alpha_bar, times):
-        V = start
-        for t, s in pairwise(times):
-            ab_t, ab_s = alpha_bar[[t, s]].tolist()
-            V = factor(ab_t / ab_s) * V + (noise(ab_t, ab_s) if s > 0 or last else 0)
-        return V
-
-    return variance
 
 
 def step_inputs(generator: torch.Generator, variance: str, last: bool = False) -> tuple:
@@ -133,29 +88,19 @@ TASKS = (
             Case("another one", levels, tolerance=1e-7),
             Case("a small step near the data", lambda g: ((ab := uniform(g, 0.8, 0.9)), ab + 0.04), tolerance=1e-7),
         ),
-        mistakes=(
-            WrongWay(
-                lambda ab_t, ab_s: 1 - ab_t / ab_s,
-                "This is beta, the noise that the forward step adds. Once x0 is known, less is left open: multiply by "
-                "(1 - ab_s) / (1 - ab_t).",
-            ),
-            WrongWay(
-                lambda ab_t, ab_s: (1 - ab_t) / (1 - ab_s) * (1 - ab_t / ab_s),
-                "The ratio is upside down: (1 - ab_s) / (1 - ab_t), which is less than 1.",
-            ),
-            WrongWay(
-                lambda ab_t, ab_s: (1 - ab_s) / (1 - ab_t) * (1 - ab_s / ab_t),
-                "s and t have changed places in beta = 1 - ab_t / ab_s, and the variance came out negative.",
-            ),
-            WrongWay(
-                lambda ab_t, ab_s: math.sqrt((1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)),
-                "This is the standard deviation. Asked for is the variance, its square.",
-            ),
-            WrongWay(
-                lambda ab_t, ab_s: (1 - ab_s) / (1 - ab_t),
-                "The factor beta = 1 - ab_t / ab_s is missing.",
-            ),
-        ),
+        mistakes=edits("""
+            (1 - ab_s) / (1 - ab_t) * beta → beta
+                This is beta, the noise that the forward step adds. Once x0 is known, less is left open: multiply by (1
+                - ab_s) / (1 - ab_t).
+            (1 - ab_s) / (1 - ab_t) → (1 - ab_t) / (1 - ab_s)
+                The ratio is upside down: (1 - ab_s) / (1 - ab_t), which is less than 1.
+            ab_t / ab_s → ab_s / ab_t
+                s and t have changed places in beta = 1 - ab_t / ab_s, and the variance came out negative.
+            (1 - ab_s) / (1 - ab_t) * beta → math.sqrt((1 - ab_s) / (1 - ab_t) * beta)
+                This is the standard deviation. Asked for is the variance, its square.
+             * beta →
+                The factor beta = 1 - ab_t / ab_s is missing.
+        """),
         hints=(
             "Start from beta of this step. What multiplies it, and must the result be larger or smaller than beta?",
             "beta = 1 - ab_t / ab_s. The factor is a ratio of two noise variances, that of s and that of t.",
@@ -171,28 +116,18 @@ TASKS = (
             Case("pictures", lambda g: (*pair(g, 2, 1, 4, 4), *levels(g))),
             Case("a step near the data", lambda g: (*pair(g, 6, 2), uniform(g, 0.8, 0.85), uniform(g, 0.9, 0.95))),
         ),
-        mistakes=(
-            WrongWay(
-                lambda x_t, x0, ab_t, ab_s: posterior_mean(x0, x_t, ab_t, ab_s),
-                "The weights have changed places: sqrt(ab_s) beta belongs to x0, sqrt(alpha) (1 - ab_s) to x_t.",
-            ),
-            WrongWay(
-                _posterior(at_x0=lambda ab_t, ab_s: math.sqrt(ab_t)),
-                "The weight of x0 has sqrt(ab_t) where sqrt(ab_s) belongs: the target level, not the present one.",
-            ),
-            WrongWay(
-                _posterior(at_x_t=lambda ab_t, ab_s: ab_t / ab_s),
-                "The weight of x_t has alpha where sqrt(alpha) belongs.",
-            ),
-            WrongWay(
-                _posterior(at_x_t=lambda ab_t, ab_s: math.sqrt(ab_t)),
-                "The weight of x_t has sqrt(ab_t), the root of the product. It is this step's own alpha = ab_t / ab_s.",
-            ),
-            WrongWay(
-                lambda x_t, x0, ab_t, ab_s: (1 - ab_t) * posterior_mean(x_t, x0, ab_t, ab_s),
-                "The division by 1 - ab_t is missing.",
-            ),
-        ),
+        mistakes=edits("""
+            x_t: Tensor, x0: Tensor → x0: Tensor, x_t: Tensor
+                The weights have changed places: sqrt(ab_s) beta belongs to x0, sqrt(alpha) (1 - ab_s) to x_t.
+            math.sqrt(ab_s) → math.sqrt(ab_t)
+                The weight of x0 has sqrt(ab_t) where sqrt(ab_s) belongs: the target level, not the present one.
+            math.sqrt(alpha) → alpha
+                The weight of x_t has alpha where sqrt(alpha) belongs.
+            math.sqrt(alpha) → math.sqrt(ab_t)
+                The weight of x_t has sqrt(ab_t), the root of the product. It is this step's own alpha = ab_t / ab_s.
+             / (1 - ab_t) →
+                The division by 1 - ab_t is missing.
+        """),
         hints=(
             "Two terms, one with x0 and one with x_t, over a common denominator. Name alpha = ab_t / ab_s first.",
             "Check your weights at the last step: with ab_s = 1 the mean has to be x0 itself.",
@@ -209,32 +144,26 @@ TASKS = (
             Case("the last step, ab_s = 1", lambda g: (*pair(g, 6, 2), levels(g)[0], 1.0)),
         ),
         mistakes=(
-            WrongWay(
-                lambda x_t, eps, ab_t, ab_s: (x_t - (1 - ab_t / ab_s) * eps) / math.sqrt(ab_t / ab_s),
-                "eps is multiplied by beta. It has to be beta / sqrt(1 - ab_t): eps has size 1, the noise in x_t has "
-                "not.",
-            ),
-            WrongWay(
-                lambda x_t, eps, ab_t, ab_s: (x_t - (1 - ab_t / ab_s) / math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t),
-                "You divided by sqrt(ab_t), which leads all the way to clean data. One step divides by sqrt(alpha), "
-                "alpha = ab_t / ab_s.",
-            ),
-            WrongWay(
-                lambda x_t, eps, ab_t, ab_s: mean_from_eps(x_t, -eps, ab_t, ab_s),
-                "The noise was added. The step takes some of it out: a minus sign.",
-            ),
-            WrongWay(
-                lambda x_t, eps, ab_t, ab_s: (x_t - (1 - ab_t / ab_s) / math.sqrt(1 - ab_t) * eps) / (ab_t / ab_s),
-                "You divided by alpha where sqrt(alpha) belongs.",
-            ),
+            *edits("""
+                 / math.sqrt(1 - ab_t) →
+                    eps is multiplied by beta. It has to be beta / sqrt(1 - ab_t): eps has size 1, the noise in x_t has
+                    not.
+                math.sqrt(alpha) → math.sqrt(ab_t)
+                    You divided by sqrt(ab_t), which leads all the way to clean data. One step divides by sqrt(alpha),
+                    alpha = ab_t / ab_s.
+                x_t -  → x_t +
+                    The noise was added. The step takes some of it out: a minus sign.
+                math.sqrt(alpha) → alpha
+                    You divided by alpha where sqrt(alpha) belongs.
+            """),
             WrongWay(
                 lambda x_t, eps, ab_t, ab_s: mean_from_eps(x_t, eps, ab_s, ab_t) if ab_s < 1 else x_t / 0,
                 "s and t have changed places: this steps towards *more* noise.",
             ),
-            WrongWay(
-                lambda x_t, eps, ab_t, ab_s: (x_t - (1 - ab_t / ab_s) / (1 - ab_t) * eps) / math.sqrt(ab_t / ab_s),
-                "beta is divided by 1 - ab_t where sqrt(1 - ab_t) belongs.",
-            ),
+            *edits("""
+                math.sqrt(1 - ab_t) → (1 - ab_t)
+                    beta is divided by 1 - ab_t where sqrt(1 - ab_t) belongs.
+            """),
         ),
         hints=(
             "The second form in the lesson. Which alpha belongs to a single step from t to s?",
@@ -251,33 +180,20 @@ TASKS = (
             Case('in the middle, variance "beta_tilde"', lambda g: step_inputs(g, "beta_tilde")),
             Case('the last step, variance "beta"', lambda g: step_inputs(g, "beta", last=True)),
         ),
-        mistakes=(
-            WrongWay(
-                _step(last=True),
-                "Noise is drawn at the last step. At s = 0 the data are clean, and a draw is only grain on the "
-                "picture.",
-            ),
-            WrongWay(
-                _step(scale=lambda size: size),
-                "z is multiplied by the variance. Take its root, the standard deviation.",
-            ),
-            WrongWay(
-                _step(choose=lambda variance: "beta_tilde"),
-                'The variance is always beta-tilde. With "beta" it should be 1 - ab_t / ab_s.',
-            ),
-            WrongWay(
-                _step(choose=lambda variance: "beta"),
-                'The variance is always beta. With "beta_tilde" it should be that of the posterior.',
-            ),
-            WrongWay(
-                _step(mean=_guess),
-                "The noise was added to x0. A step starts from the *mean*, which lies between x0 and the present x.",
-            ),
-            WrongWay(
-                lambda x_t, eps, z, ab_t, ab_s, variance: mean_from_eps(x_t, eps, ab_t, ab_s),
-                "No noise is added at all. Without it every sample shrinks towards the average of the data.",
-            ),
-        ),
+        mistakes=edits("""
+             if ab_s < 1 else 0 →
+                Noise is drawn at the last step. At s = 0 the data are clean, and a draw is only grain on the picture.
+            math.sqrt(size) → size
+                z is multiplied by the variance. Take its root, the standard deviation.
+            1 - ab_t / ab_s if variance == "beta" else  →
+                The variance is always beta-tilde. With "beta" it should be 1 - ab_t / ab_s.
+             if variance == "beta" else posterior_variance(ab_t, ab_s) →
+                The variance is always beta. With "beta_tilde" it should be that of the posterior.
+            mean_from_eps(x_t, eps, ab_t, ab_s) → (x_t - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t)
+                The noise was added to x0. A step starts from the *mean*, which lies between x0 and the present x.
+             + (math.sqrt(size) * z if ab_s < 1 else 0) →
+                No noise is added at all. Without it every sample shrinks towards the average of the data.
+        """),
         hints=(
             "Mean, then noise. For which of the two do the cases of variance and last step matter?",
             "Take `mean_from_eps` from task 3 and `posterior_variance` from task 1. ab_s is 1 exactly at the last "
@@ -295,36 +211,22 @@ TASKS = (
             Case("a few of many times", lambda g: chain_inputs(g, 60, 6), points=2, tolerance=1e-3),
             Case("two steps", lambda g: chain_inputs(g, 30, 2), tolerance=1e-3),
         ),
-        mistakes=(
-            WrongWay(
-                _chain(draw=torch.rand),
-                "The noise comes from torch.rand: uniform, between 0 and 1. Gaussian noise is torch.randn.",
-            ),
-            WrongWay(
-                _chain(once=True),
-                "The noise was drawn once, before the loop. Each step needs fresh noise.",
-            ),
-            WrongWay(
-                _chain(target=lambda t, s: t - 1),
-                "Each step goes to the level t - 1, but the next one starts from s. The target level is alpha_bar[s].",
-            ),
-            WrongWay(
-                _chain(index=1),
-                "The levels are shifted by one: alpha_bar[t - 1]. At s = 0 that wraps round to the *last* entry.",
-            ),
-            WrongWay(
-                _chain(scale=lambda size: size),
-                "The noise is multiplied by the variance. Take its root.",
-            ),
-            WrongWay(
-                _chain(scale=lambda size: 0),
-                "No noise is added. Then every sample ends near the average of the data.",
-            ),
-            WrongWay(
-                _chain(step=lambda ab_t, ab_s: 1 - ab_t / ab_s),
-                "The variance is beta. This chain is asked for with the posterior's own, beta-tilde.",
-            ),
-        ),
+        mistakes=edits("""
+            torch.randn → torch.rand
+                The noise comes from torch.rand: uniform, between 0 and 1. Gaussian noise is torch.randn.
+            generator=generator) → generator=generator) if t == times[0] else z
+                The noise was drawn once, before the loop. Each step needs fresh noise.
+            alpha_bar[s] → alpha_bar[t - 1]
+                Each step goes to the level t - 1, but the next one starts from s. The target level is alpha_bar[s].
+            alpha_bar[t].item(), alpha_bar[s].item() → alpha_bar[t - 1].item(), alpha_bar[s - 1].item()
+                The levels are shifted by one: alpha_bar[t - 1]. At s = 0 that wraps round to the *last* entry.
+            math.sqrt(size) → size
+                The noise is multiplied by the variance. Take its root.
+            s > 0 → False
+                No noise is added. Then every sample ends near the average of the data.
+            posterior_variance(ab_t, ab_s) → 1 - ab_t / ab_s
+                The variance is beta. This chain is asked for with the posterior's own, beta-tilde.
+        """),
         hints=(
             "`pairwise(times)` gives every step (t, s): the s of one step is the t of the next.",
             "In each step: levels, prediction, mean, and a draw unless s is 0. The network wants t as a tensor of "
@@ -342,29 +244,18 @@ TASKS = (
             Case("a few of many times", lambda g: levels_and_times(g, 50, whole(g, 3, 8)), tolerance=1e-6),
             Case("two steps", lambda g: levels_and_times(g, 20, 2), tolerance=1e-6),
         ),
-        mistakes=(
-            WrongWay(
-                _recursion(last=True),
-                "The last step adds noise as well. Then the variance would be 1 exactly; but the last step draws "
-                "nothing.",
-            ),
-            WrongWay(
-                _recursion(factor=math.sqrt),
-                "V is multiplied by sqrt(alpha). x is; its variance is multiplied by the square, alpha.",
-            ),
-            WrongWay(
-                _recursion(start=0.0),
-                "The chain starts from pure noise, with variance 1 and not 0.",
-            ),
-            WrongWay(
-                _recursion(noise=posterior_variance),
-                "The noise has the posterior's variance. The task asks for the larger one, beta = 1 - ab_t / ab_s.",
-            ),
-            WrongWay(
-                _recursion(noise=lambda ab_t, ab_s: math.sqrt(1 - ab_t / ab_s)),
-                "You added standard deviations. For independent noises it is the variances that add.",
-            ),
-        ),
+        mistakes=edits("""
+             if s > 0 else 0 →
+                The last step adds noise as well. Then the variance would be 1 exactly; but the last step draws nothing.
+            alpha * V → math.sqrt(alpha) * V
+                V is multiplied by sqrt(alpha). x is; its variance is multiplied by the square, alpha.
+            V = 1.0 → V = 0.0
+                The chain starts from pure noise, with variance 1 and not 0.
+            1 - alpha → posterior_variance(ab_t, ab_s)
+                The noise has the posterior's variance. The task asks for the larger one, beta = 1 - ab_t / ab_s.
+            1 - alpha → math.sqrt(1 - alpha)
+                You added standard deviations. For independent noises it is the variances that add.
+        """),
         hints=(
             "For this data a step is x -> sqrt(alpha) x + sqrt(beta) z. What does that do to the variance?",
             "V -> alpha V + beta, with alpha = ab_t / ab_s. One of the steps adds nothing.",

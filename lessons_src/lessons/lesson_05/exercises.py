@@ -6,19 +6,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lessons_src import process, samplers
-from lessons_src.exercises.inputs import (
-    falling,
-    falling_times,
-    levels,
-    network,
-    normal,
-    pair,
-    uniform,
-    whole,
-)
-from lessons_src.exercises.tasks import Case, Task, WrongWay
+from lessons_src.exercises.inputs import falling, falling_times, levels, network, normal, pair, uniform, whole
+from lessons_src.exercises.tasks import Case, Mistake, Task, WrongWay, edits
 from lessons_src.oracle import OracleNetwork
+from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import NoiseSchedule, time_grid
 
 
@@ -32,7 +23,9 @@ def walk(x: Tensor, ab: list[float]) -> Tensor:
     """Every state of a DDIM walk over the levels ab, for N(0, 1) data, the start included."""
     states = [x]
     for ab_t, ab_s in pairwise(ab):
-        states.append(ddim_step(states[-1], math.sqrt(1 - ab_t) * states[-1], ab_t, ab_s))
+        eps = math.sqrt(1 - ab_t) * x
+        x = ddim_step(x, eps, ab_t, ab_s)
+        states.append(x)
     return torch.stack(states)
 
 
@@ -43,70 +36,25 @@ def even_grid(T: int, steps: int) -> list[int]:
 
 def ddim_sample(net: OracleNetwork, x: Tensor, alpha_bar: Tensor, times: list[int]) -> Tensor:
     """The whole loop."""
-    return _loop()(net, x, alpha_bar, times)
+    for t, s in pairwise(times):
+        eps = net(x, torch.full((len(x),), t))
+        x = ddim_step(x, eps, alpha_bar[t].item(), alpha_bar[s].item())
+    return x
 
 
 def ddim_eta_step(x_t: Tensor, eps: Tensor, z: Tensor, ab_t: float, ab_s: float, eta: float) -> Tensor:
     """A step with fresh noise sigma = eta sqrt(beta-tilde) (Song, Meng & Ermon 2020, equations 12 and 16)."""
-    x0 = process.predict_x0(x_t, eps, ab_t)
-    sigma = eta * math.sqrt(process.posterior_variance(ab_t, ab_s))
-    return math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s - sigma**2) * eps + sigma * z
+    x0 = (x_t - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t)
+    beta_tilde = (1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)
+    sigma = eta * math.sqrt(beta_tilde)
+    kept = 1 - ab_s - sigma**2
+    return math.sqrt(ab_s) * x0 + math.sqrt(kept) * eps + sigma * z
 
 
 def same_start_distance(net: OracleNetwork, x: Tensor, schedule: NoiseSchedule, few: int, many: int) -> Tensor:
     """Root mean square distance between the ends of two DDIM runs from one start."""
-    return (_end(net, x, schedule, few) - _end(net, x, schedule, many)).square().mean().sqrt()
-
-
-def _end(net, x, schedule, steps, sampler=samplers.ddim):
-    return samplers.sample(sampler(net, x, schedule, time_grid(schedule, steps)))
-
-
-def _step(clean=lambda ab: math.sqrt(ab), noise=lambda ab: math.sqrt(1 - ab), at=lambda ab_t, ab_s: ab_s):
-    """ddim_step with other coefficients in its second line."""
-
-    def step(x_t, eps, ab_t, ab_s):
-        return clean(ab_s) * process.predict_x0(x_t, eps, ab_t) + noise(at(ab_t, ab_s)) * eps
-
-    return step
-
-
-def _walk(predict=lambda x, start, ab: math.sqrt(1 - ab) * x, keep=lambda states, guesses: states):
-    """walk with another prediction, or with something else kept."""
-
-    def states(x, ab):
-        path, guesses = [x], []
-        for ab_t, ab_s in pairwise(ab):
-            eps = predict(path[-1], x if len(path) == 1 else path[0], ab_t)
-            guesses.append(process.predict_x0(path[-1], eps, ab_t))
-            path.append(ddim_step(path[-1], eps, ab_t, ab_s))
-        return torch.stack(keep(path, guesses))
-
-    return states
-
-
-def _loop(source=lambda t, s: t, target=lambda t, s: s, told=lambda t, s: t, steps=slice(None), index=0):
-    """ddim_sample with other levels, another time told to the network, or fewer steps."""
-
-    def loop(net, x, alpha_bar, times):
-        for t, s in list(pairwise(times))[steps]:
-            eps = net(x, torch.full((len(x),), told(t, s)))
-            ab_t, ab_s = alpha_bar[source(t, s) - index].item(), alpha_bar[target(t, s) - index].item()
-            x = ddim_step(x, eps, ab_t, ab_s)
-        return x
-
-    return loop
-
-
-def _eta(sigma=lambda eta, tilde, beta: eta * math.sqrt(tilde), kept=lambda ab_s, sigma: 1 - ab_s - sigma**2):
-    """ddim_eta_step with another sigma, or another share of the old noise."""
-
-    def step(x_t, eps, z, ab_t, ab_s, eta):
-        size = sigma(eta, process.posterior_variance(ab_t, ab_s), 1 - ab_t / ab_s)
-        x0 = process.predict_x0(x_t, eps, ab_t)
-        return math.sqrt(ab_s) * x0 + math.sqrt(kept(ab_s, size)) * eps + size * z
-
-    return step
+    a, b = (sample(ddim(net, x, schedule, time_grid(schedule, steps))) for steps in (few, many))
+    return (a - b).square().mean().sqrt()
 
 
 def _rising(generator: torch.Generator, steps: int) -> list[float]:
@@ -137,45 +85,31 @@ TASKS = (
             Case("the last step, ab_s = 1", lambda g: (*pair(g, 6, 2), levels(g)[0], 1.0)),
         ),
         mistakes=(
-            WrongWay(
-                lambda x_t, eps, ab_t, ab_s: ddim_step(x_t, eps, ab_s, ab_t),
-                "s and t have changed places: this takes a cleaner x for the noisy one, and adds noise.",
-            ),
-            WrongWay(
-                _step(at=lambda ab_t, ab_s: ab_t),
-                "The second line re-noises with sqrt(1 - ab_t), the old level. It is the level of s that x goes to.",
-            ),
-            WrongWay(
-                _step(noise=lambda ab: 0),
-                "The second line lacks its noise: add sqrt(1 - ab_s) eps, or the next step finds a state that is too "
-                "clean.",
-            ),
-            WrongWay(
-                _step(clean=lambda ab: 1),
-                "The second line adds noise to x0 without shrinking it. x0 is multiplied by sqrt(ab_s).",
-            ),
-            WrongWay(
-                _step(clean=lambda ab: ab, noise=lambda ab: 1 - ab),
-                "The square roots are missing in the second line.",
-            ),
-            WrongWay(
-                lambda x_t, eps, ab_t, ab_s: ddim_step((x_t - (1 - ab_t) * eps) / ab_t, eps, 1.0, ab_s),
-                "The square roots are missing in the first line.",
-            ),
+            *edits("""
+                ab_t: float, ab_s: float → ab_s: float, ab_t: float
+                    s and t have changed places: this takes a cleaner x for the noisy one, and adds noise.
+                math.sqrt(1 - ab_s) → math.sqrt(1 - ab_t)
+                    The second line re-noises with sqrt(1 - ab_t), the old level. It is the level of s that x goes to.
+                 + math.sqrt(1 - ab_s) * eps →
+                    The second line lacks its noise: add sqrt(1 - ab_s) eps, or the next step finds a state that is too
+                    clean.
+                math.sqrt(ab_s) * x0 → x0
+                    The second line adds noise to x0 without shrinking it. x0 is multiplied by sqrt(ab_s).
+                math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s) * eps → ab_s * x0 + (1 - ab_s) * eps
+                    The square roots are missing in the second line.
+                (x_t - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t) → (x_t - (1 - ab_t) * eps) / ab_t
+                    The square roots are missing in the first line.
+            """),
             WrongWay(
                 lambda x_t, eps, ab_t, ab_s: ab_s * (x_t - (1 - ab_t) * eps) / ab_t + (1 - ab_s) * eps,
                 "The square roots are missing: alpha_bar counts variance, and x is scaled by standard deviations.",
             ),
-            WrongWay(
-                lambda x_t, eps, ab_t, ab_s: (
-                    math.sqrt(ab_s) * (x_t - math.sqrt(1 - ab_t) * eps) + math.sqrt(1 - ab_s) * eps
-                ),
-                "The first line stops halfway: x_t without its noise is sqrt(ab_t) x0. Divide by sqrt(ab_t).",
-            ),
-            WrongWay(
-                lambda x_t, eps, ab_t, ab_s: process.predict_x0(x_t, eps, ab_t),
-                "This is x0, the first line. It still has to be re-noised to level s.",
-            ),
+            *edits("""
+                 / math.sqrt(ab_t) →
+                    The first line stops halfway: x_t without its noise is sqrt(ab_t) x0. Divide by sqrt(ab_t).
+                math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s) * eps → x0
+                    This is x0, the first line. It still has to be re-noised to level s.
+            """),
         ),
         hints=(
             "The forward shortcut, used twice: once solved for x0, at the level of t, and once as it stands, at the "
@@ -196,32 +130,20 @@ TASKS = (
             Case("three steps over other levels", lambda g: (normal(g, 4, 1), _rising(g, 3)), tolerance=1e-6),
             Case("more steps", lambda g: (normal(g, 3, 2), _rising(g, whole(g, 5, 8))), tolerance=1e-6),
         ),
-        mistakes=(
-            WrongWay(
-                _walk(predict=lambda x, start, ab: math.sqrt(1 - ab) * start),
-                "The prediction is always made from the start. Ask anew in every step, from the x of that step.",
-            ),
-            WrongWay(
-                _walk(predict=lambda x, start, ab: (1 - ab) * x),
-                "The root is missing in the prediction: eps = sqrt(1 - ab_t) x for this data.",
-            ),
-            WrongWay(
-                _walk(predict=lambda x, start, ab: math.sqrt(ab) * x),
-                "This predicts sqrt(ab_t) x. That is the guess of the clean x0; the noise is sqrt(1 - ab_t) x.",
-            ),
-            WrongWay(
-                _walk(keep=lambda states, guesses: states[1:]),
-                "The start is missing: n levels give n states, the first of them x itself.",
-            ),
-            WrongWay(
-                _walk(keep=lambda states, guesses: [states[0], *guesses]),
-                "You kept the guesses x0. The walk consists of the states: guess, re-noise, keep.",
-            ),
-            WrongWay(
-                _walk(keep=lambda states, guesses: states[::-1]),
-                "The walk is written backwards. The first state is the start.",
-            ),
-        ),
+        mistakes=edits("""
+            (1 - ab_t) * x → (1 - ab_t) * states[0]
+                The prediction is always made from the start. Ask anew in every step, from the x of that step.
+            math.sqrt(1 - ab_t) → (1 - ab_t)
+                The root is missing in the prediction: eps = sqrt(1 - ab_t) x for this data.
+            math.sqrt(1 - ab_t) → math.sqrt(ab_t)
+                This predicts sqrt(ab_t) x. That is the guess of the clean x0; the noise is sqrt(1 - ab_t) x.
+            (states) → (states[1:])
+                The start is missing: n levels give n states, the first of them x itself.
+            append(x) → append((x - math.sqrt(1 - ab_s) * eps) / math.sqrt(ab_s))
+                You kept the guesses x0. The walk consists of the states: guess, re-noise, keep.
+            (states) → (states[::-1])
+                The walk is written backwards. The first state is the start.
+        """),
         hints=(
             "`pairwise(ab)` gives the steps (ab_t, ab_s). What has to be computed anew in each of them?",
             "In each step: eps from the present x, then `ddim_step`. Collect the states in a list that begins with x.",
@@ -238,32 +160,20 @@ TASKS = (
             Case("steps that do not", lambda g: (1000, (24, 30, 33, 48)[whole(g, 0, 3)])),
             Case("a single step", lambda g: (whole(g, 10, 900), 1)),
         ),
-        mistakes=(
-            WrongWay(
-                lambda T, steps: [*range(0, T, T // steps)][::-1],
-                "This is the grid of the official code, counted up from 0. It never reaches T, where sampling starts.",
-            ),
-            WrongWay(
-                lambda T, steps: [T * i // steps for i in range(steps, 0, -1)],
-                "The 0 is missing: the last step goes to clean data.",
-            ),
-            WrongWay(
-                lambda T, steps: [T * i // steps for i in range(steps + 1)],
-                "The times rise. A sampler goes from T down to 0.",
-            ),
-            WrongWay(
-                lambda T, steps: [(T - 1) * i // steps for i in range(steps, -1, -1)],
-                "The grid starts at T - 1: that is 0-based counting. Here pure noise is at T.",
-            ),
-            WrongWay(
-                lambda T, steps: [T * i // (steps - 1) if steps > 1 else 0 for i in range(steps - 1, -1, -1)],
-                "There is one step too few: n steps need n + 1 times, both ends included.",
-            ),
-            WrongWay(
-                lambda T, steps: [*range(T, -1, -(T // steps))],
-                "A fixed stride T // steps misses 0 unless steps divides T. Compute each time from its number.",
-            ),
-        ),
+        mistakes=edits("""
+            [T * i // steps for i in range(steps, -1, -1)] → [*range(0, T, T // steps)][::-1]
+                This is the grid of the official code, counted up from 0. It never reaches T, where sampling starts.
+            steps, -1 → steps, 0
+                The 0 is missing: the last step goes to clean data.
+            range(steps, -1, -1) → range(steps + 1)
+                The times rise. A sampler goes from T down to 0.
+            T * → (T - 1) *
+                The grid starts at T - 1: that is 0-based counting. Here pure noise is at T.
+            steps for i in range(steps → max(steps - 1, 1) for i in range(steps - 1
+                There is one step too few: n steps need n + 1 times, both ends included.
+            [T * i // steps for i in range(steps, -1, -1)] → [*range(T, -1, -(T // steps))]
+                A fixed stride T // steps misses 0 unless steps divides T. Compute each time from its number.
+        """),
         hints=(
             "How many times does it take to make n steps? Which are the first and the last?",
             "The time number i, counted from the clean end, is i / steps of the way to T: `T * i // steps`.",
@@ -279,37 +189,23 @@ TASKS = (
             Case("a few of many times", lambda g: loop_inputs(g, 60, 6), points=2, tolerance=1e-5),
             Case("two steps", lambda g: loop_inputs(g, 40, 2), tolerance=1e-5),
         ),
-        mistakes=(
-            WrongWay(
-                lambda net, x, alpha_bar, times: x,
-                "x comes back as it was: the loop computes a new x and must carry it into the next step.",
-            ),
-            WrongWay(
-                _loop(target=lambda t, s: t - 1),
-                "x is re-noised to t - 1, but the next step believes that it stands at s. This is the off-by-one: the "
-                "level after the step is alpha_bar[s].",
-            ),
-            WrongWay(
-                _loop(told=lambda t, s: max(s, 1)),
-                "The network is asked about s. x still stands at t when it is asked.",
-            ),
-            WrongWay(
-                _loop(source=lambda t, s: t - 1),
-                "The clean guess uses alpha_bar[t - 1]. x stands at t: alpha_bar[t].",
-            ),
-            WrongWay(
-                _loop(index=1),
-                "All levels are shifted by one. alpha_bar[0] is 1 here, so time t has the index t.",
-            ),
-            WrongWay(
-                _loop(steps=slice(None, -1)),
-                "The last step is missing: the loop has to arrive at 0.",
-            ),
-            WrongWay(
-                _loop(steps=slice(1, None)),
-                "The first step is missing: the start x stands at times[0].",
-            ),
-        ),
+        mistakes=edits("""
+            x = ddim_step → new = ddim_step
+                x comes back as it was: the loop computes a new x and must carry it into the next step.
+            alpha_bar[s] → alpha_bar[t - 1]
+                x is re-noised to t - 1, but the next step believes that it stands at s. This is the off-by-one: the
+                level after the step is alpha_bar[s].
+            torch.full((len(x),), t) → torch.full((len(x),), max(s, 1))
+                The network is asked about s. x still stands at t when it is asked.
+            [t] → [t - 1]
+                The clean guess uses alpha_bar[t - 1]. x stands at t: alpha_bar[t].
+            alpha_bar[t].item(), alpha_bar[s].item() → alpha_bar[t - 1].item(), alpha_bar[s - 1].item()
+                All levels are shifted by one. alpha_bar[0] is 1 here, so time t has the index t.
+            (times) → (times[:-1])
+                The last step is missing: the loop has to arrive at 0.
+            (times) → (times[1:])
+                The first step is missing: the start x stands at times[0].
+        """),
         hints=(
             "Run the broken loop in your head with times 40, 20, 0. Which level does x have after the first step, and "
             "which does the second step take it for?",
@@ -327,40 +223,31 @@ TASKS = (
             Case("eta = 0, which is DDIM", lambda g: (*pair(g, 6, 2), normal(g, 6, 2), *levels(g), 0.0)),
         ),
         mistakes=(
-            WrongWay(
-                _eta(kept=lambda ab_s, sigma: 1 - ab_s),
-                "Fresh noise comes on top of the whole old noise. Make room: eps gets sqrt(1 - ab_s - sigma²).",
-            ),
-            WrongWay(
-                _eta(sigma=lambda eta, tilde, beta: eta * tilde),
-                "sigma is eta times the *variance* beta-tilde. Take the root of beta-tilde.",
-            ),
-            WrongWay(
-                _eta(sigma=lambda eta, tilde, beta: math.sqrt(eta * tilde)),
-                "eta stands under the root. sigma = eta sqrt(beta-tilde), so it multiplies the standard deviation.",
-            ),
-            WrongWay(
-                _eta(
-                    sigma=lambda eta, tilde, beta: eta * math.sqrt(beta),
-                    kept=lambda ab_s, sigma: max(1 - ab_s - sigma**2, 0),
-                ),
+            *edits("""
+                1 - ab_s - sigma**2 → 1 - ab_s
+                    Fresh noise comes on top of the whole old noise. Make room: eps gets sqrt(1 - ab_s - sigma²).
+                math.sqrt(beta_tilde) → beta_tilde
+                    sigma is eta times the *variance* beta-tilde. Take the root of beta-tilde.
+                eta * math.sqrt(beta_tilde) → math.sqrt(eta * beta_tilde)
+                    eta stands under the root. sigma = eta sqrt(beta-tilde), so it multiplies the standard deviation.
+            """),
+            Mistake(
+                "beta_tilde)\n    kept = 1 - ab_s - sigma**2",
+                "1 - ab_t / ab_s)\n    kept = max(1 - ab_s - sigma**2, 0)",
                 "sigma is eta sqrt(beta). The dial goes up to beta-*tilde*; beta can be more than level s has room "
                 "for.",
             ),
-            WrongWay(
-                _eta(kept=lambda ab_s, sigma: (math.sqrt(1 - ab_s) - sigma) ** 2),
-                "You subtracted standard deviations. It is variances that share the budget: 1 - ab_s - sigma².",
-            ),
-            WrongWay(
-                _eta(sigma=lambda eta, tilde, beta: 0),
-                "eta has no effect: there is no fresh noise in this step.",
-            ),
+            *edits("""
+                1 - ab_s - sigma**2 → (math.sqrt(1 - ab_s) - sigma) ** 2
+                    You subtracted standard deviations. It is variances that share the budget: 1 - ab_s - sigma².
+                eta * math.sqrt(beta_tilde) → 0
+                    eta has no effect: there is no fresh noise in this step.
+            """),
         ),
         hints=(
             "Level s has room for noise of variance 1 - ab_s. A part of it is drawn afresh; what is left for eps?",
             "sigma = eta sqrt(beta-tilde), beta-tilde = (1 - ab_s) / (1 - ab_t) (1 - ab_t / ab_s). eps gets the rest "
-            "of "
-            "the variance.",
+            "of the variance.",
             "`math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s - sigma**2) * eps + sigma * z`.",
         ),
     ),
@@ -373,37 +260,18 @@ TASKS = (
             Case("10 against 60 steps", lambda g: run_inputs(g, 10, 60), tolerance=1e-5),
             Case("3 against 50 steps", lambda g: run_inputs(g, 3, 50), tolerance=1e-5),
         ),
-        mistakes=(
-            WrongWay(
-                lambda net, x, schedule, few, many: (
-                    (_end(net, x, schedule, few) - _end(net, x, schedule, many)).abs().mean()
-                ),
-                "This is the mean absolute distance; asked for is the root of the mean square.",
-            ),
-            WrongWay(
-                lambda net, x, schedule, few, many: (
-                    (_end(net, x, schedule, few) - _end(net, x, schedule, many)).square().mean()
-                ),
-                "The root is missing: this is the mean square.",
-            ),
-            WrongWay(
-                lambda net, x, schedule, few, many: (_end(net, x, schedule, few) - x).square().mean().sqrt(),
-                "This is the distance from the start to the end. Compare the ends of two runs.",
-            ),
-            WrongWay(
-                lambda net, x, schedule, few, many: (
-                    (_end(net, x, schedule, few).sort(0).values - _end(net, x, schedule, many).sort(0).values)
-                    .square()
-                    .mean()
-                    .sqrt()
-                ),
-                "You sorted before comparing. That compares two *distributions*; here each end has its own partner.",
-            ),
-            WrongWay(
-                lambda net, x, schedule, few, many: (_end(net, x, schedule, few) - _end(net, x, schedule, many)).norm(),
-                "This is the root of the *sum* of squares, which grows with the batch. Take the mean.",
-            ),
-        ),
+        mistakes=edits("""
+            .square().mean().sqrt() → .abs().mean()
+                This is the mean absolute distance; asked for is the root of the mean square.
+            .sqrt() →
+                The root is missing: this is the mean square.
+            a - b → a - x
+                This is the distance from the start to the end. Compare the ends of two runs.
+            a - b → a.sort(0).values - b.sort(0).values
+                You sorted before comparing. That compares two *distributions*; here each end has its own partner.
+            .square().mean().sqrt() → .norm()
+                This is the root of the *sum* of squares, which grows with the batch. Take the mean.
+        """),
         hints=(
             "Two runs that share everything except the number of steps: network, start, schedule.",
             "`sample(ddim(net, x, schedule, time_grid(schedule, few)))` is the end of the first run.",

@@ -1,20 +1,20 @@
 """Exercises of lesson 06: label drop, the guided prediction, its conventions, guided sampling, and how to judge it."""
 
+import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from lessons_src import guidance, process, samplers
 from lessons_src.exercises.inputs import falling, falling_times, network, normal, pair, stream, times, uniform, whole
-from lessons_src.exercises.tasks import Case, Task, WrongWay
+from lessons_src.exercises.tasks import Case, Task, edits
 from lessons_src.oracle import OracleNetwork
-from lessons_src.schedules import NoiseSchedule
 
 
 def drop_labels(label: Tensor, num_classes: int, p_drop: float, generator: torch.Generator) -> Tensor:
     """Some labels replaced by the null label (Ho & Salimans 2022, algorithm 1)."""
-    return label.masked_fill(torch.rand(label.shape, generator=generator) < p_drop, num_classes)
+    dropped = torch.rand(label.shape, generator=generator) < p_drop
+    return label.masked_fill(dropped, num_classes)
 
 
 def guided(eps_u: Tensor, eps_c: Tensor, w: float) -> Tensor:
@@ -24,74 +24,36 @@ def guided(eps_u: Tensor, eps_c: Tensor, w: float) -> Tensor:
 
 def course_scale(w: Tensor, convention: str) -> Tensor:
     """The scales of this course that give the same predictions as scales in another convention."""
-    return 1 + w if convention == "ho_salimans" else torch.where(w > 1, w, 1.0)
+    if convention == "ho_salimans":
+        return 1 + w
+    return torch.where(w > 1, w, 1.0)
 
 
 def guided_prediction(net: OracleNetwork, x: Tensor, t: Tensor, label: Tensor, w: float) -> Tensor:
     """Two calls of one network, blended."""
-    return guided(net(x, t, torch.full_like(label, net.num_classes)), net(x, t, label), w)
+    eps_u = net(x, t, torch.full_like(label, net.num_classes))
+    eps_c = net(x, t, label)
+    return guided(eps_u, eps_c, w)
 
 
 def guided_sample(
     net: OracleNetwork, x: Tensor, label: Tensor, w: float, alpha_bar: Tensor, times: list[int]
 ) -> Tensor:
     """DDIM with a guided prediction in every step."""
-    eps_fn = guidance.classifier_free(net, label, w)
-    return samplers.sample(samplers.ddim(eps_fn, x, NoiseSchedule(alpha_bar), times))
+    for t, s in pairwise(times):
+        ab_t, ab_s = alpha_bar[t].item(), alpha_bar[s].item()
+        at = torch.full((len(x),), t)
+        eps = guided_prediction(net, x, at, label, w)
+        x0 = (x - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t)
+        x = math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s) * eps
+    return x
 
 
 def crowd_distance(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Fréchet distance between Gaussians with independent axes, of the crowd and of the class (its root)."""
-    return ((x.mean(0) - mean).square().sum() + (x.std(0) - std).square().sum()).sqrt()
-
-
-def _drop(draw=torch.rand, dropped=torch.lt, null=lambda num_classes: num_classes, one=False):
-    """drop_labels with another draw, comparison or null label, or one decision for all."""
-
-    def drop(label, num_classes, p_drop, generator):
-        u = draw(1 if one else label.shape, generator=generator)
-        return label.masked_fill(dropped(u, p_drop).expand(label.shape), null(num_classes))
-
-    return drop
-
-
-def _scale(ho_salimans=lambda w: 1 + w, diffusers=lambda w: torch.where(w > 1, w, 1.0)):
-    """course_scale with another translation of one convention."""
-    return lambda w, convention: ho_salimans(w) if convention == "ho_salimans" else diffusers(w)
-
-
-def _prediction(blend=guided, null=lambda net: net.num_classes):
-    """guided_prediction with another blend or another null label."""
-
-    def prediction(net, x, t, label, w):
-        return blend(net(x, t, torch.full_like(label, null(net))), net(x, t, label), w)
-
-    return prediction
-
-
-def _loop(predict=guided_prediction, renoise=None, target=lambda t, s: s, last=True):
-    """guided_sample with another prediction, another eps in the second line, another level, or no guided last step."""
-
-    def loop(net, x, label, w, alpha_bar, times):
-        for t, s in pairwise(times):
-            at = torch.full((len(x),), t)
-            eps = predict(net, x, at, label, w if s > 0 or last else 1.0)
-            x0 = process.predict_x0(x, eps, alpha_bar[t].item())
-            other = eps if renoise is None else renoise(net, x, at, label)
-            x = samplers.renoise(x0, other, alpha_bar[target(t, s)].item())
-        return x
-
-    return loop
-
-
-def _distance(spread=lambda x: x.std(0), root=torch.sqrt, both=True):
-    """crowd_distance with another measure of spread, without its root, or without the spread."""
-
-    def distance(x, mean, std):
-        apart = (x.mean(0) - mean).square().sum()
-        return root(apart + (spread(x) - std).square().sum() if both else apart)
-
-    return distance
+    means = (x.mean(0) - mean).square().sum()
+    spreads = (x.std(0) - std).square().sum()
+    return (means + spreads).sqrt()
 
 
 def scales(generator: torch.Generator) -> Tensor:
@@ -143,32 +105,20 @@ TASKS = (
             Case("almost half of them", lambda g: drop_inputs(g, 40, uniform(g, 0.3, 0.45))),
             Case("most of them", lambda g: drop_inputs(g, 40, uniform(g, 0.6, 0.8))),
         ),
-        mistakes=(
-            WrongWay(
-                _drop(dropped=torch.ge),
-                "Drop and keep have changed places: a label goes when its random number is *below* p_drop.",
-            ),
-            WrongWay(
-                _drop(null=lambda num_classes: 0),
-                "Dropped labels became 0, which is a class like any other. The null label is num_classes.",
-            ),
-            WrongWay(
-                _drop(null=lambda num_classes: num_classes - 1),
-                "Dropped labels became num_classes - 1, the last class. The null label comes after it: num_classes.",
-            ),
-            WrongWay(
-                _drop(null=lambda num_classes: -1),
-                "Dropped labels became -1. An embedding takes that for an error or for its last row; use num_classes.",
-            ),
-            WrongWay(
-                _drop(draw=torch.randn),
-                "The numbers come from torch.randn. For a probability they have to be uniform: torch.rand.",
-            ),
-            WrongWay(
-                _drop(one=True),
-                "One random number decides for the whole batch. Draw one for each label.",
-            ),
-        ),
+        mistakes=edits("""
+            < p_drop → >= p_drop
+                Drop and keep have changed places: a label goes when its random number is *below* p_drop.
+            dropped, num_classes → dropped, 0
+                Dropped labels became 0, which is a class like any other. The null label is num_classes.
+            dropped, num_classes → dropped, num_classes - 1
+                Dropped labels became num_classes - 1, the last class. The null label comes after it: num_classes.
+            dropped, num_classes → dropped, -1
+                Dropped labels became -1. An embedding takes that for an error or for its last row; use num_classes.
+            torch.rand → torch.randn
+                The numbers come from torch.randn. For a probability they have to be uniform: torch.rand.
+            label.shape → 1
+                One random number decides for the whole batch. Draw one for each label.
+        """),
         hints=(
             "A coin for each label, which falls on one side with probability p_drop. What is a uniform number good "
             "for?",
@@ -185,33 +135,21 @@ TASKS = (
             Case("w between 0 and 1", lambda g: (*pair(g, 5, 2), uniform(g, 0.1, 0.4))),
             Case("a negative w, pictures", lambda g: (*pair(g, 2, 1, 4, 4), uniform(g, -3.0, -0.5))),
         ),
-        mistakes=(
-            WrongWay(
-                lambda eps_u, eps_c, w: eps_c + w * (eps_c - eps_u),
-                "w counts from eps_c, as Ho & Salimans write it. In this course it counts from eps_u: w = 1 must give "
-                "eps_c.",
-            ),
-            WrongWay(
-                lambda eps_u, eps_c, w: eps_c + w * (eps_u - eps_c),
-                "w is on the wrong term: w = 1 gives eps_u here. It has to lead *to* the conditional prediction.",
-            ),
-            WrongWay(
-                lambda eps_u, eps_c, w: eps_u - w * (eps_c - eps_u),
-                "The sign of the difference is turned round: you walk away from the condition.",
-            ),
-            WrongWay(
-                lambda eps_u, eps_c, w: eps_u + w * eps_c,
-                "The whole of eps_c was added. What is stretched is the *difference*, eps_c - eps_u.",
-            ),
-            WrongWay(
-                lambda eps_u, eps_c, w: w * (eps_c - eps_u),
-                "This is the displacement alone. It starts at eps_u: add it.",
-            ),
-            WrongWay(
-                lambda eps_u, eps_c, w: w * eps_c,
-                "This is w eps_c. The unconditional prediction has to come in, with the weight 1 - w.",
-            ),
-        ),
+        mistakes=edits("""
+            eps_u + w → eps_c + w
+                w counts from eps_c, as Ho & Salimans write it. In this course it counts from eps_u: w = 1 must give
+                eps_c.
+            eps_u + w * (eps_c - eps_u) → eps_c + w * (eps_u - eps_c)
+                w is on the wrong term: w = 1 gives eps_u here. It has to lead *to* the conditional prediction.
+            + w → - w
+                The sign of the difference is turned round: you walk away from the condition.
+            (eps_c - eps_u) → eps_c
+                The whole of eps_c was added. What is stretched is the *difference*, eps_c - eps_u.
+            eps_u + w → w
+                This is the displacement alone. It starts at eps_u: add it.
+            eps_u + w * (eps_c - eps_u) → w * eps_c
+                This is w eps_c. The unconditional prediction has to come in, with the weight 1 - w.
+        """),
         hints=(
             "A straight line through two predictions. Where on it are w = 0 and w = 1?",
             "Start at eps_u and go w times the way that leads to eps_c.",
@@ -226,28 +164,18 @@ TASKS = (
             Case("Ho & Salimans", lambda g: (scales(g), "ho_salimans")),
             Case("diffusers", lambda g: (scales(g), "diffusers"), points=2),
         ),
-        mistakes=(
-            WrongWay(
-                _scale(diffusers=lambda w: w),
-                "At 1 and below a pipeline never reaches the formula: it makes one conditional call, our w = 1.",
-            ),
-            WrongWay(
-                _scale(diffusers=lambda w: torch.where(w > 1, w, 0.0)),
-                "Switched off does not mean unconditional: the prompt is still used. That is w = 1.",
-            ),
-            WrongWay(
-                _scale(ho_salimans=lambda w: w - 1),
-                "You went the other way: *their* w is ours minus 1, so ours is theirs plus 1.",
-            ),
-            WrongWay(
-                _scale(ho_salimans=lambda w: w),
-                "The number is unchanged. Ask what each convention gives at w = 0: there the two differ.",
-            ),
-            WrongWay(
-                lambda w, convention: 1 + w,
-                "diffusers counts from eps_u like this course; only Ho & Salimans count from eps_c.",
-            ),
-        ),
+        mistakes=edits("""
+            torch.where(w > 1, w, 1.0) → w
+                At 1 and below a pipeline never reaches the formula: it makes one conditional call, our w = 1.
+            1.0 → 0.0
+                Switched off does not mean unconditional: the prompt is still used. That is w = 1.
+            1 + w → w - 1
+                You went the other way: *their* w is ours minus 1, so ours is theirs plus 1.
+            1 + w → w
+                The number is unchanged. Ask what each convention gives at w = 0: there the two differ.
+            torch.where(w > 1, w, 1.0) → 1 + w
+                diffusers counts from eps_u like this course; only Ho & Salimans count from eps_c.
+        """),
         hints=(
             "For each convention: which number gives plain conditional sampling, our w = 1?",
             "(1 + w) eps_c - w eps_u: sort by eps_u + ... (eps_c - eps_u). And the pipeline is switched off at 1 and "
@@ -264,28 +192,18 @@ TASKS = (
             Case("w between 0 and 1", lambda g: prediction_inputs(g, uniform(g, 0.2, 0.4))),
             Case("a negative w", lambda g: prediction_inputs(g, uniform(g, -2.0, -0.5))),
         ),
-        mistakes=(
-            WrongWay(
-                _prediction(null=lambda net: 0),
-                "The unconditional call uses label 0, which is a class. The null label is net.num_classes.",
-            ),
-            WrongWay(
-                _prediction(null=lambda net: net.num_classes - 1),
-                "The unconditional call uses the last class. The null label comes after it: net.num_classes.",
-            ),
-            WrongWay(
-                lambda net, x, t, label, w: net(x, t, label),
-                "Only the conditional prediction is used. Ask the network twice and blend.",
-            ),
-            WrongWay(
-                _prediction(blend=lambda eps_u, eps_c, w: guided(eps_c, eps_u, w)),
-                "The two predictions have changed places in the blend: w = 1 must give the conditional one.",
-            ),
-            WrongWay(
-                _prediction(blend=lambda eps_u, eps_c, w: eps_c + w * (eps_c - eps_u)),
-                "w counts from the conditional prediction. In this course it counts from the unconditional one.",
-            ),
-        ),
+        mistakes=edits("""
+            net.num_classes → 0
+                The unconditional call uses label 0, which is a class. The null label is net.num_classes.
+            net.num_classes → net.num_classes - 1
+                The unconditional call uses the last class. The null label comes after it: net.num_classes.
+            guided(eps_u, eps_c, w) → eps_c
+                Only the conditional prediction is used. Ask the network twice and blend.
+            eps_u, eps_c, w → eps_c, eps_u, w
+                The two predictions have changed places in the blend: w = 1 must give the conditional one.
+            guided(eps_u, eps_c, w) → eps_c + w * (eps_c - eps_u)
+                w counts from the conditional prediction. In this course it counts from the unconditional one.
+        """),
         hints=(
             "One network, two calls. What differs between them?",
             "The null label for everybody: `torch.full_like(label, net.num_classes)`.",
@@ -301,36 +219,22 @@ TASKS = (
             Case("a few of many times", lambda g: sample_inputs(g, 60, 6, uniform(g, 2.0, 4.0)), 2, tolerance=1e-5),
             Case("two steps, w below 1", lambda g: sample_inputs(g, 30, 2, uniform(g, 0.3, 0.7)), tolerance=1e-5),
         ),
-        mistakes=(
-            WrongWay(
-                _loop(predict=lambda net, x, t, label, w: net(x, t, label)),
-                "Only the conditional prediction is used: this is w = 1, whatever w says.",
-            ),
-            WrongWay(
-                _loop(renoise=lambda net, x, t, label: net(x, t)),
-                "The second line re-noises with the unconditional eps. Both lines take the same guided prediction.",
-            ),
-            WrongWay(
-                _loop(renoise=lambda net, x, t, label: net(x, t, label)),
-                "The second line re-noises with the conditional eps. Both lines take the same guided prediction.",
-            ),
-            WrongWay(
-                _loop(predict=_prediction(null=lambda net: 0)),
-                "The unconditional call uses label 0, which is a class. The null label is net.num_classes.",
-            ),
-            WrongWay(
-                _loop(target=lambda t, s: t - 1),
-                "Each step goes to the level t - 1, but the next one starts from s. The target level is alpha_bar[s].",
-            ),
-            WrongWay(
-                _loop(predict=_prediction(blend=lambda eps_u, eps_c, w: eps_c + w * (eps_c - eps_u))),
-                "w counts from the conditional prediction. In this course it counts from the unconditional one.",
-            ),
-            WrongWay(
-                _loop(last=False),
-                "The last step is not guided. Every step is, the last one included.",
-            ),
-        ),
+        mistakes=edits("""
+            guided_prediction(net, x, at, label, w) → net(x, at, label)
+                Only the conditional prediction is used: this is w = 1, whatever w says.
+            (1 - ab_s) * eps → (1 - ab_s) * net(x, at)
+                The second line re-noises with the unconditional eps. Both lines take the same guided prediction.
+            (1 - ab_s) * eps → (1 - ab_s) * net(x, at, label)
+                The second line re-noises with the conditional eps. Both lines take the same guided prediction.
+            guided_prediction(net, x, at, label, w) → guided(net(x, at, 0 * label), net(x, at, label), w)
+                The unconditional call uses label 0, which is a class. The null label is net.num_classes.
+            alpha_bar[s] → alpha_bar[t - 1]
+                Each step goes to the level t - 1, but the next one starts from s. The target level is alpha_bar[s].
+            label, w) → label, 1 + w)
+                w counts from the conditional prediction. In this course it counts from the unconditional one.
+            label, w) → label, w if s > 0 else 1.0)
+                The last step is not guided. Every step is, the last one included.
+        """),
         hints=(
             "The DDIM loop of lesson 05, with one line changed. Which one?",
             "In each step (t, s): the guided prediction at t, then the two lines of DDIM with it, in both places.",
@@ -347,28 +251,18 @@ TASKS = (
             Case("features", lambda g: crowd(g, 40, 8), tolerance=1e-5),
             Case("one axis", lambda g: crowd(g, 30, 1), tolerance=1e-5),
         ),
-        mistakes=(
-            WrongWay(
-                _distance(both=False),
-                "Only the means are compared. The spread is what guidance shrinks: it has to count.",
-            ),
-            WrongWay(
-                _distance(root=lambda square: square),
-                "The root of the whole sum is missing.",
-            ),
-            WrongWay(
-                _distance(spread=lambda x: x.var(0)),
-                "The variance of the crowd is compared with a standard deviation: take x.std(0).",
-            ),
-            WrongWay(
-                _distance(spread=lambda x: x.std()),
-                "The spread is taken over all numbers at once. Take it for each axis: x.std(0).",
-            ),
-            WrongWay(
-                lambda x, mean, std: (x.mean(0) - mean).norm() + (x.std(0) - std).norm(),
-                "You added two lengths. The squares of both parts go under one root.",
-            ),
-        ),
+        mistakes=edits("""
+            means + spreads → means
+                Only the means are compared. The spread is what guidance shrinks: it has to count.
+            .sqrt() →
+                The root of the whole sum is missing.
+            std( → var(
+                The variance of the crowd is compared with a standard deviation: take x.std(0).
+            x.std(0) → x.std()
+                The spread is taken over all numbers at once. Take it for each axis: x.std(0).
+            (means + spreads).sqrt() → means.sqrt() + spreads.sqrt()
+                You added two lengths. The squares of both parts go under one root.
+        """),
         hints=(
             "Two crowds, each described by a mean and a spread for every axis. Four numbers in the plane: a distance "
             "between points in four dimensions.",

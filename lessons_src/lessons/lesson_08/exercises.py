@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from lessons_src.exercises.inputs import falling, levels, network, normal, pair, times, uniform, whole
-from lessons_src.exercises.tasks import Case, Task, WrongWay
+from lessons_src.exercises.tasks import Case, Task, edits
 from lessons_src.oracle import OracleNetwork
 
 
 def continuous_alpha_bar(t: Tensor, first: float, last: float, N: int) -> Tensor:
     """exp of minus the integral of beta(t) = N (first + (last - first) t), on [0, 1] (Song et al. 2021, appendix C)."""
-    return torch.exp(-N * (first * t + (last - first) * t**2 / 2))
+    integral = N * (first * t + (last - first) * t**2 / 2)
+    return torch.exp(-integral)
 
 
 def sde_step(x: Tensor, drift: Tensor, g: float, h: float, z: Tensor) -> Tensor:
@@ -22,81 +23,34 @@ def sde_step(x: Tensor, drift: Tensor, g: float, h: float, z: Tensor) -> Tensor:
 
 def down_drift(x: Tensor, eps: Tensor, ab: float, beta: float, noise: float) -> Tensor:
     """f - (1 + noise^2) / 2 g^2 s of a VP SDE (Zhang & Chen 2022): the ODE at noise = 0, the reverse SDE at 1."""
-    return -beta / 2 * (x - (1 + noise**2) * eps / math.sqrt(1 - ab))
+    score = -eps / math.sqrt(1 - ab)
+    return -beta / 2 * x - (1 + noise**2) / 2 * beta * score
 
 
 def euler_in(variable: str, x_t: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
     """A step straight in `variable`: DDIM for "sigma" (Song, Meng & Ermon 2020, section 4.3)."""
-    return _euler()(variable, x_t, eps, ab_t, ab_s)
+    sigma_t, sigma_s = (math.sqrt((1 - ab) / ab) for ab in (ab_t, ab_s))
+    u = {"sigma": lambda sigma: sigma, "sigma squared": lambda sigma: sigma**2, "log sigma": math.log}[variable]
+    rate = {"sigma": 1, "sigma squared": 1 / (2 * sigma_t), "log sigma": sigma_t}[variable]  # d sigma/du at t
+    y = x_t / math.sqrt(ab_t) + (u(sigma_s) - u(sigma_t)) * rate * eps
+    return math.sqrt(ab_s) * y
 
 
 def hutchinson(net: OracleNetwork, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
     """v^T J v for each sample, by one backward pass (Grathwohl et al. 2019)."""
-    return (_backward(net, x, t, v) * v).sum(1)
+    x = x.clone().requires_grad_()
+    (row,) = torch.autograd.grad(net(x, t), x, v)
+    return (row * v).sum(1)
 
 
 def bits(x: Tensor, mean: Tensor, std: Tensor, ab: float) -> Tensor:
     """Bits per dimension of N(mean, std^2) data: exact flow up to level ab, prior N(0, 1), change of variables."""
-    return _bits()(x, mean, std, ab)
-
-
-def _down(f=0.5, weight=lambda noise: (1 + noise**2) / 2, score=lambda eps, ab: -eps / math.sqrt(1 - ab), g=1.0):
-    """down_drift with another share of beta in the drift, another weight or score, or another power of beta for g^2."""
-    return lambda x, eps, ab, beta, noise: -f * beta * x - weight(noise) * beta**g * score(eps, ab)
-
-
-def _euler(
-    sigma=lambda ab: math.sqrt((1 - ab) / ab),
-    bend=lambda bend, sigma_t, sigma_s: bend(sigma_t),
-    variable=lambda name: name,
-    end=lambda ab_t, ab_s: ab_s,
-    start=lambda ab: ab,
-    way=1,
-):
-    """euler_in with another sigma, another d sigma / d variable, variable, level at either end, or direction."""
-    along = {
-        "sigma": (lambda sigma: sigma, lambda sigma: 1.0),
-        "sigma squared": (lambda sigma: sigma**2, lambda sigma: 1 / (2 * sigma)),
-        "log sigma": (math.log, lambda sigma: sigma),
-    }
-
-    def step(name, x_t, eps, ab_t, ab_s):
-        position, rate = along[variable(name)]
-        sigma_t, sigma_s = sigma(ab_t), sigma(ab_s)
-        h = way * (position(sigma_s) - position(sigma_t))
-        return math.sqrt(end(ab_t, ab_s)) * (x_t / math.sqrt(start(ab_t)) + h * bend(rate, sigma_t, sigma_s) * eps)
-
-    return step
-
-
-def _backward(net: OracleNetwork, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
-    """v^T J for each sample, like x."""
-    with torch.enable_grad():
-        x = x.clone().requires_grad_()
-        return torch.autograd.grad(net(x, t), x, v)[0]
-
-
-def _trace(net: OracleNetwork, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
-    axes = torch.eye(x.shape[1], dtype=x.dtype)
-    return sum(hutchinson(net, x, t, axis.expand_as(x)) for axis in axes)
-
-
-def _bits(
-    variance=lambda std, ab: ab * std**2 + 1 - ab,
-    centre=lambda mean, ab: math.sqrt(ab) * mean,
-    stretch=lambda stretch: stretch.log().sum(),
-    prior=lambda x_T, centre, variance: -(x_T**2 + math.log(2 * math.pi)).sum(1) / 2,
-    unit=lambda log_p, d: -log_p / (d * math.log(2)),
-):
-    """bits with another variance or mean at level ab, log stretch, prior, or unit."""
-
-    def bits(x, mean, std, ab):
-        at_T = variance(std, ab)
-        factor = at_T.sqrt() / std
-        x_T = centre(mean, ab) + factor * (x - mean)
-        return unit(prior(x_T, centre(mean, ab), at_T) + stretch(factor), x.shape[1])
-
-    return bits
+    mean_T, std_T = math.sqrt(ab) * mean, (ab * std**2 + 1 - ab).sqrt()
+    stretch = std_T / std
+    x_T = mean_T + stretch * (x - mean)
+    log_prior = -(x_T**2 + math.log(2 * math.pi)) / 2
+    log_p = (log_prior + stretch.log()).sum(1)
+    return -log_p / (x.shape[1] * math.log(2))
 
 
 def chain(generator: torch.Generator, N: int) -> tuple[Tensor, float, float, int]:
@@ -143,37 +97,22 @@ TASKS = (
                 lambda g: (torch.rand(5, generator=g).double(), *[uniform(g, 0.8, 2.0) / 100] * 2, 100),
             ),
         ),
-        mistakes=(
-            WrongWay(
-                lambda t, first, last, N: continuous_alpha_bar(t, first, last, 1),
-                "beta(t) is a dose per unit of *time*, and N steps fit into one: the dose of a step, times N.",
-            ),
-            WrongWay(
-                lambda t, first, last, N: torch.exp(-N * (first * t + (last - first) * t**2)),
-                "This is exp(-beta(t) t), as if beta had been at its last value all the way. Integrate: t² gets a ½.",
-            ),
-            WrongWay(
-                lambda t, first, last, N: continuous_alpha_bar(t, first, last, N).sqrt(),
-                "This is sqrt(alpha_bar), the signal. The ½ in the drift is for x; alpha_bar is its square.",
-            ),
-            WrongWay(
-                lambda t, first, last, N: 1 - continuous_alpha_bar(t, first, last, N),
-                "This is 1 - alpha_bar, the variance of the noise.",
-            ),
-            WrongWay(
-                lambda t, first, last, N: N * (first + (last - first) * t),
-                "This is beta(t). alpha_bar(t) is exp(-integral of beta from 0 to t).",
-            ),
-            WrongWay(
-                lambda t, first, last, N: 1 / continuous_alpha_bar(t, first, last, N),
-                "The sign in the exponent is turned round: signal is lost with time, so alpha_bar falls from 1.",
-            ),
-            WrongWay(
-                lambda t, first, last, N: (1 - torch.linspace(first, last, N).double()).cumprod(0)[(N * t).long() - 1],
-                "This is the product over the chain's steps. Asked for is its limit, an exponential that any t can "
-                "enter.",
-            ),
-        ),
+        mistakes=edits("""
+            N * ( → (
+                beta(t) is a dose per unit of *time*, and N steps fit into one: the dose of a step, times N.
+            t**2 / 2 → t**2
+                This is exp(-beta(t) t), as if beta had been at its last value all the way. Integrate: t² gets a ½.
+            torch.exp(-integral) → torch.exp(-integral / 2)
+                This is sqrt(alpha_bar), the signal. The ½ in the drift is for x; alpha_bar is its square.
+            torch.exp( → 1 - torch.exp(
+                This is 1 - alpha_bar, the variance of the noise.
+            torch.exp(-integral) → N * (first + (last - first) * t)
+                This is beta(t). alpha_bar(t) is exp(-integral of beta from 0 to t).
+            -integral → integral
+                The sign in the exponent is turned round: signal is lost with time, so alpha_bar falls from 1.
+            torch.exp(-integral) → (1 - torch.linspace(first, last, N).double()).cumprod(0)[(N * t).long() - 1]
+                This is the product over the chain's steps. Asked for is its limit, an exponential that any t can enter.
+        """),
         hints=(
             "For small steps the product of 1 - beta_k is the exponential of minus their sum, and a sum of many small "
             "doses is an integral.",
@@ -190,41 +129,25 @@ TASKS = (
             Case("down, towards data", lambda g: step_inputs(g, -uniform(g, 0.02, 0.2), 6, 2)),
             Case("down, pictures", lambda g: step_inputs(g, -uniform(g, 0.3, 0.5), 2, 1, 4, 4)),
         ),
-        mistakes=(
-            WrongWay(
-                lambda x, drift, g, h, z: x + h * drift + g * abs(h) * z,
-                "The noise goes with h. Its *variance* is g² |h|, so its size goes with sqrt(|h|).",
-            ),
-            WrongWay(
-                lambda x, drift, g, h, z: x + h * (drift + g * z),
-                "Noise and drift are both multiplied by h. The noise goes with sqrt(|h|): a hundred times smaller "
-                "steps add ten times smaller noise.",
-            ),
-            WrongWay(
-                lambda x, drift, g, h, z: x + h * drift + g * math.sqrt(h) * z,
-                "On the way down h is negative and has no root. Noise has no direction in time: sqrt(|h|).",
-            ),
-            WrongWay(
-                lambda x, drift, g, h, z: x + abs(h) * drift + g * math.sqrt(abs(h)) * z,
-                "The drift is followed upwards even where h is negative. It is multiplied by h, with its sign.",
-            ),
-            WrongWay(
-                lambda x, drift, g, h, z: x - h * drift + g * math.sqrt(abs(h)) * z,
-                "The drift has the wrong sign: h is negative on the way down already.",
-            ),
-            WrongWay(
-                lambda x, drift, g, h, z: x + h * drift,
-                "The noise is missing: this is Euler's method for an ODE.",
-            ),
-            WrongWay(
-                lambda x, drift, g, h, z: x + h * drift + g**2 * math.sqrt(abs(h)) * z,
-                "The noise is multiplied by g². In the equation it is g; g² is how fast the variance grows.",
-            ),
-            WrongWay(
-                lambda x, drift, g, h, z: x + drift + g * math.sqrt(abs(h)) * z,
-                "The whole drift is added, however short the step. Multiply it by h.",
-            ),
-        ),
+        mistakes=edits("""
+            math.sqrt(abs(h)) → abs(h)
+                The noise goes with h. Its *variance* is g² |h|, so its size goes with sqrt(|h|).
+            h * drift + g * math.sqrt(abs(h)) * z → h * (drift + g * z)
+                Noise and drift are both multiplied by h. The noise goes with sqrt(|h|): a hundred times smaller steps
+                add ten times smaller noise.
+            abs(h) → h
+                On the way down h is negative and has no root. Noise has no direction in time: sqrt(|h|).
+            h * drift → abs(h) * drift
+                The drift is followed upwards even where h is negative. It is multiplied by h, with its sign.
+            x + h → x - h
+                The drift has the wrong sign: h is negative on the way down already.
+             + g * math.sqrt(abs(h)) * z →
+                The noise is missing: this is Euler's method for an ODE.
+            g * math → g**2 * math
+                The noise is multiplied by g². In the equation it is g; g² is how fast the variance grows.
+            h * drift → drift
+                The whole drift is added, however short the step. Multiply it by h.
+        """),
         hints=(
             "Read `dw` as a fresh Gaussian of variance |dt|. What is its standard deviation?",
             "Three terms: x, the drift times h (with its sign), g times z times the root of |h|.",
@@ -240,51 +163,31 @@ TASKS = (
             Case("noise 1: the reverse SDE", lambda g: drift_inputs(g, 1.0, 6, 2)),
             Case("another noise, pictures", lambda g: drift_inputs(g, uniform(g, 1.3, 2.0), 2, 1, 4, 4)),
         ),
-        mistakes=(
-            WrongWay(
-                _down(weight=lambda noise: 1),
-                "The score has its full weight whatever the noise is. At noise 0 this drops *only the noise*, and the "
-                "samples collapse: the ODE has half the score.",
-            ),
-            WrongWay(
-                _down(weight=lambda noise: 0.5),
-                "The score has the weight ½ whatever the noise is. That is the ODE; noise on the way down has to be "
-                "paid for with noise² / 2 more.",
-            ),
-            WrongWay(
-                _down(weight=lambda noise: (1 + noise) / 2),
-                "The weight is (1 + noise) / 2. It is variance that has to be balanced: noise squared.",
-            ),
-            WrongWay(
-                _down(weight=lambda noise: 1 + noise**2),
-                "The weight of the score is 1 + noise², twice what it should be: the ODE has the weight ½.",
-            ),
-            WrongWay(
-                _down(score=lambda eps, ab: eps / math.sqrt(1 - ab)),
-                "The score points away from the noise: s = -eps / sqrt(1 - ab). Two minus signs make a plus.",
-            ),
-            WrongWay(
-                _down(score=lambda eps, ab: -eps),
-                "This takes -eps for the score. Divide by sqrt(1 - ab).",
-            ),
-            WrongWay(
-                _down(score=lambda eps, ab: -eps / (1 - ab)),
-                "The score is divided by the variance 1 - ab. x - sqrt(ab) x0 is sqrt(1 - ab) eps, so that one root "
-                "cancels: divide eps by sqrt(1 - ab).",
-            ),
-            WrongWay(
-                _down(f=1.0),
-                "f lacks its ½: the forward drift is -beta x / 2.",
-            ),
-            WrongWay(
-                _down(g=0.5),
-                "The score is multiplied by g = sqrt(beta). It is g² = beta.",
-            ),
-            WrongWay(
-                lambda x, eps, ab, beta, noise: -down_drift(x, eps, ab, beta, noise),
-                "The whole drift is turned round. t runs down through a negative h; the drift keeps its sign.",
-            ),
-        ),
+        mistakes=edits("""
+            (1 + noise**2) / 2 → 1
+                The score has its full weight whatever the noise is. At noise 0 this drops *only the noise*, and the
+                samples collapse: the ODE has half the score.
+            (1 + noise**2) / 2 → 1 / 2
+                The score has the weight ½ whatever the noise is. That is the ODE; noise on the way down has to be paid
+                for with noise² / 2 more.
+            noise**2 → noise
+                The weight is (1 + noise) / 2. It is variance that has to be balanced: noise squared.
+            (1 + noise**2) / 2 → (1 + noise**2)
+                The weight of the score is 1 + noise², twice what it should be: the ODE has the weight ½.
+            -eps → eps
+                The score points away from the noise: s = -eps / sqrt(1 - ab). Two minus signs make a plus.
+            -eps / math.sqrt(1 - ab) → -eps
+                This takes -eps for the score. Divide by sqrt(1 - ab).
+            math.sqrt(1 - ab) → (1 - ab)
+                The score is divided by the variance 1 - ab. x - sqrt(ab) x0 is sqrt(1 - ab) eps, so that one root
+                cancels: divide eps by sqrt(1 - ab).
+            -beta / 2 * x → -beta * x
+                f lacks its ½: the forward drift is -beta x / 2.
+            beta * score → math.sqrt(beta) * score
+                The score is multiplied by g = sqrt(beta). It is g² = beta.
+            -beta / 2 * x - → beta / 2 * x +
+                The whole drift is turned round. t runs down through a negative h; the drift keeps its sign.
+        """),
         hints=(
             "How much score undoes the forward noise, and how much more pays for the noise that you add yourself?",
             "f - (1 + noise²) / 2 · g² s, with f = -beta x / 2, g² = beta, s = -eps / sqrt(1 - ab).",
@@ -300,44 +203,26 @@ TASKS = (
             Case("sigma squared", lambda g: ("sigma squared", *pair(g, 6, 2), *levels(g))),
             Case("log sigma, pictures", lambda g: ("log sigma", *pair(g, 2, 1, 4, 4), *levels(g))),
         ),
-        mistakes=(
-            WrongWay(
-                _euler(variable=lambda name: "sigma"),
-                "This is the step in sigma, DDIM, whatever the variable. In another one the straight line is another.",
-            ),
-            WrongWay(
-                _euler(bend=lambda rate, sigma_t, sigma_s: 1),
-                "The slope is eps in every variable. dy/d sigma = eps; in u it is eps d sigma/du, by the chain rule.",
-            ),
-            WrongWay(
-                _euler(bend=lambda rate, sigma_t, sigma_s: 1 / rate(sigma_t)),
-                "The chain rule is upside down: eps is multiplied by d sigma/du, and you multiplied by du/d sigma.",
-            ),
-            WrongWay(
-                _euler(bend=lambda rate, sigma_t, sigma_s: rate(sigma_s)),
-                "The slope is taken at the end of the step. Euler's method freezes it where the step begins, at t.",
-            ),
-            WrongWay(
-                _euler(end=lambda ab_t, ab_s: 1),
-                "This is y at s. Multiply by sqrt(ab_s) to have x again.",
-            ),
-            WrongWay(
-                _euler(end=lambda ab_t, ab_s: ab_t),
-                "y at s was multiplied by sqrt(ab_t), the old level.",
-            ),
-            WrongWay(
-                _euler(start=lambda ab: 1),
-                "The step starts from x. It is y = x / sqrt(ab_t) that moves along sigma.",
-            ),
-            WrongWay(
-                _euler(sigma=lambda ab: math.sqrt(1 - ab)),
-                "sigma is sqrt(1 - ab) here, the noise in x. In y = x / sqrt(ab) it is sqrt((1 - ab) / ab).",
-            ),
-            WrongWay(
-                _euler(way=-1),
-                "The step goes the wrong way, to more noise: the difference is that of s less that of t.",
-            ),
-        ),
+        mistakes=edits("""
+            (u(sigma_s) - u(sigma_t)) * rate → (sigma_s - sigma_t)
+                This is the step in sigma, DDIM, whatever the variable. In another one the straight line is another.
+             * rate →
+                The slope is eps in every variable. dy/d sigma = eps; in u it is eps d sigma/du, by the chain rule.
+             * rate →  / rate
+                The chain rule is upside down: eps is multiplied by d sigma/du, and you multiplied by du/d sigma.
+            (2 * sigma_t), "log sigma": sigma_t → (2 * sigma_s), "log sigma": sigma_s
+                The slope is taken at the end of the step. Euler's method freezes it where the step begins, at t.
+            math.sqrt(ab_s) * y → y
+                This is y at s. Multiply by sqrt(ab_s) to have x again.
+            (ab_s) * y → (ab_t) * y
+                y at s was multiplied by sqrt(ab_t), the old level.
+             / math.sqrt(ab_t) →
+                The step starts from x. It is y = x / sqrt(ab_t) that moves along sigma.
+            math.sqrt((1 - ab) / ab) → math.sqrt(1 - ab)
+                sigma is sqrt(1 - ab) here, the noise in x. In y = x / sqrt(ab) it is sqrt((1 - ab) / ab).
+            u(sigma_s) - u(sigma_t) → u(sigma_t) - u(sigma_s)
+                The step goes the wrong way, to more noise: the difference is that of s less that of t.
+        """),
         hints=(
             "Go to y, make one straight step there, come back to x. Only the middle depends on the variable.",
             "y = x_t / sqrt(ab_t), sigma = sqrt((1 - ab) / ab). Add (u_s - u_t) eps d sigma/du, taken at t: for u = "
@@ -355,34 +240,22 @@ TASKS = (
             Case("five dimensions, signs", lambda g: probe_inputs(g, 5), tolerance=1e-5),
             Case("three dimensions, Gaussian v", lambda g: probe_inputs(g, 3, gaussian=True), tolerance=1e-5),
         ),
-        mistakes=(
-            WrongWay(
-                lambda net, x, t, v: _backward(net, x, t, v).sum(1),
-                "v is used on one side of J only. The backward pass starts from v, and what it returns is multiplied "
-                "by v again.",
-            ),
-            WrongWay(
-                lambda net, x, t, v: hutchinson(net, x, t, v).sum(),
-                "This is one number for the batch. Each sample has its own trace: sum over dimension 1 only.",
-            ),
-            WrongWay(
-                lambda net, x, t, v: (_backward(net, x, t, v) * v).mean(1),
-                "You averaged over the dimensions. A trace is a sum.",
-            ),
-            WrongWay(
-                _trace,
-                "This is the exact trace, at one backward pass a dimension. Asked for is the estimate by the given v.",
-            ),
-            WrongWay(
-                lambda net, x, t, v: hutchinson(net, x, t, v) / (v * v).sum(1),
-                "You divided by vᵀv. The mean of v vᵀ is the identity already, so nothing is left to divide by.",
-            ),
-            WrongWay(
-                lambda net, x, t, v: (net(x, t) * v * v).sum(1),
-                "This is the prediction weighted with v twice. It is its *derivative* that has a trace: "
-                "torch.autograd.grad.",
-            ),
-        ),
+        mistakes=edits("""
+            (row * v) → row
+                v is used on one side of J only. The backward pass starts from v, and what it returns is multiplied by v
+                again.
+            sum(1) → sum()
+                This is one number for the batch. Each sample has its own trace: sum over dimension 1 only.
+            sum(1) → mean(1)
+                You averaged over the dimensions. A trace is a sum.
+            (row * v).sum(1) → sum(torch.autograd.grad(net(x, t)[:, i].sum(), x)[0][:, i] for i in range(x.shape[1]))
+                This is the exact trace, at one backward pass a dimension. Asked for is the estimate by the given v.
+            (row * v).sum(1) → (row * v).sum(1) / (v * v).sum(1)
+                You divided by vᵀv. The mean of v vᵀ is the identity already, so nothing is left to divide by.
+            row * v → net(x, t) * v * v
+                This is the prediction weighted with v twice. It is its *derivative* that has a trace:
+                torch.autograd.grad.
+        """),
         hints=(
             "`torch.autograd.grad(output, input, v)` gives vᵀJ. What is left to do for vᵀJv?",
             "Make x an input that is tracked, `x = x.clone().requires_grad_()`, before you call the network.",
@@ -398,54 +271,32 @@ TASKS = (
             Case("several dimensions", lambda g: density_inputs(g, whole(g, 2, 6), uniform(g, 0.02, 0.1))),
             Case("much signal left", lambda g: density_inputs(g, 3, uniform(g, 0.3, 0.6)), points=2),
         ),
-        mistakes=(
-            WrongWay(
-                _bits(stretch=lambda factor: -factor.log().sum()),
-                "The stretch has the wrong sign. Where neighbours move apart on the way up, they were closer together "
-                "below, and the density higher.",
-            ),
-            WrongWay(
-                _bits(stretch=lambda factor: 0),
-                "This is the prior at x_T alone. The way there stretches space: add the logarithm of the stretch.",
-            ),
-            WrongWay(
-                _bits(stretch=lambda factor: 2 * factor.log().sum()),
-                "The stretch is the ratio of *standard deviations*; you took that of the variances.",
-            ),
-            WrongWay(
-                _bits(stretch=lambda factor: factor.log().mean()),
-                "You averaged the log stretch over the dimensions. Volumes multiply, so their logarithms add up.",
-            ),
-            WrongWay(
-                _bits(prior=lambda x_T, m, V: -((x_T - m) ** 2 / V + V.log() + math.log(2 * math.pi)).sum(1) / 2),
-                "This is the price under the *true* law at that level, so the exact one. With the prior N(0, 1) it "
-                "comes out different.",
-            ),
-            WrongWay(
-                _bits(prior=lambda x_T, m, V: -(x_T**2).sum(1) / 2),
-                "The prior lacks its constant, log(2 pi) / 2 for each dimension.",
-            ),
-            WrongWay(
-                _bits(unit=lambda log_p, d: -log_p / d),
-                "These are nats per dimension. Divide by log 2.",
-            ),
-            WrongWay(
-                _bits(unit=lambda log_p, d: -log_p / math.log(2)),
-                "These are the bits of a whole sample. Divide by the number of dimensions.",
-            ),
-            WrongWay(
-                _bits(unit=lambda log_p, d: log_p / (d * math.log(2))),
-                "The sign: a price is *minus* the logarithm of the density.",
-            ),
-            WrongWay(
-                _bits(variance=lambda std, ab: ab * std**2),
-                "The variance at level ab lacks its noise: ab std² + 1 - ab.",
-            ),
-            WrongWay(
-                _bits(centre=lambda mean, ab: mean),
-                "x_T lies around mean. At level ab the centre has moved to sqrt(ab) mean.",
-            ),
-        ),
+        mistakes=edits("""
+            + stretch.log() → - stretch.log()
+                The stretch has the wrong sign. Where neighbours move apart on the way up, they were closer together
+                below, and the density higher.
+             + stretch.log() →
+                This is the prior at x_T alone. The way there stretches space: add the logarithm of the stretch.
+            stretch.log() → 2 * stretch.log()
+                The stretch is the ratio of *standard deviations*; you took that of the variances.
+            stretch.log() → stretch.log() / len(std)
+                You averaged the log stretch over the dimensions. Volumes multiply, so their logarithms add up.
+            x_T**2 → ((x_T - mean_T) / std_T) ** 2 + 2 * std_T.log()
+                This is the price under the *true* law at that level, so the exact one. With the prior N(0, 1) it comes
+                out different.
+             + math.log(2 * math.pi) →
+                The prior lacks its constant, log(2 pi) / 2 for each dimension.
+             * math.log(2) →
+                These are nats per dimension. Divide by log 2.
+            x.shape[1] *  →
+                These are the bits of a whole sample. Divide by the number of dimensions.
+            -log_p → log_p
+                The sign: a price is *minus* the logarithm of the density.
+             + 1 - ab →
+                The variance at level ab lacks its noise: ab std² + 1 - ab.
+            math.sqrt(ab) *  →
+                x_T lies around mean. At level ab the centre has moved to sqrt(ab) mean.
+        """),
         hints=(
             "Three parts: where the flow takes x, how much it stretches on the way, and the price of both in bits.",
             "stretch = sqrt(ab std² + 1 - ab) / std, x_T = sqrt(ab) mean + stretch (x - mean). log p is the sum over "

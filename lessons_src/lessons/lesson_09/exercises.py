@@ -5,124 +5,70 @@ import math
 import torch
 from torch import Tensor
 
-from lessons_src import process, samplers
 from lessons_src.exercises.inputs import falling, network, normal, pair, uniform, whole
-from lessons_src.exercises.tasks import Case, Task, WrongWay
+from lessons_src.exercises.tasks import Case, Task, WrongWay, edits
 from lessons_src.oracle import OracleNetwork
-from lessons_src.solvers import SOLVERS
-
-PRICED = ("DDIM", "Heun", "PLMS", "DPM-Solver++(2M)")
 
 
 def log_snr_grid(alpha_bar: Tensor, steps: int) -> list[int]:
     """The times nearest to equally spaced log-SNRs from T to 1, then 0 (Lu et al. 2022, section 4)."""
-    return _grid(lambda ab: ab.logit())(alpha_bar, steps)
+    ruler = alpha_bar[1:].logit()  # entry i belongs to time i + 1
+    wanted = torch.linspace(ruler[-1].item(), ruler[0].item(), steps, dtype=torch.float64)
+    times = [1 + int((ruler - value).abs().argmin()) for value in wanted]
+    return [*times, 0]
 
 
 def affordable_steps(solver: str, budget: int, guided: bool) -> int:
     """The most steps that a budget of network evaluations pays for."""
-    return SOLVERS[solver].steps(budget // 2 if guided else budget)
+    predictions = budget // 2 if guided else budget
+    return {"Heun": (predictions + 1) // 2, "PLMS": predictions - 1}.get(solver, predictions)
+
+
+def ddim_step(x: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> Tensor:
+    """DDIM's step with a given noise prediction."""
+    x0 = (x - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t)
+    return math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s) * eps
 
 
 def heun_step(net: OracleNetwork, x: Tensor, alpha_bar: Tensor, t: int, s: int) -> Tensor:
     """One step with the mean of the noise at both ends (Karras et al. 2022, algorithm 1); DDIM's for s = 0."""
-    return _heun()(net, x, alpha_bar, t, s)
+    ab_t, ab_s = alpha_bar[t].item(), alpha_bar[s].item()
+    first = net(x, torch.full((len(x),), t))
+    trial = ddim_step(x, first, ab_t, ab_s)
+    if s == 0:
+        return trial
+    second = net(trial, torch.full((len(x),), s))
+    return ddim_step(x, (first + second) / 2, ab_t, ab_s)
 
 
 def two_m_step(x: Tensor, now: Tensor, before: Tensor, ab_before: float, ab_now: float, ab_next: float) -> Tensor:
     """One step of DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2)."""
-    return _two_m()(x, now, before, ab_before, ab_now, ab_next)
+    l_before, l_now, l_next = (math.log(ab / (1 - ab)) for ab in (ab_before, ab_now, ab_next))
+    r = (l_now - l_before) / (l_next - l_now)
+    w = 1 / (2 * r)
+    mean = (1 + w) * now - w * before
+    eps = (x - math.sqrt(ab_now) * mean) / math.sqrt(1 - ab_now)
+    return math.sqrt(ab_next) * mean + math.sqrt(1 - ab_next) * eps
 
 
 def order_of(nfe: Tensor, error: Tensor) -> Tensor:
     """Minus the slope of log error against log evaluations, by least squares."""
-    return -_slope(nfe.double().log(), error.log())
+    a, b = nfe.double().log(), error.log()
+    a, b = a - a.mean(), b - b.mean()
+    return -(a * b).sum() / a.square().sum()
 
 
 def on_the_front(nfe: Tensor, distance: Tensor) -> Tensor:
     """Which points nobody dominates: no other one costs no more and is no worse, one of the two strictly."""
-    return _front(lambda no_dearer, no_worse, cheaper, better: no_dearer & no_worse & (cheaper | better))(nfe, distance)
-
-
-def _slope(a: Tensor, b: Tensor) -> Tensor:
-    return ((a - a.mean()) * (b - b.mean())).sum() / (a - a.mean()).square().sum()
-
-
-def _grid(position, shift=1, end=(0,)):
-    """log_snr_grid with other positions, another index, or another end."""
-
-    def grid(alpha_bar, steps):
-        ruler = position(alpha_bar[1:])
-        wanted = torch.linspace(ruler[-1].item(), ruler[0].item(), steps, dtype=torch.float64)
-        return [shift + int((ruler - value).abs().argmin()) for value in wanted] + list(end)
-
-    return grid
-
-
-def _even(alpha_bar, steps):
-    T = len(alpha_bar) - 1
-    return [round(T * i / steps) for i in range(steps, -1, -1)]
-
-
-def _bill(price, guided_factor=2):
-    """affordable_steps by counting up to the dearest number of steps within the budget."""
-
-    def steps(solver, budget, guided):
-        budget = budget // (guided_factor if guided else 1)
-        return max(n for n in range(1, budget + 1) if price(solver, n) <= budget)
-
-    return steps
-
-
-def _ddim(x, eps, alpha_bar, t, s):
-    return samplers.renoise(process.predict_x0(x, eps, alpha_bar[t].item()), eps, alpha_bar[s].item())
-
-
-def _heun(where=lambda x, moved: moved, told=lambda t, s: s, mean=lambda a, b: (a + b) / 2, start=lambda x, moved: x):
-    """heun_step with another second prediction, another mean, or another start of the final step."""
-
-    def step(net, x, alpha_bar, t, s):
-        first = net(x, torch.full((len(x),), t))
-        moved = _ddim(x, first, alpha_bar, t, s)
-        if s == 0:
-            return moved
-        second = net(where(x, moved), torch.full((len(x),), told(t, s)))
-        return _ddim(start(x, moved), mean(first, second), alpha_bar, t, s)
-
-    return step
+    no_dearer, cheaper = nfe[:, None] <= nfe, nfe[:, None] < nfe  # row i against column j
+    no_worse, better = distance[:, None] <= distance, distance[:, None] < distance
+    dominates = no_dearer & no_worse & (cheaper | better)
+    return ~dominates.any(0)
 
 
 def _asks_at_zero(net, x, alpha_bar, t, s):
-    moved = _ddim(x, net(x, torch.full((len(x),), t)), alpha_bar, t, s)
-    return (moved + net(moved, torch.full((len(x),), s))) / 2
-
-
-def _two_m(
-    scale=lambda ab: math.log(ab / (1 - ab)),
-    ratio=lambda old, new: old / new,
-    weights=lambda r: (1 + 1 / (2 * r), -1 / (2 * r)),
-    noise=lambda x, now, mean, ab: process.predict_eps(x, mean, ab),
-):
-    """two_m_step with another measure of a step's length, other weights, or another noise to re-noise with."""
-
-    def step(x, now, before, ab_before, ab_now, ab_next):
-        r = ratio(scale(ab_now) - scale(ab_before), scale(ab_next) - scale(ab_now))
-        newer, older = weights(r)
-        mean = newer * now + older * before
-        return samplers.renoise(mean, noise(x, now, mean, ab_now), ab_next)
-
-    return step
-
-
-def _front(dominates):
-    """on_the_front with another rule."""
-
-    def front(nfe, distance):
-        no_dearer, no_worse = nfe[:, None] <= nfe, distance[:, None] <= distance  # row i against column j
-        cheaper, better = nfe[:, None] < nfe, distance[:, None] < distance
-        return ~dominates(no_dearer, no_worse, cheaper, better).any(0)
-
-    return front
+    trial = ddim_step(x, net(x, torch.full((len(x),), t)), alpha_bar[t].item(), alpha_bar[s].item())
+    return (trial + net(trial, torch.full((len(x),), s))) / 2
 
 
 def grid_inputs(generator: torch.Generator, T: int) -> tuple:
@@ -174,31 +120,20 @@ TASKS = (
             Case("another of 500", lambda g: grid_inputs(g, 500)),
             Case("two steps", lambda g: (falling(g, 100), 2)),
         ),
-        mistakes=(
-            WrongWay(
-                _even, "These are equal steps of t. Equal steps of log(alpha_bar / (1 - alpha_bar)) are asked for."
-            ),
-            WrongWay(
-                _grid(lambda ab: ab / (1 - ab)),
-                "Equal steps of the SNR itself: nearly all of them fall on the last few times. Take its logarithm.",
-            ),
-            WrongWay(
-                _grid(lambda ab: ab),
-                "Equal steps of alpha_bar. What is equally spaced should be log(alpha_bar / (1 - alpha_bar)).",
-            ),
-            WrongWay(
-                _grid(lambda ab: ab.logit(), shift=0),
-                "All times are one too small: without alpha_bar[0], entry number 0 belongs to time 1.",
-            ),
-            WrongWay(
-                _grid(lambda ab: ab.logit(), end=()),
-                "The 0 is missing: the last step goes to clean data.",
-            ),
-            WrongWay(
-                lambda alpha_bar, steps: log_snr_grid(alpha_bar, steps)[::-1],
-                "The times rise. A sampler goes from T down to 0.",
-            ),
-        ),
+        mistakes=edits("""
+            [*times, 0] → [round((len(alpha_bar) - 1) * i / steps) for i in range(steps, -1, -1)]
+                These are equal steps of t. Equal steps of log(alpha_bar / (1 - alpha_bar)) are asked for.
+            alpha_bar[1:].logit() → alpha_bar[1:] / (1 - alpha_bar[1:])
+                Equal steps of the SNR itself: nearly all of them fall on the last few times. Take its logarithm.
+            .logit() →
+                Equal steps of alpha_bar. What is equally spaced should be log(alpha_bar / (1 - alpha_bar)).
+            1 +  →
+                All times are one too small: without alpha_bar[0], entry number 0 belongs to time 1.
+            [*times, 0] → times
+                The 0 is missing: the last step goes to clean data.
+            [*times, 0] → [0, *times[::-1]]
+                The times rise. A sampler goes from T down to 0.
+        """),
         hints=(
             "log-SNR is infinite at t = 0, so leave alpha_bar[0] out and put the 0 at the end by hand.",
             "`ruler = alpha_bar[1:].logit()` has entry i for time i + 1. The values wanted are "
@@ -216,30 +151,18 @@ TASKS = (
             Case("PLMS", lambda g: ("PLMS", whole(g, 8, 60), False)),
             Case("Heun, guided", lambda g: ("Heun", 2 + 4 * whole(g, 6, 20), True)),
         ),
-        mistakes=(
-            WrongWay(
-                _bill(lambda solver, n: SOLVERS[solver].nfe(n), guided_factor=1),
-                "With guidance every prediction costs two evaluations.",
-            ),
-            WrongWay(
-                _bill(lambda solver, n: {"Heun": 2 * n, "PLMS": n + 1}.get(solver, n)),
-                "Heun's last step, to 0, costs one evaluation and not two: n steps cost 2 n - 1.",
-            ),
-            WrongWay(
-                _bill(lambda solver, n: {"Heun": 2 * n - 1}.get(solver, n)),
-                "PLMS has nothing to remember in its first step and makes one of Heun's: n steps cost n + 1.",
-            ),
-            WrongWay(
-                _bill(
-                    lambda solver, n: {"Heun": 2 * n - 1, "PLMS": n + 1, "DPM-Solver++(2M)": 2 * n - 1}.get(solver, n)
-                ),
-                "2M is of order 2 but remembers: one evaluation a step.",
-            ),
-            WrongWay(
-                _bill(lambda solver, n: n),
-                "One evaluation a step is not everyone's price: Heun pays two, and PLMS one more at the start.",
-            ),
-        ),
+        mistakes=edits("""
+             // 2 if guided else budget →
+                With guidance every prediction costs two evaluations.
+            (predictions + 1) // 2 → predictions // 2
+                Heun's last step, to 0, costs one evaluation and not two: n steps cost 2 n - 1.
+            predictions - 1 → predictions
+                PLMS has nothing to remember in its first step and makes one of Heun's: n steps cost n + 1.
+            "Heun": (predictions + 1) → "Heun": (predictions + 1) // 2, "DPM-Solver++(2M)": (predictions + 1)
+                2M is of order 2 but remembers: one evaluation a step.
+            {"Heun": (predictions + 1) // 2, "PLMS": predictions - 1}.get(solver, predictions) → predictions
+                One evaluation a step is not everyone's price: Heun pays two, and PLMS one more at the start.
+        """),
         hints=(
             "First the price of n steps: n for DDIM and 2M, 2 n - 1 for Heun, n + 1 for PLMS.",
             "Guidance: only half of the budget counts, rounded down. Then solve price <= budget for n.",
@@ -256,34 +179,21 @@ TASKS = (
             Case("the step to 0", lambda g: step_inputs(g, 0, 6, 2)),
         ),
         mistakes=(
-            WrongWay(
-                _heun(mean=lambda a, b: a),
-                "This is DDIM's step: the second prediction has no effect.",
-            ),
-            WrongWay(
-                _heun(where=lambda x, moved: x),
-                "The second prediction is asked for the old x. Go to s first, and ask there.",
-            ),
-            WrongWay(
-                _heun(told=lambda t, s: t),
-                "At the second point the network is told t. It stands at s.",
-            ),
-            WrongWay(
-                _heun(start=lambda x, moved: moved),
-                "The final step starts from the trial point. It starts from x again, with the mean.",
-            ),
-            WrongWay(
-                _heun(mean=lambda a, b: b),
-                "Only the second prediction is used. Take the mean of both.",
-            ),
-            WrongWay(
-                _heun(mean=lambda a, b: a + b),
-                "The predictions are added and not averaged: divide by 2.",
-            ),
-            WrongWay(
-                _asks_at_zero,
-                "The network is asked at t = 0, where it knows nothing. The step to 0 is DDIM's.",
-            ),
+            *edits("""
+                (first + second) / 2 → first
+                    This is DDIM's step: the second prediction has no effect.
+                net(trial → net(x
+                    The second prediction is asked for the old x. Go to s first, and ask there.
+                (len(x),), s) → (len(x),), t)
+                    At the second point the network is told t. It stands at s.
+                ddim_step(x, (first → ddim_step(trial, (first
+                    The final step starts from the trial point. It starts from x again, with the mean.
+                (first + second) / 2 → second
+                    Only the second prediction is used. Take the mean of both.
+                 / 2 →
+                    The predictions are added and not averaged: divide by 2.
+            """),
+            WrongWay(_asks_at_zero, "The network is asked at t = 0, where it knows nothing. The step to 0 is DDIM's."),
         ),
         hints=(
             "Two DDIM steps from the same x to the same s: a trial with the first prediction, then one with the mean.",
@@ -300,36 +210,22 @@ TASKS = (
             Case("a long step, then a short one", lambda g: memory_inputs(g, 1.5, 0.6, 6, 2)),
             Case("pictures", lambda g: memory_inputs(g, 0.8, 1.5, 2, 1, 4, 4)),
         ),
-        mistakes=(
-            WrongWay(
-                _two_m(weights=lambda r: (1, 0)),
-                "This is DDIM's step: what was predicted before has no effect.",
-            ),
-            WrongWay(
-                _two_m(weights=lambda r: (3 / 2, -1 / 2)),
-                "3/2 and -1/2 are right for steps of equal length. Compute r.",
-            ),
-            WrongWay(
-                _two_m(ratio=lambda old, new: new / old),
-                "r is upside down: the old step's length over the new one's.",
-            ),
-            WrongWay(
-                _two_m(weights=lambda r: (1 - 1 / (2 * r), 1 / (2 * r))),
-                "The signs are reversed: this interpolates backwards, where the step goes on.",
-            ),
-            WrongWay(
-                _two_m(weights=lambda r: (-1 / (2 * r), 1 + 1 / (2 * r))),
-                "The two predictions have changed places: the newer one gets the weight above 1.",
-            ),
-            WrongWay(
-                _two_m(scale=lambda ab: ab),
-                "The lengths are measured in alpha_bar. Measure them in log(alpha_bar / (1 - alpha_bar)).",
-            ),
-            WrongWay(
-                _two_m(noise=lambda x, now, mean, ab: process.predict_eps(x, now, ab)),
-                "The noise belongs to the newest prediction, not to the mean: compute it from x and the mean.",
-            ),
-        ),
+        mistakes=edits("""
+            1 / (2 * r) → 0
+                This is DDIM's step: what was predicted before has no effect.
+            1 / (2 * r) → 1 / 2
+                3/2 and -1/2 are right for steps of equal length. Compute r.
+            (l_now - l_before) / (l_next - l_now) → (l_next - l_now) / (l_now - l_before)
+                r is upside down: the old step's length over the new one's.
+            (1 + w) * now - w * before → (1 - w) * now + w * before
+                The signs are reversed: this interpolates backwards, where the step goes on.
+            (1 + w) * now - w * before → (1 + w) * before - w * now
+                The two predictions have changed places: the newer one gets the weight above 1.
+            math.log(ab / (1 - ab)) → ab
+                The lengths are measured in alpha_bar. Measure them in log(alpha_bar / (1 - alpha_bar)).
+            math.sqrt(ab_now) * mean → math.sqrt(ab_now) * now
+                The noise belongs to the newest prediction, not to the mean: compute it from x and the mean.
+        """),
         hints=(
             "First the mean of the two clean predictions, then a DDIM step with it. What noise goes with that mean?",
             "With l = log(ab / (1 - ab)), r = (l_now - l_before) / (l_next - l_now); the mean is "
@@ -346,28 +242,18 @@ TASKS = (
             Case("order 2, more scatter", lambda g: race_inputs(g, 2, 6, 0.2)),
             Case("order 3", lambda g: race_inputs(g, 3, 4, 0.1)),
         ),
-        mistakes=(
-            WrongWay(
-                lambda nfe, error: -order_of(nfe, error),
-                "The sign: errors fall, so the slope is negative, and the order is minus the slope.",
-            ),
-            WrongWay(
-                lambda nfe, error: (error[0] / error[-1]).log() / (nfe[-1] / nfe[0]).log(),
-                "Only the first and the last point count here. A regression uses all of them.",
-            ),
-            WrongWay(
-                lambda nfe, error: -_slope(nfe.double(), error),
-                "The logarithms are missing: a power law is a straight line between logarithms.",
-            ),
-            WrongWay(
-                lambda nfe, error: -_slope(nfe.double(), error.log()),
-                "The evaluations need a logarithm, too.",
-            ),
-            WrongWay(
-                lambda nfe, error: -1 / _slope(error.log(), nfe.double().log()),
-                "You fitted the evaluations to the errors. With scatter that is another line.",
-            ),
-        ),
+        mistakes=edits("""
+            -(a → (a
+                The sign: errors fall, so the slope is negative, and the order is minus the slope.
+            -(a * b).sum() / a.square().sum() → (error[0] / error[-1]).log() / (nfe[-1] / nfe[0]).log()
+                Only the first and the last point count here. A regression uses all of them.
+            nfe.double().log(), error.log() → nfe.double(), error
+                The logarithms are missing: a power law is a straight line between logarithms.
+            nfe.double().log() → nfe.double()
+                The evaluations need a logarithm, too.
+            (a * b).sum() / a.square().sum() → b.square().sum() / (a * b).sum()
+                You fitted the evaluations to the errors. With scatter that is another line.
+        """),
         hints=(
             "error = c nfe^-p. Take logarithms: which straight line is that, and where is p?",
             "Subtract the means from both logarithms, a and b. The slope is (a * b).sum() / (a * a).sum().",
@@ -384,32 +270,20 @@ TASKS = (
             Case("forty solvers", lambda g: front_inputs(g, 40, False)),
             Case("equal costs and equal distances", lambda g: front_inputs(g, 8, True), points=2),
         ),
-        mistakes=(
-            WrongWay(
-                lambda nfe, distance: ~on_the_front(nfe, distance),
-                "This marks the dominated ones. Mark those that nobody dominates.",
-            ),
-            WrongWay(
-                _front(lambda no_dearer, no_worse, cheaper, better: cheaper & better),
-                "A point that is as dear and better dominates as well, and so does one that is as good and cheaper.",
-            ),
-            WrongWay(
-                _front(lambda no_dearer, no_worse, cheaper, better: no_dearer & no_worse),
-                "Every point is no dearer and no worse than itself: ask for one of the two strictly.",
-            ),
-            WrongWay(
-                lambda nfe, distance: on_the_front(nfe, -distance),
-                "Small distances are good ones: of two equally dear points the lower one dominates.",
-            ),
-            WrongWay(
-                lambda nfe, distance: distance == distance.min(),
-                "Only the best of all is marked. A cheaper one that is worse may be on the front, too.",
-            ),
-            WrongWay(
-                lambda nfe, distance: distance == distance.cummin(0).values,
-                "This depends on the order of the points. Sort them by cost first, or compare all pairs.",
-            ),
-        ),
+        mistakes=edits("""
+            ~dominates → dominates
+                This marks the dominated ones. Mark those that nobody dominates.
+            no_dearer & no_worse & (cheaper | better) → cheaper & better
+                A point that is as dear and better dominates as well, and so does one that is as good and cheaper.
+             & (cheaper | better) →
+                Every point is no dearer and no worse than itself: ask for one of the two strictly.
+            distance[:, None] <= distance, distance[:, None] < distance → distance[:, None] >= distance, distance[:, None] > distance
+                Small distances are good ones: of two equally dear points the lower one dominates.
+            ~dominates.any(0) → distance == distance.min()
+                Only the best of all is marked. A cheaper one that is worse may be on the front, too.
+            ~dominates.any(0) → distance == distance.cummin(0).values
+                This depends on the order of the points. Sort them by cost first, or compare all pairs.
+        """),  # noqa: E501
         hints=(
             "Say in words when point i dominates point j. Two comparisons are not strict, and something has to be.",
             "Compare all pairs at once: `nfe[:, None] <= nfe` is (N, N), row i against column j.",

@@ -1,15 +1,13 @@
 """Exercises of lesson 10: a step up, what the misprint costs, round trips, a fixed point, the arc, and inpainting."""
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from lessons_src import inversion, process
 from lessons_src.exercises.inputs import falling, falling_times, levels, network, normal, pair, uniform, whole
-from lessons_src.exercises.tasks import Case, Task, WrongWay
+from lessons_src.exercises.tasks import Case, Mistake, Task, edits
 from lessons_src.oracle import OracleNetwork
 
 
@@ -21,108 +19,45 @@ def invert_step(x_s: Tensor, eps: Tensor, ab_s: float, ab_t: float) -> Tensor:
 
 def printed_error(image: Tensor, x_s: Tensor, eps: Tensor, ab_s: float, ab_t: float) -> Tensor:
     """The step with the image in place of the predicted clean picture, minus the right step."""
-    return math.sqrt(ab_t) * (image - process.predict_x0(x_s, eps, ab_s))
+    x0 = (x_s - math.sqrt(1 - ab_s) * eps) / math.sqrt(ab_s)
+    return math.sqrt(ab_t) * (image - x0)
 
 
 def round_trip_error(net: OracleNetwork, x: Tensor, alpha_bar: Tensor, times: list[int]) -> Tensor:
     """Up by inversion, down by DDIM; root mean square distance from x."""
-    return _round_trip()(net, x, alpha_bar, times)
+    ab, latent = alpha_bar.tolist(), x
+    for s, t in pairwise(times[::-1]):
+        eps = net(latent, torch.full((len(x),), s or t))
+        latent = invert_step(latent, eps, ab[s], ab[t])
+    back = latent
+    for t, s in pairwise(times):
+        eps = net(back, torch.full((len(x),), t))
+        back = invert_step(back, eps, ab[t], ab[s])
+    return (back - x).square().mean().sqrt()
 
 
 def fixed_point_step(net: OracleNetwork, x_s: Tensor, s: int, t: int, alpha_bar: Tensor, iterations: int) -> Tensor:
     """Solve DDIM's step t -> s for x_t by iteration (Pan et al. 2023)."""
-    return _fixed_point()(net, x_s, s, t, alpha_bar, iterations)
+    ab_s, ab_t = alpha_bar[s].item(), alpha_bar[t].item()
+    x_t = invert_step(x_s, net(x_s, torch.full((len(x_s),), s or t)), ab_s, ab_t)
+    for _ in range(iterations):
+        x_t = invert_step(x_s, net(x_t, torch.full((len(x_s),), t)), ab_s, ab_t)
+    return x_t
 
 
 def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
     """Along the arc from a to b, sample by sample."""
-    return inversion.slerp(a, b, weight)
+    cosine = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1)
+    angle = cosine.arccos().reshape(-1, *[1] * (a.ndim - 1))
+    w_a, w_b = ((1 - weight) * angle).sin(), (weight * angle).sin()
+    return (w_a * a + w_b * b) / angle.sin()
 
 
 def inpaint_step(x_t: Tensor, eps: Tensor, known: Tensor, mask: Tensor, z: Tensor, ab_t: float, ab_s: float) -> Tensor:
     """A DDIM step, then the known part noised to s put back (Y. Song et al. 2021, appendix I.2)."""
     x_s = invert_step(x_t, eps, ab_t, ab_s)
-    return torch.where(mask == 1, process.add_noise(known, z, ab_s), x_s)
-
-
-def _at(t: int, x: Tensor) -> Tensor:
-    return torch.full((len(x),), t)
-
-
-def _rms(x: Tensor) -> Tensor:
-    return x.square().mean().sqrt()
-
-
-def _round_trip(
-    told: Callable = lambda s, t: s or t,
-    clean: Callable | None = None,
-    up: slice = slice(None),
-    measure: Callable = _rms,
-    compared: Callable = lambda x, latent, back: back - x,
-):
-    """round_trip_error with another time told on the way up, other steps, or something else measured."""
-
-    def error(net, x, alpha_bar, times):
-        ab, latent = alpha_bar.tolist(), x
-        for s, t in list(pairwise(times[::-1]))[up]:
-            eps = net(latent, _at(told(s, t), x))
-            latent = invert_step(latent, eps, ab[s], ab[t])
-            if clean:
-                latent = clean(x, eps, ab[t])
-        back = latent
-        for t, s in pairwise(times):
-            back = invert_step(back, net(back, _at(t, x)), ab[t], ab[s])
-        return measure(compared(x, latent, back))
-
-    return error
-
-
-def _fixed_point(
-    first: Callable = lambda s, t: s or t,
-    told: Callable = lambda s, t: t,
-    source: Callable = lambda x_s, x_t: x_s,
-    levels_of: Callable = lambda s, t: (s, t),
-    rounds: Callable = lambda n: n,
-):
-    """fixed_point_step with other times told to the network, another source of each round, or other rounds."""
-
-    def step(net, x_s, s, t, alpha_bar, iterations):
-        ab_s, ab_t = (alpha_bar[i].item() for i in levels_of(s, t))
-        x_t = invert_step(x_s, net(x_s, _at(first(s, t), x_s)), ab_s, ab_t)
-        for _ in range(rounds(iterations)):
-            x_t = invert_step(source(x_s, x_t), net(x_t, _at(told(s, t), x_s)), ab_s, ab_t)
-        return x_t
-
-    return step
-
-
-def _angle(a: Tensor, b: Tensor) -> Tensor:
-    """Angle between a and b for each sample, to broadcast with them."""
-    cosine = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), dim=1)
-    return cosine.arccos().reshape(-1, *[1] * (a.ndim - 1))
-
-
-def _unit(a: Tensor) -> Tensor:
-    return a / a.flatten(1).norm(dim=1).reshape(-1, *[1] * (a.ndim - 1))
-
-
-def _arc(a: Tensor, b: Tensor, weight: float, angle: Tensor) -> Tensor:
-    return (((1 - weight) * angle).sin() * a + (weight * angle).sin() * b) / angle.sin()
-
-
-def _inpaint(put_back: Callable = process.add_noise, level: Callable = lambda ab_t, ab_s: ab_s, where: int = 1):
-    """inpaint_step with something else put back, at another level, or elsewhere."""
-
-    def step(x_t, eps, known, mask, z, ab_t, ab_s):
-        x_s = invert_step(x_t, eps, ab_t, ab_s)
-        return torch.where(mask == where, put_back(known, z, level(ab_t, ab_s)), x_s)
-
-    return step
-
-
-def _replace_the_guess(x_t, eps, known, mask, z, ab_t, ab_s):
-    x0 = torch.where(mask == 1, known, process.predict_x0(x_t, eps, ab_t))
-    return process.add_noise(x0, eps, ab_s)
+    known_s = math.sqrt(ab_s) * known + math.sqrt(1 - ab_s) * z
+    return torch.where(mask == 1, known_s, x_s)
 
 
 def _rising(generator: torch.Generator) -> tuple[float, float]:
@@ -163,43 +98,25 @@ TASKS = (
             Case("pictures", lambda g: (*pair(g, 2, 1, 4, 4), *_rising(g))),
             Case("the first step, ab_s = 1", lambda g: (*pair(g, 6, 2), 1.0, levels(g)[0])),
         ),
-        mistakes=(
-            WrongWay(
-                lambda x_s, eps, ab_s, ab_t: invert_step(x_s, eps, ab_t, ab_s),
-                "The levels have changed places: this takes x_s for the noisier one, and goes down.",
-            ),
-            WrongWay(
-                lambda x_s, eps, ab_s, ab_t: process.add_noise(x_s, eps, ab_t),
-                "This noises x_s as if it were clean. It carries noise of level s already: predict x0 first.",
-            ),
-            WrongWay(
-                lambda x_s, eps, ab_s, ab_t: process.add_noise(x_s, eps, ab_t / ab_s),
-                "This is a step of the forward chain, which adds *fresh* noise. eps is the noise that x_s holds: turn "
-                "it up, do not add to it.",
-            ),
-            WrongWay(
-                lambda x_s, eps, ab_s, ab_t: (
-                    math.sqrt(ab_t) * process.predict_x0(x_s, eps, ab_s) + math.sqrt(1 - ab_s) * eps
-                ),
-                "The noise still has the size of level s. At t it is sqrt(1 - ab_t).",
-            ),
-            WrongWay(
-                lambda x_s, eps, ab_s, ab_t: math.sqrt(ab_t) * process.predict_x0(x_s, eps, ab_s),
-                "The noise is missing: add sqrt(1 - ab_t) eps.",
-            ),
-            WrongWay(
-                lambda x_s, eps, ab_s, ab_t: ab_t * process.predict_x0(x_s, eps, ab_s) + (1 - ab_t) * eps,
-                "The square roots are missing in the second line.",
-            ),
-            WrongWay(
-                lambda x_s, eps, ab_s, ab_t: ab_t * (x_s - (1 - ab_s) * eps) / ab_s + (1 - ab_t) * eps,
-                "The square roots are missing: alpha_bar counts variance, and x is scaled by standard deviations.",
-            ),
-            WrongWay(
-                lambda x_s, eps, ab_s, ab_t: process.predict_x0(x_s, eps, ab_s),
-                "This is x0, the first line. It still has to be noised to level t.",
-            ),
-        ),
+        mistakes=edits("""
+            ab_s: float, ab_t: float → ab_t: float, ab_s: float
+                The levels have changed places: this takes x_s for the noisier one, and goes down.
+            math.sqrt(ab_t) * x0 → math.sqrt(ab_t) * x_s
+                This noises x_s as if it were clean. It carries noise of level s already: predict x0 first.
+            math.sqrt(ab_t) * x0 + math.sqrt(1 - ab_t) * eps → math.sqrt(ab_t / ab_s) * x_s + math.sqrt(1 - ab_t / ab_s) * eps
+                This is a step of the forward chain, which adds *fresh* noise. eps is the noise that x_s holds: turn it
+                up, do not add to it.
+            (1 - ab_t) → (1 - ab_s)
+                The noise still has the size of level s. At t it is sqrt(1 - ab_t).
+             + math.sqrt(1 - ab_t) * eps →
+                The noise is missing: add sqrt(1 - ab_t) eps.
+            math.sqrt(ab_t) * x0 + math.sqrt(1 - ab_t) * eps → ab_t * x0 + (1 - ab_t) * eps
+                The square roots are missing in the second line.
+            math.sqrt(ab_t) * x0 + math.sqrt(1 - ab_t) * eps → ab_t * (x_s - (1 - ab_s) * eps) / ab_s + (1 - ab_t) * eps
+                The square roots are missing: alpha_bar counts variance, and x is scaled by standard deviations.
+            math.sqrt(ab_t) * x0 + math.sqrt(1 - ab_t) * eps → x0
+                This is x0, the first line. It still has to be noised to level t.
+        """),  # noqa: E501
         hints=(
             "You know this step from the way down. Which of its two levels is where you stand, and which is where you "
             "go?",
@@ -218,33 +135,21 @@ TASKS = (
                 "high up, little signal left", lambda g: (normal(g, 6, 2), *pair(g, 6, 2), 0.1, uniform(g, 0.02, 0.05))
             ),
         ),
-        mistakes=(
-            WrongWay(
-                lambda image, x_s, eps, ab_s, ab_t: -printed_error(image, x_s, eps, ab_s, ab_t),
-                "The sign is turned: asked is printed minus right.",
-            ),
-            WrongWay(
-                lambda image, x_s, eps, ab_s, ab_t: image - process.predict_x0(x_s, eps, ab_s),
-                "These are the two clean pictures apart. In x_t they are multiplied by sqrt(ab_t).",
-            ),
-            WrongWay(
-                lambda image, x_s, eps, ab_s, ab_t: ab_t * (image - process.predict_x0(x_s, eps, ab_s)),
-                "The root is missing: the signal's factor is sqrt(ab_t).",
-            ),
-            WrongWay(
-                lambda image, x_s, eps, ab_s, ab_t: math.sqrt(ab_t) * (image - x_s),
-                "This compares the image with x_s, the noisy state. The right step has the *predicted clean* picture "
-                "there.",
-            ),
-            WrongWay(
-                lambda image, x_s, eps, ab_s, ab_t: math.sqrt(ab_t) * (image - process.predict_x0(x_s, eps, ab_t)),
-                "x0 is predicted with the level of t. x_s stands at s: ab_s.",
-            ),
-            WrongWay(
-                lambda image, x_s, eps, ab_s, ab_t: process.add_noise(image, eps, ab_t),
-                "This is the printed step itself. Subtract the right one.",
-            ),
-        ),
+        mistakes=edits("""
+            image - x0 → x0 - image
+                The sign is turned: asked is printed minus right.
+            math.sqrt(ab_t) * (image - x0) → image - x0
+                These are the two clean pictures apart. In x_t they are multiplied by sqrt(ab_t).
+            math.sqrt(ab_t) → ab_t
+                The root is missing: the signal's factor is sqrt(ab_t).
+            image - x0 → image - x_s
+                This compares the image with x_s, the noisy state. The right step has the *predicted clean* picture
+                there.
+            math.sqrt(1 - ab_s) * eps) / math.sqrt(ab_s) → math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t)
+                x0 is predicted with the level of t. x_s stands at s: ab_s.
+            math.sqrt(ab_t) * (image - x0) → math.sqrt(ab_t) * image + math.sqrt(1 - ab_t) * eps
+                This is the printed step itself. Subtract the right one.
+        """),
         hints=(
             "Write both steps below each other. Which terms are the same?",
             "Printed: sqrt(ab_t) image + noise. Right: `invert_step`, which is sqrt(ab_t) x0 + the same noise.",
@@ -260,38 +165,24 @@ TASKS = (
             Case("a few of many times", lambda g: trip_inputs(g, 60, 6), points=2, tolerance=1e-5),
             Case("two steps", lambda g: trip_inputs(g, 40, 2), tolerance=1e-5),
         ),
-        mistakes=(
-            WrongWay(
-                _round_trip(told=lambda s, t: t),
-                "On the way up the network is asked about t, where x is not yet. It stands at s (only at s = 0 nobody "
-                "can be asked, and t has to do).",
-            ),
-            WrongWay(
-                _round_trip(clean=lambda x, eps, ab_t: process.add_noise(x, eps, ab_t)),
-                "This is the misprint: the image itself stands where the clean picture predicted from the present "
-                "state belongs.",
-            ),
-            WrongWay(
-                _round_trip(up=slice(1, None)),
-                "The first step up, the one from 0, is missing.",
-            ),
-            WrongWay(
-                _round_trip(up=slice(None, -1)),
-                "The last step up is missing: the way down starts at times[0].",
-            ),
-            WrongWay(
-                _round_trip(measure=lambda x: x.square().mean()),
-                "The root is missing: this is the mean square.",
-            ),
-            WrongWay(
-                _round_trip(measure=lambda x: x.norm()),
-                "This is the root of the *sum* of squares, which grows with the batch. Take the mean.",
-            ),
-            WrongWay(
-                _round_trip(compared=lambda x, latent, back: latent - x),
-                "This is the distance from the data to the latents. Go down again first.",
-            ),
-        ),
+        mistakes=edits("""
+            s or t → t
+                On the way up the network is asked about t, where x is not yet. It stands at s (only at s = 0 nobody can
+                be asked, and t has to do).
+            invert_step(latent, eps, ab[s], ab[t]) → math.sqrt(ab[t]) * x + math.sqrt(1 - ab[t]) * eps
+                This is the misprint: the image itself stands where the clean picture predicted from the present state
+                belongs.
+            times[::-1] → times[::-1][1:]
+                The first step up, the one from 0, is missing.
+            times[::-1] → times[::-1][:-1]
+                The last step up is missing: the way down starts at times[0].
+            .sqrt() →
+                The root is missing: this is the mean square.
+            .square().mean().sqrt() → .norm()
+                This is the root of the *sum* of squares, which grows with the batch. Take the mean.
+            (back - x) → (latent - x)
+                This is the distance from the data to the latents. Go down again first.
+        """),
         hints=(
             "Two loops over the same pairs of times, the first one from the clean end. Where does x stand when the "
             "network is asked?",
@@ -311,33 +202,20 @@ TASKS = (
             Case("three iterations", lambda g: fixed_point_inputs(g, 3), tolerance=1e-6),
             Case("the first step, s = 0", lambda g: fixed_point_inputs(g, 2, from_zero=True), tolerance=1e-6),
         ),
-        mistakes=(
-            WrongWay(
-                _fixed_point(source=lambda x_s, x_t: x_t),
-                "Every round climbs on from the x_t just found. They all start from x_s; only the prediction is "
-                "renewed.",
-            ),
-            WrongWay(
-                _fixed_point(told=lambda s, t: s or t),
-                "In the rounds the network is asked about s. It is given x_t there, so the time is t.",
-            ),
-            WrongWay(
-                _fixed_point(rounds=lambda n: n - 1),
-                "One iteration is missing: the step with the borrowed prediction is the start, and does not count.",
-            ),
-            WrongWay(
-                _fixed_point(rounds=lambda n: n + 1),
-                "There is one iteration too many: the start costs one evaluation, each iteration one more.",
-            ),
-            WrongWay(
-                _fixed_point(first=lambda s, t: t),
-                "The start asks the network about t, with x_s, which stands at s. Only at s = 0 has t to do.",
-            ),
-            WrongWay(
-                _fixed_point(levels_of=lambda s, t: (t, s)),
-                "The levels have changed places: this goes down.",
-            ),
-        ),
+        mistakes=edits("""
+            x_s, net(x_t → x_t, net(x_t
+                Every round climbs on from the x_t just found. They all start from x_s; only the prediction is renewed.
+            (len(x_s),), t) → (len(x_s),), s or t)
+                In the rounds the network is asked about s. It is given x_t there, so the time is t.
+            range(iterations) → range(iterations - 1)
+                One iteration is missing: the step with the borrowed prediction is the start, and does not count.
+            range(iterations) → range(iterations + 1)
+                There is one iteration too many: the start costs one evaluation, each iteration one more.
+            s or t → t
+                The start asks the network about t, with x_s, which stands at s. Only at s = 0 has t to do.
+            ab_s, ab_t = → ab_t, ab_s =
+                The levels have changed places: this goes down.
+        """),
         hints=(
             "What is unknown in the step is the prediction at x_t. Start with a borrowed one; how could you get a "
             "better one?",
@@ -356,28 +234,21 @@ TASKS = (
             Case("pictures", lambda g: (*pair(g, 3, 1, 4, 4), uniform(g, 0.65, 0.9))),
         ),
         mistakes=(
-            WrongWay(
-                torch.lerp,
-                "This is the straight line, which passes through the inside of the sphere. Weigh with the two sines.",
-            ),
-            WrongWay(
-                lambda a, b, weight: inversion.slerp(b, a, weight),
-                "a and b have changed places: at weight 0 it has to be a.",
-            ),
-            WrongWay(
-                lambda a, b, weight: _arc(a, b, weight, _angle(a.reshape(1, -1), b.reshape(1, -1)).reshape(())),
-                "One angle was taken for the whole batch. Every sample has its own.",
-            ),
-            WrongWay(
-                lambda a, b, weight: _arc(a, b, weight, _angle(a, b)) * _angle(a, b).sin(),
-                "The division by the sine of the angle is missing.",
-            ),
-            WrongWay(
-                lambda a, b, weight: _arc(a, b, weight, torch.tensor(math.pi / 2, dtype=a.dtype)),
-                "This takes a and b for orthogonal. In many dimensions they nearly are; still, compute the angle.",
-            ),
-            WrongWay(
-                lambda a, b, weight: _arc(_unit(a), _unit(b), weight, _angle(a, b)),
+            *edits("""
+                (w_a * a + w_b * b) / angle.sin() → torch.lerp(a, b, weight)
+                    This is the straight line, which passes through the inside of the sphere. Weigh with the two sines.
+                w_a * a + w_b * b → w_a * b + w_b * a
+                    a and b have changed places: at weight 0 it has to be a.
+                a.flatten(1), b.flatten(1), dim=1 → a.flatten(), b.flatten(), dim=0
+                    One angle was taken for the whole batch. Every sample has its own.
+                 / angle.sin() →
+                    The division by the sine of the angle is missing.
+                cosine.arccos() → torch.full_like(cosine, math.pi / 2)
+                    This takes a and b for orthogonal. In many dimensions they nearly are; still, compute the angle.
+            """),
+            Mistake(
+                "cosine =",
+                "a, b = (torch.nn.functional.normalize(z.flatten(1)).view_as(z) for z in (a, b))\n    cosine =",
                 "The directions are right, but the lengths are lost: a and b themselves are weighed, not unit vectors.",
             ),
         ),
@@ -397,39 +268,23 @@ TASKS = (
             Case("pictures", lambda g: inpaint_inputs(g, 2, 1, 4, 4)),
             Case("the last step, ab_s = 1", lambda g: inpaint_inputs(g, 6, 4, last=True)),
         ),
-        mistakes=(
-            WrongWay(
-                _inpaint(put_back=lambda known, z, ab: known),
-                "The known part is put back clean. The next step expects all of x_s at level s: noise it with z.",
-            ),
-            WrongWay(
-                _inpaint(level=lambda ab_t, ab_s: ab_t),
-                "The known part is noised to level t, the old one. After the step x stands at s.",
-            ),
-            WrongWay(
-                _inpaint(put_back=lambda known, z, ab: ab * known + (1 - ab) * z),
-                "The square roots are missing where the known part is noised.",
-            ),
-            WrongWay(
-                _inpaint(where=0),
-                "The mask is read the wrong way round: 1 is known, 0 is open.",
-            ),
-            WrongWay(
-                lambda x_t, eps, known, mask, z, ab_t, ab_s: invert_step(x_t, eps, ab_t, ab_s),
-                "Nothing is put back: this is a plain DDIM step.",
-            ),
-            WrongWay(
-                _replace_the_guess,
-                "The known part was put into the guess x0 and noised with eps. That is a method, too; asked here is "
-                "x_s, with the known part noised by its own z.",
-            ),
-            WrongWay(
-                lambda x_t, eps, known, mask, z, ab_t, ab_s: (
-                    invert_step(x_t, eps, ab_t, ab_s) + mask * process.add_noise(known, z, ab_s)
-                ),
-                "The known part was added to what the step made of it. Replace it.",
-            ),
-        ),
+        mistakes=edits("""
+            mask == 1, known_s → mask == 1, known
+                The known part is put back clean. The next step expects all of x_s at level s: noise it with z.
+            math.sqrt(ab_s) * known + math.sqrt(1 - ab_s) * z → math.sqrt(ab_t) * known + math.sqrt(1 - ab_t) * z
+                The known part is noised to level t, the old one. After the step x stands at s.
+            math.sqrt(ab_s) * known + math.sqrt(1 - ab_s) * z → ab_s * known + (1 - ab_s) * z
+                The square roots are missing where the known part is noised.
+            mask == 1 → mask == 0
+                The mask is read the wrong way round: 1 is known, 0 is open.
+            torch.where(mask == 1, known_s, x_s) → x_s
+                Nothing is put back: this is a plain DDIM step.
+            * z → * eps
+                The known part was put into the guess x0 and noised with eps. That is a method, too; asked here is x_s,
+                with the known part noised by its own z.
+            torch.where(mask == 1, known_s, x_s) → x_s + mask * known_s
+                The known part was added to what the step made of it. Replace it.
+        """),
         hints=(
             "Three lines: the step as always, the known part at the level where the step arrives, and a choice.",
             "The known part at level s is the forward shortcut: `math.sqrt(ab_s) * known + math.sqrt(1 - ab_s) * z`.",
