@@ -20,9 +20,10 @@ def check_int(name: str, value: Any, low: int, high: int | None = None) -> int:
     expected = f"a whole number, at least {low}" if high is None else f"a whole number from {low} to {high}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         refuse(name, value, expected, TypeError)
-    if value < low or (high is not None and value > high):
+    whole = int(value)
+    if whole < low or (high is not None and whole > high):
         refuse(name, value, expected)
-    return int(value)
+    return whole
 
 
 def check_real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
@@ -32,9 +33,10 @@ def check_real(name: str, value: Any, low: float = -math.inf, high: float = math
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         refuse(name, value, f"a finite number{bounds}", TypeError)
-    if not math.isfinite(value) or not low <= value <= high:
+    number = float(value)
+    if not math.isfinite(number) or not low <= number <= high:
         refuse(name, value, f"a finite number{bounds}")
-    return float(value)
+    return number
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ NAMES = ("steps", "guidance", "recipes", "pareto")
 SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDIM": ddim,
     "DDPM, σ² = β̃": ddpm,
-    "DDPM, σ² = β": lambda *args, **options: ddpm(*args, variance="beta", **options),
+    "DDPM, σ² = β": partial(ddpm, variance="beta"),
 }
 PARETO = {  # solver -> grid; those that average eps cannot start at the cosine schedule's nearly signal-free T
     "DDPM": "linspace",

@@ -105,6 +105,12 @@ class TimeEmbedding(nn.Module):
         return self.mlp(torch.cat([phase.sin(), phase.cos()], 1))
 
 
+def _silence(layer: nn.Conv2d) -> None:
+    """Let a layer start by adding nothing."""
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions with group norm; time and label scale and shift the second (FiLM, Perez et al. 2018)."""
 
@@ -115,8 +121,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.film = nn.Linear(width, 2 * outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        _silence(self.conv2)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H, W)."""
@@ -149,10 +154,10 @@ class UNet(Body):
         self.middle = nn.ModuleList([ResidualBlock(coarse, coarse, width), ResidualBlock(coarse, coarse, width)])
         self.grow = nn.Conv2d(coarse, fine, 3, padding=1)
         self.up = nn.ModuleList([ResidualBlock(2 * fine, fine, width), ResidualBlock(2 * fine, fine, width)])
-        self.leave = nn.Sequential(nn.GroupNorm(8, fine), nn.SiLU(), nn.Conv2d(fine, patch, 3, padding=1))
-        nn.init.zeros_(self.leave[2].weight)
-        nn.init.zeros_(self.leave[2].bias)
-        self.to(memory_format=torch.channels_last)
+        last = nn.Conv2d(fine, patch, 3, padding=1)
+        self.leave = nn.Sequential(nn.GroupNorm(8, fine), nn.SiLU(), last)
+        _silence(last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's annotations
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""

@@ -17,7 +17,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override] # no closure: nothing here evaluates twice
         """Move every weight by lr times its orthogonal update, tall matrices a little more than wide ones."""
         for group in self.param_groups:
             for weight in group["params"]:
@@ -47,7 +47,8 @@ def make_optimizers(net: nn.Module, learning_rate: float) -> list[torch.optim.Op
 
     Convolutions of layers called `enter` or `leave` are not inner.
     """
-    inner, rest = [], []
+    inner: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, weight in net.named_parameters():
         outer = {"enter", "leave"} & set(name.split("."))
         (inner if weight.ndim == 4 and not outer else rest).append(weight)

@@ -101,7 +101,7 @@ class GaussianMixture:
         if check_batch("x", x).ndim != 2 or x.shape[1] != self.dim:
             refuse("x", x, f"shape (B, {self.dim})")
         signal, noise = signal_and_noise(alpha_bar, x)
-        if isinstance(signal, Tensor):
+        if isinstance(signal, Tensor) and isinstance(noise, Tensor):
             signal, noise = signal.T, noise.T
         variances = signal**2 * self._variances.to(x).unsqueeze(2) + noise**2
         if not (variances > 0).all():

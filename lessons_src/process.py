@@ -46,8 +46,8 @@ def signal_and_noise(alpha_bar: Level, x: Tensor, noisy: bool = False) -> tuple[
         refuse("alpha_bar", alpha_bar, f"a number or shape ({len(x)},), one value a sample")
     if not ((alpha_bar > 0) & ((alpha_bar < 1) if noisy else (alpha_bar <= 1))).all():
         refuse("alpha_bar", alpha_bar.tolist(), f"values {expected}")
-    ab = as_column(alpha_bar.double(), x)
-    return ab.sqrt().to(x), (1 - ab).sqrt().to(x)
+    column = as_column(alpha_bar.double(), x)
+    return column.sqrt().to(x), (1 - column).sqrt().to(x)
 
 
 def add_noise(x0: Tensor, eps: Tensor, alpha_bar: Level) -> Tensor:

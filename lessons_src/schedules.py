@@ -156,11 +156,11 @@ def time_grid(schedule: NoiseSchedule, steps: int, grid: str = "linspace") -> li
     if grid == "ddim_uniform":
         return [t + 1 for t in reversed(range(0, T, T // steps))] + [0]
     if grid == "linspace":
-        times = (T * counted / steps).round()
+        times = (T * counted / steps).round().tolist()
     elif grid == "trailing":
-        times = T - (T * counted.flip(0) / steps).round()
+        times = (T - (T * counted.flip(0) / steps).round()).tolist()
     elif grid == "quadratic":
-        times = (T * counted**2 / steps**2).round()
+        times = (T * counted**2 / steps**2).round().tolist()
     elif grid == "log_snr":
         times = _equally_spaced(schedule.log_snr, steps)
     else:

@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
+from operator import add
 
 import torch
 from torch import Tensor
@@ -299,7 +301,7 @@ def divergence(field: Field, x: Tensor, t: float, probe: Tensor | None = None) -
         if probe is None:
             flat = value.flatten(1)
             rows = [torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True)[0] for i in range(flat.shape[1])]
-            trace = sum(row.flatten(1)[:, i] for i, row in enumerate(rows))
+            trace = reduce(add, (row.flatten(1)[:, i] for i, row in enumerate(rows)))
         else:
             check_like("probe", probe, "x", x)
             (product,) = torch.autograd.grad(value, x, probe)

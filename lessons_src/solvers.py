@@ -13,7 +13,8 @@ into it, as their authors do.
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -251,7 +252,7 @@ def _half_log_snr(alpha_bar: float) -> float:
 
 
 def _sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
-    return sum(w * value for w, value in zip(weights, values, strict=True))
+    return reduce(add, (w * value for w, value in zip(weights, values, strict=True)))
 
 
 def step_with_eps(s: int, x: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> State:

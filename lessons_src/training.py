@@ -33,7 +33,7 @@ FORMAT = 2  # of checkpoints; 1 was written before network, loss and data were a
 MAY_CHANGE = {"steps", "learning_rate"}  # of a recipe, when a run goes on
 
 
-Batch = tuple[Tensor | None, ...]
+Batch = tuple[Any, ...]
 
 
 class Losses(NamedTuple):
@@ -135,7 +135,7 @@ class Classification:
     def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
         """Shift, read, compare."""
         x, label = batch
-        height, width, s = *x.shape[2:], self.shift
+        (height, width), s = x.shape[2:], self.shift
         down, across = torch.randint(2 * s + 1, (2,), generator=generator, device=x.device).tolist()
         shifted = F.pad(x, (s, s, s, s), value=-1)[..., down : down + height, across : across + width]
         return Losses(F.cross_entropy(net(shifted), label, reduction="none"))
@@ -429,7 +429,7 @@ def _progress(trainer: Trainer, gathered: list[Losses], seconds: float, steps: i
         )
     by_time: list[float] = []
     if gathered[0].tenth is not None:
-        tenth = _of_all(torch.cat([losses.tenth for losses in gathered]), trainer.world)
+        tenth = _of_all(torch.cat([losses.tenth for losses in gathered if losses.tenth is not None]), trainer.world)
         total = torch.zeros(10, device=loss.device).index_add_(0, tenth, loss)
         by_time = (total / torch.zeros(10, device=loss.device).index_add_(0, tenth, torch.ones_like(loss))).tolist()
     pace = steps * trainer.recipe.batch_size / seconds

@@ -1,0 +1,86 @@
+"""The list of lessons is one: pages, links and plans say what it says, and a faulty list is refused by name."""
+
+import json
+import re
+from dataclasses import replace
+
+import nbformat
+import pytest
+
+from lessons_src.lessons import all_lessons, load
+from lessons_src.make import pages
+
+LESSONS = all_lessons()
+
+
+def test_everything_made_from_the_list_is_as_it_says():
+    stale = [path.name for path, content in pages.made().items() if path.read_text(encoding="utf-8") != content]
+    assert stale == [], "run `make pages`"
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: f"lesson_{lesson.name}")
+def test_a_notebook_says_the_same_as_its_list_entry(lesson):
+    first = nbformat.read(pages.ROOT / "notebooks" / f"{lesson.name}.ipynb", as_version=4).cells[0].source
+    title, nav, header = first.split("\n\n")[:3]
+    assert title.startswith(f"# {lesson.number} · ")
+    assert lesson.title in title
+    assert nav.endswith(pages.MARK)
+    assert re.match(r"\*\*(\d+) minutes\*\*", header)[1] == str(lesson.minutes)
+    aims = re.findall(r"^- (.*(?:\n  .*)*)[;.]$", first.split("**Afterwards you can**")[1], re.MULTILINE)
+    assert len(aims) == len(lesson.aims)
+
+
+def test_the_first_has_no_lesson_before_it_and_the_last_none_after():
+    first, second, *_, last = (pages.navigation(LESSONS, place) for place in range(len(LESSONS)))
+    assert (first.count("←"), first.count("→")) == (0, 1)
+    assert (second.count("←"), second.count("→")) == (1, 1)
+    assert (last.count("←"), last.count("→")) == (1, 0)
+
+
+def test_a_new_lesson_moves_its_neighbours_links():
+    between = replace(LESSONS[5], name="07_classifier_guidance", title="Classifier guidance")
+    longer = tuple(sorted([*LESSONS, between], key=lambda lesson: lesson.name))
+    place = [lesson.name for lesson in longer].index(between.name)
+    assert "07 Classifier guidance →" in pages.navigation(longer, place - 1)
+    assert "← 07 Classifier guidance" in pages.navigation(longer, place + 1)
+    assert "07_classifier_guidance.ipynb" in pages.lesson_table(longer)
+    assert "07" not in pages.exercise_list(longer), "no exercises, no link"
+
+
+def test_navigation_is_replaced_and_not_added_twice():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in ("# 01\n\nText", "End")])
+    for line in (f"old {pages.MARK}", f"new {pages.MARK}"):
+        notebook = pages.navigated(notebook, line)
+    assert [cell.source for cell in notebook.cells] == [f"# 01\n\nnew {pages.MARK}\n\nText", f"End\n\nnew {pages.MARK}"]
+
+
+def test_a_page_without_its_marks_is_refused():
+    with pytest.raises(ValueError, match="marks called lessons is 0; expected one pair"):
+        pages.filled("no marks", "lessons", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (
+            lambda text: text.replace("minutes = 75", "minutes = 70"),
+            "minutes in .* is 70; expected the sum",
+        ),
+        (lambda text: text.replace('"05_ddim"', '"06_ddim"'), "name in .*06_ddim.* the number of its folder"),
+        (lambda text: text.replace("question", "asks"), "keys of .*'asks'"),
+    ],
+)
+def test_a_faulty_entry_is_refused(tmp_path, change, named):
+    folder = tmp_path / "lesson_05"
+    folder.mkdir()
+    source = (pages.ROOT / "lessons_src" / "lessons" / "lesson_05" / "lesson.toml").read_text(encoding="utf-8")
+    assert change(source) != source
+    (folder / "lesson.toml").write_text(change(source), encoding="utf-8")
+    with pytest.raises(ValueError, match=named):
+        load(folder / "lesson.toml")
+
+
+def test_every_notebook_is_in_the_list():
+    found = sorted(path.stem for path in (pages.ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    assert [lesson.name for lesson in LESSONS] == found
+    assert all(json.loads((pages.ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"] for name in found)
