@@ -3,17 +3,21 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 LAB_FLAGS ?=
+N ?=
+ALL ?=
 BIN := .venv/bin
-NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
-EXERCISES := $(sort $(wildcard notebooks/exercises/[0-9]*.ipynb))
+LESSONS := $(sort $(wildcard notebooks/$(or $(N),[0-9][0-9])_*.ipynb))
+EXERCISES := $(sort $(wildcard notebooks/exercises/$(or $(N),[0-9][0-9])_*.ipynb))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+EXECUTE := $(BIN)/python -m lessons_src.make.notebooks $(if $(ALL),--all)
+NBVAL := $(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile
 
 # Two test workers on two cores: one thread each, or they wait for each other.
-test-unit test-notebooks test-browser notebooks exercises class-demo: export OMP_NUM_THREADS = 1
+test-unit test-notebooks test-browser lesson quick notebooks exercises class-demo: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint test-unit test-notebooks test-browser notebooks exercises class-demo weights measurements pareto format clean
+.PHONY: help lab test lesson quick lint test-unit test-notebooks test-browser notebooks exercises pages class-demo weights measurements pareto format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -23,25 +27,40 @@ lab: .venv/lab  ## set up what is missing, then open the course in JupyterLab
 
 test: lint test-unit test-notebooks  ## set up what is missing, then lint, run the unit tests and check every notebook
 
-lint: .venv/test  ## check the style of code and notebooks
+lesson: lint  ## work on one lesson, as in `make lesson N=05`: style, its tests, its exercise edition, its notebooks
+	@test -n "$(LESSONS)" -a -n "$(N)" || { echo "make lesson N=05: the number of a lesson, two digits"; exit 2; }
+	$(EXECUTE) $(LESSONS)
+	$(BIN)/python -m lessons_src.exercises.editions $(N)
+	$(if $(EXERCISES),$(EXECUTE) $(EXERCISES))
+	$(BIN)/pytest -n 2 tests/lessons tests/notebooks tests/make/test_pages.py -k "lesson_$(N) or $(N)_"
+	$(NBVAL) $(LESSONS) $(EXERCISES)
+
+quick: lint  ## style, types, and the tests of the package's front room
+	$(BIN)/pytest -n 2 tests/core -m "not slow and not browser"
+
+lint: .venv/test  ## check the style of code and notebooks, and the types of the package's front room
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test-unit: .venv/test  ## unit tests: numbers, properties, errors, widgets, quizzes
 	$(BIN)/pytest -n 2
 
 test-notebooks: .venv/test  ## run every lesson from a fresh kernel and compare text and numbers with the stored outputs
-	$(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile $(NOTEBOOKS) $(EXERCISES)
+	$(NBVAL) $(LESSONS) $(EXERCISES)
 
 test-browser: .venv/test  ## drive every lesson in headless Chromium (needs Debian's chromium or another Chromium)
 	$(BIN)/pytest -m browser tests/browser
 
-notebooks: .venv/test  ## execute every lesson again and store its outputs
-	$(BIN)/python -m lessons_src.make.notebooks $(NOTEBOOKS)
+notebooks: .venv/test  ## execute the lessons that changed and store their outputs (ALL=1: every lesson)
+	$(EXECUTE) $(LESSONS)
 
 exercises: .venv/test  ## make the learners' edition of every exercise notebook from its source
-	$(BIN)/python -m lessons_src.exercises.editions
-	$(BIN)/python -m lessons_src.make.notebooks $(EXERCISES)
+	$(BIN)/python -m lessons_src.exercises.editions $(N)
+	$(EXECUTE) $(EXERCISES)
+
+pages: .venv/lab  ## write the tables, links and plans that the list of lessons decides
+	$(BIN)/python -m lessons_src.make.pages
 
 class-demo: .venv/test  ## grade a class of twenty made-up submissions, some broken, some hostile, and print the table
 	$(BIN)/python -m lessons_src.grading demo --folder $$(mktemp -d)/class
@@ -71,5 +90,5 @@ clean:  ## remove the environment that make has set up
 	touch $@
 
 .venv/test: .venv/lab
-	$(PIP) install -c constraints.txt -e '.[notebooks,grading,test]'
+	$(PIP) install -c constraints.txt -e '.[notebooks,grading,cluster,test]'
 	touch $@

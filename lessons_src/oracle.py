@@ -6,12 +6,12 @@ If x0 follows a mixture of Gaussians, so does x_t: component k has mean sqrt(ab)
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from lessons_src.checks import check_batch, check_int, check_labels, check_real, refuse
+from lessons_src.ode import solve
 from lessons_src.process import Level, eps_from_score, predict_x0, signal_and_noise
 from lessons_src.schedules import NoiseSchedule
 
@@ -155,16 +155,9 @@ def exact_flow(eps: Callable[[Tensor, float], Tensor], x: Tensor, alpha_bar: flo
     last_sigma = 1e-6
     log_sigma = torch.linspace(math.log(noise / signal), math.log(last_sigma), steps + 1, dtype=torch.float64).tolist()
 
-    def slope(u: float, y: Tensor) -> Tensor:
+    def slope(y: Tensor, u: float) -> Tensor:
         ab = 1 / (1 + math.exp(2 * u))
         return math.exp(u) * eps(y * math.sqrt(ab), ab)
 
-    y = x / signal
-    for u, u_next in pairwise(log_sigma):
-        h = u_next - u
-        k1 = slope(u, y)
-        k2 = slope(u + h / 2, y + h / 2 * k1)
-        k3 = slope(u + h / 2, y + h / 2 * k2)
-        k4 = slope(u_next, y + h * k3)
-        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return y - slope(log_sigma[-1], y)  # the remaining step from last_sigma to zero
+    *_, y = solve(slope, x / signal, log_sigma, "rk4")
+    return y - slope(y, log_sigma[-1])  # the remaining step from last_sigma to zero

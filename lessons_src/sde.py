@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from lessons_src.checks import check_batch, check_choice, check_int, check_like, check_real, refuse
+from lessons_src.ode import Field, positions, solve
 from lessons_src.oracle import GaussianMixture
 from lessons_src.process import noise_like, score_from_eps, signal_and_noise
 from lessons_src.samplers import EpsFn, predict, steps
 from lessons_src.schedules import NoiseSchedule
-
-Field = Callable[[Tensor, float], Tensor]
 
 
 class LinearSDE(ABC):
@@ -227,31 +226,9 @@ def euler_maruyama(
     Rising times follow a forward SDE; falling times a reverse one, whose drift is `reverse_drift`.
     """
     check_batch("x", x)
-    for t, s in pairwise(_positions("times", times)):
+    for t, s in pairwise(positions("times", times)):
         z = noise_like(x, generator)
         x = x + (s - t) * drift(x, t) + g(t) * math.sqrt(abs(s - t)) * z
-        yield x
-
-
-METHODS = ("euler", "heun", "rk4")
-
-
-def solve(field: Field, x: Tensor, times: Sequence[float], method: str = "heun") -> Iterator[Tensor]:
-    """Yield x at times[1], times[2], ... of the ODE dx/dt = field(x, t), by a method of order 1, 2 or 4.
-
-    Costs one, two or four calls of the field a step. Only "rk4" calls it between the times.
-    """
-    check_choice("method", method, METHODS)
-    for t, s in pairwise(_positions("times", times)):
-        h = s - t
-        slope = field(x, t)
-        if method == "heun":
-            slope = (slope + field(x + h * slope, s)) / 2
-        elif method == "rk4":
-            k2 = field(x + h / 2 * slope, t + h / 2)
-            k3 = field(x + h / 2 * k2, t + h / 2)
-            slope = (slope + 2 * k2 + 2 * k3 + field(x + h * k3, s)) / 6
-        x = x + h * slope
         yield x
 
 
@@ -267,15 +244,6 @@ def gaussian_flow(x: Tensor, mean: Tensor, covariance: Tensor, alpha_bar_t: floa
     variances, axes = torch.linalg.eigh(covariance)
     scale = ((signal_s**2 * variances + noise_s**2) / (signal_t**2 * variances + noise_t**2)).sqrt()
     return signal_s * mean + ((x - signal_t * mean) @ axes * scale) @ axes.T
-
-
-def _positions(name: str, values: Sequence[float]) -> list[float]:
-    """At least two real numbers, all rising or all falling."""
-    values = [check_real(name, value) for value in values]
-    signs = {(s > t) - (s < t) for t, s in pairwise(values)}
-    if signs not in ({1}, {-1}):
-        refuse(name, values, "at least two numbers, strictly rising or strictly falling")
-    return values
 
 
 # --- Likelihood -------------------------------------------------------------------------------------------------------

@@ -85,13 +85,20 @@ def _without_mark(metadata: NotebookNode) -> NotebookNode:
 
 
 def main() -> None:
-    """Write the self-study edition of every source; `tests/notebooks/execute.py` then stores its outputs."""
-    argparse.ArgumentParser(prog="python -m lessons_src.exercises.editions", description=main.__doc__).parse_args()
-    for path in sorted(SOURCES.glob("*.ipynb")):
-        edition = self_study(nbformat.read(path, as_version=4))
+    """Write the self-study editions whose source has changed; `make exercises` then stores their outputs."""
+    parser = argparse.ArgumentParser(prog="python -m lessons_src.exercises.editions", description=main.__doc__)
+    parser.add_argument("number", nargs="?", default="", help="of one lesson, two digits")
+    for path in sorted(SOURCES.glob(f"{parser.parse_args().number}*.ipynb")):
+        target, edition = SOURCES.parent / path.name, self_study(nbformat.read(path, as_version=4))
         nbformat.validate(edition)
-        nbformat.write(edition, SOURCES.parent / path.name)
-        print(SOURCES.parent / path.name)
+        if not target.exists() or _written(edition) != _written(nbformat.read(target, as_version=4)):
+            nbformat.write(edition, target)
+            print(target)
+
+
+def _written(notebook: NotebookNode) -> list[tuple]:
+    """What an author wrote in a notebook, without what running it adds."""
+    return [(cell.id, cell.cell_type, cell.source, cell.metadata) for cell in notebook.cells]
 
 
 if __name__ == "__main__":

@@ -1,18 +1,36 @@
 """Execute lessons from a fresh kernel and store them with small, reproducible outputs: `make notebooks`.
 
-What differs from run to run is left out: widget model numbers (the picture stored beside them stays), execution times,
-versions of the interpreter.
+Only notebooks whose code or lesson folder has changed since, unless all are asked for. What differs from run to run is
+left out: widget model numbers (the picture stored beside them stays), execution times, versions of the interpreter.
 """
 
 import argparse
+import hashlib
 import os
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from lessons_src import lessons
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def digest(notebook: NotebookNode, path: Path) -> str:
+    """What the outputs of a notebook are of: its code, and the files of its lesson's folder."""
+    folder = Path(lessons.__file__).parent / f"lesson_{path.name[:2]}"
+    files = [file.read_bytes() for file in sorted(folder.glob("*.*"))]
+    code = [cell.source.encode() for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256(b"\0".join([*code, *files])).hexdigest()[:16]
+
+
+def is_current(path: Path) -> bool:
+    """Whether the stored outputs are of what the notebook and its lesson's folder hold now."""
+    notebook = nbformat.read(path, as_version=4)
+    return notebook.metadata.get("outputs_of") == digest(notebook, path)
 
 
 def execute(path: Path, timeout: int = 300) -> None:
@@ -30,6 +48,7 @@ def execute(path: Path, timeout: int = 300) -> None:
     )
     client.execute()
     notebook.metadata.language_info = {"name": "python"}
+    notebook.metadata.outputs_of = digest(notebook, path)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET_VIEW, None)
@@ -41,12 +60,15 @@ def execute(path: Path, timeout: int = 300) -> None:
 
 
 def main() -> None:
-    """Execute every notebook named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Execute the notebooks named on the command line that have changed."""
+    parser = argparse.ArgumentParser(prog="python -m lessons_src.make.notebooks", description=main.__doc__)
     parser.add_argument("notebooks", nargs="+", type=Path)
-    for path in parser.parse_args().notebooks:
-        print(path, flush=True)
-        execute(path)
+    parser.add_argument("--all", action="store_true", help="execute the others too")
+    options = parser.parse_args()
+    for path in options.notebooks:
+        if options.all or not is_current(path):
+            print(path, flush=True)
+            execute(path)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from torch import Tensor
 
+from lessons_src.ode import METHODS, solve
 from lessons_src.oracle import GaussianMixture, exact_flow
 from lessons_src.samplers import ddim, ddpm, sample
 from lessons_src.schedules import NoiseSchedule, cosine, linear, time_grid
 from lessons_src.sde import (
-    METHODS,
     VE,
     VP,
     ScheduleVP,
@@ -26,7 +26,6 @@ from lessons_src.sde import (
     log_likelihood,
     network_log_likelihood,
     probes,
-    solve,
     standard_normal,
 )
 

@@ -12,9 +12,10 @@ from by_hand import number, rotated
 from lessons_src import oracle, process, schedules, sde
 from lessons_src.lessons.lesson_08 import explorer
 from lessons_src.lessons.lesson_08.explorer import POINTS, WEIGHTS, noisy_flow, sde_picture, two_humps
+from lessons_src.ode import solve
 from lessons_src.oracle import GaussianMixture
 from lessons_src.schedules import linear
-from lessons_src.sde import VE, VP, solve
+from lessons_src.sde import VE, VP
 
 NUMBER = r"(-?[\d.]+)"
 
@@ -176,7 +177,7 @@ def bits_one_by_one(x, mean, std, ab):
 def first_euler_step():
     """From 0.7, data N(1, 1/4), constant beta = 1: half a unit of time down the probability-flow ODE from T = 4."""
     vp, mixture = sde.VP(1.0, 1.0, 4.0), oracle.GaussianMixture([1.0], [[1.0]], [[[0.25]]])
-    return next(sde.solve(vp.flow(vp.score(mixture)), number(0.7), [4.0, 3.5], "euler")).item()
+    return next(solve(vp.flow(vp.score(mixture)), number(0.7), [4.0, 3.5], "euler")).item()
 
 
 def divergence_of_a_matrix(probe):
