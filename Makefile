@@ -50,7 +50,7 @@ test-notebooks: .venv/test  ## run every lesson from a fresh kernel and compare 
 	$(NBVAL) $(LESSONS) $(EXERCISES)
 
 test-browser: .venv/test  ## drive every lesson in headless Chromium (needs Debian's chromium or another Chromium)
-	$(BIN)/pytest -m browser tests/browser
+	$(BIN)/pytest -m browser -n 2 --maxschedchunk 1 tests/browser
 
 notebooks: .venv/test  ## execute the lessons that changed and store their outputs (ALL=1: every lesson)
 	$(EXECUTE) $(LESSONS)

@@ -167,20 +167,35 @@ def wait_until(page, check, what: str, seconds: float = 15) -> None:
         page.wait_for_timeout(20)
 
 
-def wait_settled(page, view, seconds: float = 15) -> None:
-    """Wait until the explorer shows its newest setting and its canvases have stopped changing."""
+# The sentence and the canvases of an explorer as one text, once they are its final answer, painted, and stay so.
+SETTLED = """async view => {
+    const canvases = [...view.querySelectorAll('canvas')];
+    const painted = canvas => canvas.clientWidth > 0 &&
+        Math.abs(canvas.width - canvas.clientWidth * devicePixelRatio) <= devicePixelRatio;
+    const picture = () => view.matches('.le-busy, .le-rough') || !canvases.every(painted) ? null : JSON.stringify(
+        [view.querySelector('.le-caption').textContent, ...canvases.map(canvas => canvas.toDataURL())]);
+    const frame = () => new Promise(requestAnimationFrame);
+    const before = picture();
+    if (before === null) return null;
+    await frame();
+    await frame();
+    return picture() === before ? before : null; }"""
+
+
+def wait_settled(
+    page, view, seconds: float = 15, what: str = "the final picture", unlike: str = "", like: str = ""
+) -> str:
+    """Wait until the explorer shows its final picture, one unlike or like an earlier one if that is given."""
     view.scroll_into_view_if_needed()
-    done = "view => !view.matches('.le-busy, .le-rough')"
-    wait_until(page, lambda: view.evaluate(done), "the final answer", seconds)
-    last: list[str] = []
+    picture = None
 
-    def still() -> bool:
-        nonlocal last
-        before, last = last, pixels(view)
-        page.wait_for_timeout(120)
-        return before == last
+    def settled() -> bool:
+        nonlocal picture
+        picture = view.evaluate(SETTLED)
+        return picture is not None and picture != unlike and like in ("", picture)
 
-    wait_until(page, still, "the canvases to stop changing")
+    wait_until(page, settled, what, seconds)
+    return picture
 
 
 def use_theme(page, name: str) -> None:

@@ -328,7 +328,7 @@ Explorer(rough_first, [Slider("n", "Steps", 1, 20, 1, 8)])
            })(); return seen; }"""
     )
     steps.press("ArrowRight")
-    wait_until(page, lambda: caption.inner_text() == "n = 9, best.", "the best picture")
+    wait_until(page, lambda: seen.json_value()[-1] == "n = 9, best.", "the best picture")
     assert seen.json_value() == ["n = 8, best.", "n = 9, rough.", "n = 9, better.", "n = 9, best."]
     steps.press("ArrowRight")
     wait_until(page, lambda: caption.inner_text() == "n = 10, rough.", "a rough picture")
