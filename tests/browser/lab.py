@@ -63,6 +63,8 @@ def lab_server(root: Path, scratch: Path) -> Iterator["Lab"]:
         *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
         *(f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"),
+        # Each test leaves a kernel of some hundred megabytes: those without a page end after a minute.
+        *("--MappingKernelManager.cull_idle_timeout=60", "--MappingKernelManager.cull_interval=10"),
         *(f"--LabApp.user_settings_dir={folders['settings']}", f"--LabApp.workspaces_dir={folders['workspaces']}"),
     ]
     log = scratch / "server.log"

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
-RESTARTED = ("00_start_here", "05_ddim")  # a restart runs the whole lesson again: an early one and a later one
+RESTARTED = ("00_start_here", "01_forward_shortcut")  # a restart runs the whole lesson again: those that run fastest
 # What a cell shows by its CSS class, and the calls that show it.
 SHOWN_BY = {
     ".le-explorer": re.compile(r"\.explore_\w+\(|Explorer\(|\.watch_\w+\("),
