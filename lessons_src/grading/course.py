@@ -129,23 +129,31 @@ class Course:
         return path
 
     def collect(self, name: str) -> dict[str, list[str]]:
-        """Rebuild what is in inbox/NAME into submitted/; return notes for every student, in order."""
+        """Rebuild what is in inbox/NAME into submitted/; return notes for every student, in order.
+
+        What cannot be read is an empty submission with a note, and keeps nobody else's out.
+        """
         release, notes = nbformat.read(self._path("release", name), as_version=4), {}
         known = {grade_id(cell) for cell in release.cells} - {None}
         inbox, handed_in = self.root / "inbox" / name, {}
         for entry in sorted(inbox.iterdir()):
             student = entry.name.removesuffix(".ipynb")
-            is_file = entry.is_file() and entry.suffix == ".ipynb"
-            if entry.is_symlink() or not STUDENT.fullmatch(student) or not (is_file or entry.is_dir()):
+            if not STUDENT.fullmatch(student) or not _is_usable(entry):
                 notes[repr(entry.name)] = ["Left out: expected STUDENT/ or STUDENT.ipynb, of letters, digits, . _ - @"]
             elif student == name:
                 notes[repr(entry.name)] = ["Left out: it has the assignment's name, not a learner's."]
             else:
-                handed_in.setdefault(student, []).extend([entry] if is_file else sorted(entry.iterdir()))
-        for student, files in sorted(handed_in.items()):
-            path, said = choose(files, [inbox / f"{student}.ipynb", inbox / student / f"{name}.ipynb"], known)
-            notebook, more = rebuild(read_file(path) if path else b"", release)
-            notes[student] = said + more * bool(path)
+                handed_in.setdefault(student, []).append(entry)
+        for student, entries in sorted(handed_in.items()):
+            try:
+                files = [file for entry in entries for file in (sorted(entry.iterdir()) if entry.is_dir() else [entry])]
+                path, said = choose(files, [inbox / f"{student}.ipynb", inbox / student / f"{name}.ipynb"], known)
+                notebook, more = rebuild(read_file(path) if path else b"", release)
+                notes[student] = said + more * bool(path)
+            except Exception as error:  # one learner's files never stop the others
+                notebook, _ = rebuild(b"", release)
+                reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+                notes[student] = [f"What was handed in cannot be read ({reason}): hand it in again."]
             notebook.metadata["from_the_grader"] = notes[student]
             content = nbformat.writes(notebook)
             self._write(self._path("submitted", name, student), content)
@@ -228,11 +236,12 @@ class Course:
             refuse("student", student, "a learner's id")
         for path in (
             *self.root.glob(f"inbox/*/{student}"),
+            *self.root.glob(f"inbox/*/{student}.ipynb"),
             *(self.root / folder / student for folder in ("submitted", "autograded", "feedback", ".grading/collected")),
         ):
+            if path.is_file():
+                path.unlink()
             shutil.rmtree(path, ignore_errors=True)
-        for path in self.root.glob(f"inbox/*/{student}.ipynb"):
-            path.unlink()
         for path in (self.root / ".grading" / "results").iterdir():  # not told apart by student; made again when needed
             path.unlink()
         with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook, suppress(MissingEntry):
@@ -248,7 +257,7 @@ class Course:
                 row |= dict.fromkeys((cell.name for cell in cells), 0.0)
                 try:
                     [notebook] = gradebook.find_submission(name, student.id).notebooks
-                    remarks = self._notes(name, student.id) + self._outdated(name, student.id)
+                    remarks = self._remarks(name, student.id)
                 except MissingEntry:
                     notebook, remarks = None, ["Nothing was handed in."]
                 for grade in notebook.grades if notebook else ():
@@ -293,8 +302,12 @@ class Course:
     def _source(self, name: str) -> str:
         return self._path("source", name).read_text(encoding="utf-8")
 
-    def _notes(self, name: str, student: str) -> list[str]:
-        return list(json.loads(self._path("submitted", name, student).read_text())["metadata"]["from_the_grader"])
+    def _remarks(self, name: str, student: str) -> list[str]:
+        try:
+            submitted = json.loads(self._path("submitted", name, student).read_text())
+            return [*submitted["metadata"]["from_the_grader"], *self._outdated(name, student)]
+        except (OSError, ValueError, TypeError, LookupError):
+            return ["Not as `collect` left it: collect and grade."]
 
     def _outdated(self, name: str, student: str) -> list[str]:
         try:
@@ -378,6 +391,13 @@ def _executor(scheduler: str, workers: int) -> Iterator[Executor]:
     else:
         with ThreadPoolExecutor(workers) as pool:
             yield pool
+
+
+def _is_usable(entry: Path) -> bool:
+    """Whether an entry of the inbox is a plain folder or notebook, or cannot be asked: it is told when it is read."""
+    with suppress(OSError):
+        return not entry.is_symlink() and (entry.is_dir() or (entry.is_file() and entry.suffix == ".ipynb"))
+    return True
 
 
 def _digest(text: str) -> str:

@@ -51,22 +51,31 @@ def is_answer(cell: NotebookNode) -> bool:
 def choose(found: list[Path], expected: list[Path], known: set[str]) -> tuple[Path | None, list[str]]:
     """The notebook that a learner handed in, and notes for them: the first of `expected`, or else by its cells.
 
-    Of the files found only plain notebooks count; `known` are the grade ids of the released notebook.
+    Of the files found only plain notebooks count; `known` are the grade ids of the released notebook. Raises OSError
+    if the file system does not even say what they are.
     """
     found = [path for path in found if path.suffix == ".ipynb" and path.is_file() and not path.is_symlink()]
     if not found:
         return None, ["No notebook was handed in: nothing but a plain .ipynb file counts."]
     notes, best = [], next((path for path in expected if path in found), None)
     if best is None:
-        best = max(found, key=lambda path: len(known.intersection(map(grade_id, _cells(read_file(path))[0]))))
+        best = max(found, key=lambda path: _likeness(path, known))
         notes.append(f"The notebook is called {best.name!r}; it was recognised by its cells.")
     if left := [repr(path.name) for path in found if path != best]:
         notes.append(f"Of {len(found)} notebooks {best.name!r} is graded; left out: {', '.join(left)}.")
     return best, notes
 
 
+def _likeness(path: Path, known: set[str]) -> int:
+    """How many of the released cells a file has; -1 if it cannot be read."""
+    try:
+        return len(known.intersection(map(grade_id, _cells(read_file(path))[0])))
+    except OSError:
+        return -1
+
+
 def read_file(path: Path) -> bytes:
-    """The content of a submitted file, as far as it can be a notebook."""
+    """The content of a submitted file, as far as it can be a notebook. Raises OSError."""
     with path.open("rb") as file:
         return file.read(MAX_FILE + 1)
 
@@ -78,7 +87,7 @@ def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[s
     plain = {(cell.cell_type, cell.source): cell for cell in release.cells if not grade_id(cell)}
     built, missing, copies, changed = [], dict(released), [], []
     for cell in cells or release.cells:
-        name, source = grade_id(cell), _source(cell)
+        name, kind, source = grade_id(cell), str(cell.get("cell_type")), _source(cell)
         if name in missing:
             ours = missing.pop(name)
             if is_answer(ours) and source != ours.source:
@@ -88,11 +97,11 @@ def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[s
             built.append(ours)
         elif name in released and not is_answer(released[name]):
             copies.append(name)
-        elif (cell.get("cell_type"), source) in plain:
-            built.append(plain[cell["cell_type"], source])
-        elif cell.get("cell_type") == "code" and source.strip():
+        elif (kind, source) in plain:
+            built.append(plain[kind, source])
+        elif kind == "code" and source.strip():
             built.append(new_code_cell(source))
-        elif cell.get("cell_type") == "markdown" and source.strip():
+        elif kind == "markdown" and source.strip():
             built.append(new_markdown_cell(_quoted(source)))
     if copies:
         notes.append(f"Left out, as second copies of a cell: {', '.join(copies[:20])}.")

@@ -1,7 +1,9 @@
 """What every test of the grading needs: the two tasks in place of the course's, and a sandbox."""
 
+import errno
 import os
 import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -17,6 +19,24 @@ from lessons_src.grading.sandbox import Sandbox
 @pytest.fixture(autouse=True)
 def two_tasks(monkeypatch):
     monkeypatch.setattr(exercises, "all_tasks", lambda: TASKS)
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Make a file or folder refuse to be read, as `chmod 000` does for everybody but root."""
+    refused, methods = set(), {name: getattr(Path, name) for name in ("open", "iterdir")}
+
+    def method(name):
+        def attempt(path, *arguments, **options):
+            if path in refused:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return methods[name](path, *arguments, **options)
+
+        return attempt
+
+    for name in methods:
+        monkeypatch.setattr(Path, name, method(name))
+    return refused.add
 
 
 @pytest.fixture(scope="session")

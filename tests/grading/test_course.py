@@ -292,6 +292,7 @@ def test_a_learner_is_forgotten_whole(course):
     for student in ("ann", "bob"):
         hand_in(course, student, submission(halve=f"{RIGHT['halve']}  # {student}"))
     (course.root / "inbox" / "trial" / "ann.ipynb").write_text(nbformat.writes(submission()))
+    (course.root / "inbox" / "another" / "ann.ipynb").mkdir(parents=True)
     course.collect("trial")
     course.grade("trial")
     course.feedback("trial")
@@ -390,6 +391,65 @@ def test_the_inbox_may_hold_anything(course, tmp_path):
     )
     course.grade("trial")
     assert scores(course) == {"ann": FULL, "bob": 0.0}
+
+
+def test_what_cannot_be_read_is_told_and_stops_nobody(course, unreadable, monkeypatch, capsys):
+    """A file or folder that is closed, one that another program moved away, one that only a fault explains."""
+    inbox = course.root / "inbox" / "trial"
+    for student in ("ann", "bob", "cid", "dee", "fay"):
+        hand_in(course, student, submission(halve=f"{RIGHT['halve']}  # {student}"))
+    unreadable(inbox / "bob" / "trial.ipynb")
+    unreadable(inbox / "cid")
+    (inbox / "eve").mkdir()
+    (inbox / "eve" / os.fsdecode(b"\xff.ipynb")).write_text(nbformat.writes(submission()))
+    Path(os.fsdecode(os.fsencode(inbox) + b"/\xe9va.ipynb")).write_text("{}")
+    (inbox / "gus.ipynb").symlink_to(inbox / "nowhere")
+    (inbox / "hal.ipynb").mkdir()
+    monkeypatch.setattr(course_module, "rebuild", fail_for("# dee", course_module.rebuild))
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: os.stat(path / "gone") if "fay" in path.parts else is_file(path))
+    assert main(["collect", "trial", "--folder", str(course.root)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    told = {line.split(": ")[0]: line.split(": ", 1)[1] for line in said if not line.startswith("next")}
+    assert told.pop("ann") == "complete"
+    assert {name: told[name] for name in ("bob", "cid", "dee", "fay")} == {
+        "bob": "What was handed in cannot be read (Permission denied): hand it in again.",
+        "cid": "What was handed in cannot be read (Permission denied): hand it in again.",
+        "dee": "What was handed in cannot be read (KeyError): hand it in again.",
+        "fay": "What was handed in cannot be read (Not a directory): hand it in again.",
+    }
+    assert "'\\udcff.ipynb'; it was recognised by its cells" in told["eve"]
+    assert [told[name].split(":")[0] for name in ("'\\udce9va.ipynb'", "'gus.ipynb'")] == ["Left out"] * 2
+    assert "No notebook was handed in" in told["hal"]
+    course.grade("trial")
+    full = {"ann": FULL, "eve": FULL}
+    assert scores(course) == dict.fromkeys(("bob", "cid", "dee", "fay", "hal"), 0.0) | full
+    assert "Permission denied" in course.table("trial")[1]["remarks"]
+
+
+def fail_for(words, function):
+    """The function, but for what contains `words`."""
+
+    def attempt(content, *arguments):
+        if words.encode() in content:
+            raise KeyError("fault")
+        return function(content, *arguments)
+
+    return attempt
+
+
+def test_a_collected_file_that_is_gone_or_damaged_stops_nobody(course):
+    for student in ("ann", "bob", "cid"):
+        hand_in(course, student, submission())
+    course.collect("trial")
+    course.grade("trial")
+    (course.root / "submitted" / "ann" / "trial" / "trial.ipynb").unlink()
+    (course.root / "submitted" / "bob" / "trial" / "trial.ipynb").write_text("[]")
+    assert list(course.grade("trial")) == ["bob"]
+    rows = {row["student"]: row for row in course.table("trial")}
+    assert [row["score"] for row in rows.values()] == [FULL] * 3
+    for student in ("ann", "bob"):
+        assert "Not as `collect` left it: collect and grade." in rows[student]["remarks"]
 
 
 def test_who_handed_in_nothing_is_in_the_table(course):

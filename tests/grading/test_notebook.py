@@ -67,6 +67,11 @@ ODD = {
     "half a character": lambda cell: cell.update(source="x = '\ud800'"),
     "outputs as text": lambda cell: cell.update(outputs="none"),
     "unknown kind": lambda cell: cell.update(cell_type="script"),
+    "kind as a list": lambda cell: cell.update(cell_type=[], metadata={}),
+    "no kind": lambda cell: cell.pop("cell_type"),
+    "name as an object": lambda cell: cell.update(metadata={"nbgrader": {"grade_id": {}}}),
+    "source of lists": lambda cell: cell.update(source=[[], {}, None]),
+    "tags as a number": lambda cell: cell.update(metadata={"tags": 1}),
     "a very long source": lambda cell: cell.update(source="#" * 10**6),
 }
 
@@ -229,6 +234,15 @@ def test_a_renamed_notebook_is_found_by_its_cells(tmp_path):
         assert path.stem == name
         assert len(notes) == 1
         assert f"{name}.ipynb' is graded; left out: 'aa.ipynb'" in notes[0]
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_another(tmp_path, unreadable):
+    for name in ("aa", "bb"):
+        (tmp_path / f"{name}.ipynb").write_text(nbformat.writes(submission()))
+    unreadable(tmp_path / "aa.ipynb")
+    path, notes = choose(sorted(tmp_path.iterdir()), [], KNOWN)
+    assert path.name == "bb.ipynb"
+    assert notes[-1] == "Of 2 notebooks 'bb.ipynb' is graded; left out: 'aa.ipynb'."
 
 
 def test_links_and_pipes_are_not_followed(tmp_path):
