@@ -21,7 +21,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -165,12 +165,13 @@ class Course:
     ) -> dict[str, str]:
         """Grade what is new or changed and write it to the gradebook; return what went wrong, by student.
 
-        Submissions are graded by `workers` at a time here, or by the Dask workers of `scheduler`; `tell` hears a line
-        for each. Scores that were set by hand stay. Raises NotConfined.
+        Each result is entered as soon as it is there. Submissions are graded by `workers` at a time here, or by
+        the Dask workers of `scheduler`; `tell` hears a line for each. Scores set by hand stay. Raises NotConfined.
         """
         failed = {}
-        with self._alone():
-            for student, result in self.results(name, self.students(name), workers, scheduler, confined, tell):
+        found = self.results(name, self.students(name), workers, scheduler, confined, tell)
+        with self._alone(), closing(found):
+            for student, result in found:
                 try:
                     if isinstance(result, Exception):
                         raise result
@@ -191,33 +192,35 @@ class Course:
         confined: bool = True,
         tell: Callable = str,
     ) -> Iterator[tuple[str, Graded | Exception]]:
-        """Yield the result of every student, graded now unless it is known from before, or why there is none.
+        """Yield the result of every student, or why there is none: what is known from before first, then as it arrives.
 
-        Each result is stored as soon as it is there. Raises NotConfined.
+        Each result is stored before it is yielded. Raises NotConfined.
         """
-        jobs, failed = {}, {}
+        new: dict[str, tuple[Job, list[str]]] = {}
         for student in students:
             try:
-                jobs[student] = self._job(name, student)
+                job = self._job(name, student)
             except Exception as error:
-                failed[student] = error
-        new = {job.key: job for job in jobs.values() if not self._stored(job).exists()}
-        if new:
-            wanted = tuple(sorted(modules(self._source(name))))
-            with _executor(scheduler, workers) as pool:
-                futures = {pool.submit(grade_anywhere, job, wanted, confined): job for job in new.values()}
-                for number, future in enumerate(as_completed(futures), 1):
-                    tell(f"{number} of {len(futures)} have run")
-                    if error := future.exception():
-                        failed[futures[future].key] = error
-                    else:
-                        self._write(self._stored(futures[future]), json.dumps(asdict(future.result())))
-        for error in failed.values():
-            if isinstance(error, NotConfined):
-                raise error
-        for student in students:
-            error = failed.get(student) or failed.get(jobs[student].key)
-            yield student, error or Graded(**json.loads(self._stored(jobs[student]).read_text()))
+                yield student, error
+                continue
+            if known := self._known(job):
+                yield student, known
+            else:
+                new.setdefault(job.key, (job, []))[1].append(student)
+        if not new:
+            return
+        wanted = tuple(sorted(modules(self._source(name))))
+        with _executor(scheduler, workers) as pool:
+            waiting = {pool.submit(grade_anywhere, job, wanted, confined): (job, who) for job, who in new.values()}
+            for number, future in enumerate(as_completed(list(waiting)), 1):
+                tell(f"{number} of {len(new)} have run")
+                job, who = waiting.pop(future)  # and with it the memory that the result takes
+                result = future.exception() or future.result()
+                if isinstance(result, NotConfined):
+                    raise result
+                if isinstance(result, Graded):
+                    self._write(self._stored(job), json.dumps(asdict(result)))
+                yield from ((student, result) for student in who)
 
     def feedback(self, name: str) -> Path:
         """Write a page for every graded student, and return the folder of all pages."""
@@ -298,6 +301,11 @@ class Course:
 
     def _stored(self, job: Job) -> Path:
         return self.root / ".grading" / "results" / f"{job.key}.json"
+
+    def _known(self, job: Job) -> Graded | None:
+        with suppress(OSError, ValueError, TypeError):  # none, or a damaged one
+            return Graded(**json.loads(self._stored(job).read_text()))
+        return None
 
     def _source(self, name: str) -> str:
         return self._path("source", name).read_text(encoding="utf-8")
@@ -389,8 +397,11 @@ def _executor(scheduler: str, workers: int) -> Iterator[Executor]:
         with Client(scheduler) as client:
             yield client.get_executor(pure=False)
     else:
-        with ThreadPoolExecutor(workers) as pool:
+        pool = ThreadPoolExecutor(workers)
+        try:
             yield pool
+        finally:  # of an interrupted run, what has not begun is dropped
+            pool.shutdown(cancel_futures=True)
 
 
 def _is_usable(entry: Path) -> bool:

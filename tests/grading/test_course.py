@@ -74,7 +74,8 @@ def test_a_class_from_release_to_export(course):
     assert "cannot be read" in notes["empty"][0]
     lines = []
     assert course.grade("trial", tell=lines.append) == {}
-    assert lines[-4:] == sorted(lines[-4:])
+    told = sorted(line.split(":")[0] for line in lines if ": " in line)
+    assert told == ["blank", "empty", "half", "right"]
     assert scores(course) == {"right": FULL, "half": 3.0, "empty": 0.0, "blank": 0.0}
     with course.export("trial").open() as file:
         rows = list(csv.DictReader(file))
@@ -164,6 +165,37 @@ def test_only_what_changed_is_graded_again(course, monkeypatch):
     course.grade("trial")
     assert ["# now" in job.notebook for job in graded] == [False, False, True]
     assert scores(course) == {"ann": FULL, "bob": FULL}
+
+
+def test_a_result_is_entered_while_the_others_still_run(course, monkeypatch):
+    entered = []
+
+    def patient(job, box):
+        if "# slow" in job.notebook:
+            end = time.monotonic() + 20
+            while scores(course) != {"bob": FULL} and time.monotonic() < end:
+                time.sleep(0.1)
+            entered.append(scores(course))
+        return grade(job, box)
+
+    monkeypatch.setattr(course_module, "grade", patient)
+    hand_in(course, "ann", submission(halve=RIGHT["halve"] + "  # slow"))
+    hand_in(course, "bob", submission())
+    course.collect("trial")
+    assert course.grade("trial") == {}
+    assert entered == [{"bob": FULL}]
+    assert scores(course) == {"ann": FULL, "bob": FULL}
+
+
+def test_a_damaged_result_is_made_again(course):
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    stored = course._stored(course._job("trial", "ann"))
+    stored.write_text("{")
+    shutil.rmtree(course.root / "autograded")
+    assert course.grade("trial") == {}
+    assert json.loads(stored.read_text())["scores"] == {"halve": [3.0, 3], "target": [4.0, 4]}
 
 
 def set_by_hand(course, student, name, score):
