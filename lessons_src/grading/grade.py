@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 from lessons_src import exercises
 from lessons_src.checks import refuse
 from lessons_src.exercises.tasks import Case, NoAnswer, ask, judge
-from lessons_src.grading.notebook import grade_id, graded, is_check, is_run
+from lessons_src.grading.notebook import Shown, grade_id, graded, is_check, is_run, stream
 from lessons_src.grading.sandbox import PACKAGE, Died, Kernel, Sandbox
 
 MAX_DEATHS = 6  # of a submission's process before the rest is not tried
@@ -67,7 +67,7 @@ def grade(job: Job, sandbox: Sandbox) -> Graded:
             verdict = judge(task, lambda arguments, n=name: submission.call(n, arguments), generator, cases[name])
             scores[name] = (points * verdict.earned / verdict.possible, points, repr(verdict))
     notes = [*notebook.metadata.get("from_the_grader", []), *submission.notes]
-    shown = graded(notebook, submission.replies, {name: (s[0], s[2]) for name, s in scores.items()}, notes)
+    shown = graded(notebook, submission.outputs, {name: (s[0], s[2]) for name, s in scores.items()}, notes)
     seconds = time.monotonic() - start
     return Graded(nbformat.writes(shown), {name: s[:2] for name, s in scores.items()}, tuple(notes), seconds)
 
@@ -130,8 +130,9 @@ class _Submission:
     """A submission's process. When it dies it is started again without the cell that killed it."""
 
     def __init__(self, job: Job, notebook: NotebookNode, sandbox: Sandbox) -> None:
-        self.replies: dict[int, dict[str, Any]] = {}
+        self.outputs: dict[int, list[NotebookNode]] = {}  # of the first time that a cell was run
         self.notes: list[str] = []
+        self._shown = Shown()
         self._job, self._sandbox, self._kernel, self._deaths = job, sandbox, None, 0
         self._slow: set[str] = set()  # functions that ran out of time once, and get less of it from then on
         self._end, self._stack = time.monotonic() + job.total, ExitStack()
@@ -162,12 +163,13 @@ class _Submission:
             try:
                 for index, source in list(self._cells.items()):
                     reply = self._alive(kernel).run(source, self._job.cell)
-                    self.replies.setdefault(index, reply)
+                    if index not in self.outputs:
+                        self.outputs[index] = self._shown.outputs(reply)
                 self._kernel = kernel
             except Died as reason:
                 self._bury()
                 del self._cells[index]
-                self.replies[index] = {"text": f"This cell was left out of the grading. {reason}"}
+                self.outputs[index] = [stream(f"This cell was left out of the grading. {reason}")]
                 self.notes.append(f"A cell was left out of the grading. {reason}")
         return self._alive(self._kernel)
 

@@ -7,6 +7,7 @@ the learner's survives, so that nothing in it can speak to nbgrader, to a templa
 
 import base64
 import json
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from html import escape
@@ -17,12 +18,13 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-from lessons_src.grading.worker import MAX_IMAGES, MAX_TEXT
+from lessons_src.grading.worker import MAX_IMAGE, MAX_IMAGES, MAX_TEXT
 
 MAX_FILE = 20 << 20  # bytes of a submitted notebook
 MAX_SOURCE, MAX_CELLS = 100_000, 1000  # characters of one cell; cells of one notebook
-MAX_IMAGE = 1 << 20  # bytes of one picture
-PNG = b"\x89PNG\r\n\x1a\n"
+MAX_SHOWN = 4 << 20  # characters of JSON for all that a submission printed and drew
+MAX_PIXELS = 50_000_000  # of all its pictures; a browser takes four bytes for each
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
 def grade_id(cell: Any) -> str | None:
@@ -118,9 +120,12 @@ def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[s
 
 
 def graded(
-    notebook: NotebookNode, replies: dict[int, dict], scores: dict[str, tuple[float, str]], notes: list[str]
+    notebook: NotebookNode,
+    outputs: dict[int, list[NotebookNode]],
+    scores: dict[str, tuple[float, str]],
+    notes: list[str],
 ) -> NotebookNode:
-    """A rebuilt notebook with what its cells printed, and a score and its reasons below every check, notes on top.
+    """A rebuilt notebook with its cells' outputs, and a score and its reasons below every check, notes on top.
 
     nbgrader takes the score from the first output of a check cell.
     """
@@ -128,10 +133,10 @@ def graded(
     for index, cell in enumerate(notebook.cells):
         if is_check(cell):
             score, reasons = scores[grade_id(cell)]
-            outputs = [new_output("execute_result", {"text/plain": repr(float(score))}), _stream(reasons)]
-            cell = {**cell, "outputs": outputs}
-        elif index in replies:
-            cell = {**cell, "outputs": list(_outputs(replies[index]))}
+            result = new_output("execute_result", {"text/plain": repr(float(score))})
+            cell = {**cell, "outputs": [result, stream(reasons[:MAX_TEXT])]}
+        elif index in outputs:
+            cell = {**cell, "outputs": outputs[index]}
         cells.append(cell)
     return _assemble(cells, notebook.metadata)
 
@@ -174,17 +179,40 @@ def _assemble(cells: list[dict], metadata: dict) -> NotebookNode:
     return notebook
 
 
-def _stream(text: str) -> NotebookNode:
+def stream(text: str) -> NotebookNode:
+    """An output of plain text."""
     return new_output("stream", name="stdout", text=_text(text))
 
 
-def _outputs(reply: dict[str, Any]) -> Iterator[NotebookNode]:
-    """What a cell printed and drew. The reply is the learner's process's word: only plain text and real PNGs pass."""
-    if isinstance(text := reply.get("text"), str) and text:
-        yield _stream(text[: MAX_TEXT + 100])
-    images = reply.get("images")
+class Shown:
+    """Turns replies into outputs: plain text and real PNGs, for all cells of a submission together under one limit.
+
+    A reply is the word of the learner's process. Whatever else it holds is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._characters, self._pixels = MAX_SHOWN, MAX_PIXELS
+
+    def outputs(self, reply: dict[str, Any]) -> list[NotebookNode]:
+        """What a cell printed and drew, as far as there is room for it, and a note where there is not."""
+        text, kept = reply.get("text"), []
+        found = [(stream(text[: MAX_TEXT + 100]), 0)] if isinstance(text, str) and text else []
+        found += _pictures(reply.get("images"))
+        for output, pixels in found:
+            characters = len(json.dumps(output))
+            if characters <= self._characters and pixels <= self._pixels:
+                self._characters, self._pixels = self._characters - characters, self._pixels - pixels
+                kept.append(output)
+        if len(kept) < len(found):
+            kept.append(stream("[left out here: more than one notebook may show]\n"))
+        return kept
+
+
+def _pictures(images: Any) -> Iterator[tuple[NotebookNode, int]]:
+    """The real PNGs of a reply, each with its number of pixels."""
     for image in images[:MAX_IMAGES] if isinstance(images, list) else ():
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, struct.error):
             content = base64.b64decode(image, validate=True)
-            if content.startswith(PNG) and len(content) <= MAX_IMAGE:
-                yield new_output("display_data", {"image/png": base64.b64encode(content).decode()})
+            width, height = struct.unpack_from(">II", content, len(PNG))
+            if content.startswith(PNG) and len(content) <= MAX_IMAGE and width * height:
+                yield new_output("display_data", {"image/png": base64.b64encode(content).decode()}), width * height

@@ -30,8 +30,9 @@ from lessons_src.exercises.tasks import NoAnswer, ask
 HOME = "/home/student"
 MEMORY = 3 << 30  # bytes that one process may map beyond what was loaded; the host watches all processes together
 LIMITS = {"NPROC": 64, "NOFILE": 128, "CORE": 0}
-MAX_TEXT, MAX_IMAGES = 20_000, 4  # kept of a cell's output
-MAX_FRAME = 8 << 20  # bytes of one message: what it becomes when read is some twenty times as much
+MAX_TEXT, MAX_IMAGES, MAX_IMAGE = 20_000, 4, 1 << 20  # kept of a cell's output: characters, pictures, bytes of each
+MAX_FRAME = 8 << 20  # bytes of one message: room for the pictures of a cell, or a value at the limits of `wire`
+MAX_VALUES = 200_000  # of one message, which become objects of some hundred bytes each; text may look like as many
 libc = ctypes.CDLL(None, use_errno=True)
 
 # System calls refused once sealed, by number in the kernel's table of the machine: more namespaces and mounts, memory
@@ -213,7 +214,10 @@ def run(shell: Any, source: str) -> dict[str, Any]:
     for data in shown:
         sink.write(f"{data.get('text/plain', '')}\n")
     images = [data["image/png"] for data in shown if isinstance(data.get("image/png"), str)]
-    return {"text": sink.text(), "images": images[:MAX_IMAGES], "error": type(error).__name__ if error else ""}
+    small = [image for image in images if len(image) <= 4 * MAX_IMAGE / 3 + 4]  # in base64
+    if len(small) < len(images):
+        sink.write("[a picture of more than 1 MB is left out]\n")
+    return {"text": sink.text(), "images": small[:MAX_IMAGES], "error": type(error).__name__ if error else ""}
 
 
 def call(shell: Any, request: dict[str, Any]) -> dict[str, Any]:
@@ -272,7 +276,7 @@ def receive(channel: socket.socket, seconds: float | None = None) -> Any:
     """Return the next message.
 
     Raises TimeoutError if it is not all there in time, EOFError if the other side is gone, ValueError for a message
-    that is too long or no JSON.
+    that is too long, too finely divided, or no JSON in ASCII.
     """
     end = None if seconds is None else time.monotonic() + seconds
 
@@ -289,7 +293,10 @@ def receive(channel: socket.socket, seconds: float | None = None) -> Any:
     (size,) = struct.unpack("=I", read(4))
     if size > MAX_FRAME:
         raise ValueError(f"a message of {size} bytes; expected at most {MAX_FRAME}")
+    content = read(size)
+    if sum(content.count(mark) for mark in (b"[", b"{", b",")) > MAX_VALUES:  # asked before memory is spent on them
+        raise ValueError(f"a message of more than {MAX_VALUES} values")
     try:
-        return json.loads(read(size))
+        return json.loads(content.decode("ascii"))
     except RecursionError:
         raise ValueError("a message nested too deeply") from None

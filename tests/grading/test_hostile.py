@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from nbformat.v4 import new_code_cell
@@ -203,6 +205,46 @@ def test_a_right_answer_keeps_its_points_whatever_else_it_does(graded, answer):
     scores, text = graded(submission(target=answer))
     assert scores == FULL, text
     assert len(text) < 200_000
+
+
+DRAW = """
+import base64, os
+from IPython.display import display
+content = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ") + os.urandom((1 << 20) - 100)
+for _ in range(4): display({"image/png": base64.b64encode(content).decode()}, raw=True)
+"""
+SEND = """
+import os, struct
+content = b'{"text": [' + b'[],' * 2_700_000 + b'0]}'
+for fd in range(3, 40):
+    try:
+        rest = struct.pack('=I', len(content)) + content
+        while rest: rest = rest[os.write(fd, rest):]
+    except OSError: pass
+"""
+
+
+@pytest.mark.parametrize(("cell", "scores"), [(DRAW, FULL), (SEND, {"halve": 0, "target": 0})], ids=["draws", "sends"])
+def test_what_cells_send_takes_little_of_the_graders_memory(graded, cell, scores):
+    def send(made):
+        made.cells[2:2] = [new_code_cell(f"{cell}# {number}") for number in range(30)]
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    before = memory("VmRSS")
+    assert graded(submission(send))[0] == scores
+    assert memory("VmHWM") - before < 200 << 20
+
+
+def memory(name):
+    """A line of this process's status, in bytes."""
+    return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) << 10
+
+
+def test_a_picture_that_is_too_large_costs_nothing_but_itself(graded):
+    draw = DRAW.replace("1 << 20", "3 << 20")
+    scores, text = graded(submission(target=RIGHT["target"] + draw))
+    assert scores == FULL
+    assert "[a picture of more than 1 MB is left out]" in text
 
 
 # Expressions evaluated in the sealed process, that must be true there.

@@ -1,13 +1,16 @@
 """Triage: whatever is handed in becomes a notebook that can be graded, with its answers, and nothing else of it."""
 
+import base64
 import json
+import os
+import struct
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from two_tasks import RELEASE, RIGHT, SOURCE, submission
 
-from lessons_src.grading.notebook import choose, grade_id, graded, rebuild
+from lessons_src.grading.notebook import MAX_PIXELS, MAX_SHOWN, Shown, choose, grade_id, graded, rebuild
 
 KNOWN = {"setup", "halve_answer", "halve", "target_answer", "target", "why"}
 
@@ -190,6 +193,9 @@ REPLIES = {
     "many pictures": ({"images": [PICTURE] * 99}, [("display_data", PICTURE)] * 4),
     "no picture": ({"images": ["PHNjcmlwdD4=", 'x" onerror="alert(1)', None, {}]}, []),
     "no list": ({"images": PICTURE}, []),
+    "half a picture": ({"images": [PICTURE[:28]]}, []),
+    "a picture without its size": ({"images": [base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(99)).decode()]}, []),
+    "lists": ({"text": [[]] * 99, "images": [[[]] * 99]}, []),
     "markup": ({"html": "<script>", "data": {"text/html": "<script>"}, "text": ""}, []),
 }
 
@@ -197,14 +203,43 @@ REPLIES = {
 @pytest.mark.parametrize(("reply", "shown"), REPLIES.values(), ids=REPLIES)
 def test_of_a_reply_only_text_and_pictures_are_shown(reply, shown):
     notebook, _ = rebuilt(submission())
-    made = graded_notebook(notebook, {2: reply})
+    made = graded_notebook(notebook, {2: Shown().outputs(reply)})
     outputs = made.cells[2].outputs
     assert [(o.output_type, o.get("text") or o.get("data", {}).get("image/png")) for o in outputs] == shown
     nbformat.validate(made)
 
 
-def graded_notebook(notebook, replies, notes=()):
-    return graded(notebook, replies, {"halve": (1.5, "reasons"), "target": (0.0, "")}, list(notes))
+def picture(width, height, size=100):
+    """The base64 of what has the first chunk of a PNG."""
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height)
+    return base64.b64encode(head + os.urandom(size - len(head))).decode()
+
+
+def test_a_picture_is_as_large_as_its_header_says():
+    wide, whole, half = picture(MAX_PIXELS + 1, 1), picture(1, MAX_PIXELS), picture(1000, MAX_PIXELS // 2000)
+    assert shown(Shown(), [wide]) == ["left out"]
+    assert shown(Shown(), [whole, half]) == [whole, "left out"]
+    assert shown(Shown(), [half, half, picture(1, 1)]) == [half, half, "left out"]
+    assert shown(Shown(), [picture(0, 5)]) == []
+
+
+def test_all_that_a_submission_shows_has_one_limit():
+    limit = Shown()
+    replies = [{"text": "\0" * 20_000, "images": [picture(9, 9, 1 << 20)] * 4} for _ in range(30)]
+    made = graded_notebook(rebuilt(submission())[0], {2: [o for reply in replies for o in limit.outputs(reply)]})
+    assert MAX_SHOWN * 0.9 < len(nbformat.writes(made)) < MAX_SHOWN * 1.1
+    assert shown(limit, [PICTURE])[-1] in (PICTURE, "left out")
+    assert "left out" in nbformat.writes(made)
+
+
+def shown(limit, images):
+    """The pictures that come through, and "left out" for the note that says so."""
+    outputs = limit.outputs({"images": images})
+    return ["left out" if "left out" in o.get("text", "") else o["data"]["image/png"] for o in outputs]
+
+
+def graded_notebook(notebook, outputs, notes=()):
+    return graded(notebook, outputs, {"halve": (1.5, "reasons"), "target": (0.0, "")}, list(notes))
 
 
 def test_the_score_is_the_first_output_of_a_check():
@@ -246,8 +281,6 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_another(tmp_path, unreadabl
 
 
 def test_links_and_pipes_are_not_followed(tmp_path):
-    import os
-
     secret = tmp_path / "secret.ipynb"
     secret.write_text(nbformat.writes(SOURCE))
     folder = tmp_path / "student"
