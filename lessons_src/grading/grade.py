@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import time
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -19,7 +20,8 @@ from lessons_src.exercises.tasks import Case, NoAnswer, ask, judge
 from lessons_src.grading.notebook import Shown, grade_id, graded, is_check, is_run, stream
 from lessons_src.grading.sandbox import PACKAGE, Died, Kernel, Sandbox
 
-MAX_DEATHS = 6  # of a submission's process before the rest is not tried
+MAX_DEATHS = 6  # of a submission's process, by cells, before the rest is not tried
+CHANCES = 2  # of a function to end the process before it is not called again
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Job:
     """What grading a submission depends on.
 
     notebook is the rebuilt submission and source the instructor's notebook, both as JSON text. The inputs are drawn
-    from `seed`, which learners must not know. Limits are in seconds of processor time, and of the clock for `total`.
+    from `seed`, which learners must not know. Limits are in seconds of processor time, and of the clock for `total`:
+    what runs when that is over is stopped.
     """
 
     notebook: str
@@ -127,13 +130,17 @@ def _version() -> str:
 
 
 class _Submission:
-    """A submission's process. When it dies it is started again without the cell that killed it."""
+    """A submission's process. When it dies it is started again, without the cell that killed it, if a cell did.
+
+    Functions that kill it have CHANCES each, and so cost no other function anything.
+    """
 
     def __init__(self, job: Job, notebook: NotebookNode, sandbox: Sandbox) -> None:
         self.outputs: dict[int, list[NotebookNode]] = {}  # of the first time that a cell was run
         self.notes: list[str] = []
         self._shown = Shown()
-        self._job, self._sandbox, self._kernel, self._deaths = job, sandbox, None, 0
+        self._job, self._sandbox, self._kernel, self._deaths = job, sandbox, None, Counter()
+        self._given_up: dict[str, str] = {}  # functions that are not called again, and why
         self._slow: set[str] = set()  # functions that ran out of time once, and get less of it from then on
         self._end, self._stack = time.monotonic() + job.total, ExitStack()
         self._cells = {index: cell.source for index, cell in enumerate(notebook.cells) if is_run(cell)}
@@ -146,38 +153,48 @@ class _Submission:
 
     def call(self, name: str, arguments: tuple) -> Any:
         """Call a function of the notebook. Raises NoAnswer."""
+        if name in self._given_up:
+            raise NoAnswer(self._given_up[name])
         kernel, start = self._ready(), time.monotonic()
         limit = min(self._job.call, 1) if name in self._slow else self._job.call
         try:
-            return kernel.call(name, arguments, limit)
+            return kernel.call(name, arguments, limit, self._left())
         except Died as reason:
-            self._bury()
-            raise NoAnswer(str(reason)) from None
+            self._bury(name)
+            if self._deaths[name] == CHANCES:
+                self._given_up[name] = f"{reason} It was the second time: {name} is not called again."
+            raise NoAnswer(self._given_up.get(name, str(reason))) from None
         finally:
             if time.monotonic() - start > limit:
                 self._slow.add(name)
 
     def _ready(self) -> Kernel:
         while self._kernel is None:
+            self._left()
             kernel = self._stack.enter_context(self._sandbox.open())
             try:
                 for index, source in list(self._cells.items()):
-                    reply = self._alive(kernel).run(source, self._job.cell)
+                    reply = kernel.run(source, self._job.cell, self._left())
                     if index not in self.outputs:
                         self.outputs[index] = self._shown.outputs(reply)
                 self._kernel = kernel
             except Died as reason:
-                self._bury()
+                self._bury("")
                 del self._cells[index]
                 self.outputs[index] = [stream(f"This cell was left out of the grading. {reason}")]
                 self.notes.append(f"A cell was left out of the grading. {reason}")
-        return self._alive(self._kernel)
+        return self._kernel
 
-    def _alive(self, kernel: Kernel) -> Kernel:
-        if self._deaths >= MAX_DEATHS or time.monotonic() > self._end:
+    def _left(self) -> float:
+        """Seconds of the clock that this submission still has. Raises NoAnswer if it is not tried any further."""
+        if self._deaths[""] >= MAX_DEATHS:
+            raise NoAnswer(f"Not tried: {MAX_DEATHS} cells of this notebook ended its process.")
+        if (left := self._end - time.monotonic()) <= 0:
             raise NoAnswer("Not tried: the time for this notebook was used up.")
-        return kernel
+        return left
 
-    def _bury(self) -> None:
+    def _bury(self, culprit: str) -> None:
+        """Clear away the process that a function killed, or a cell, whose name is empty."""
         self._stack.close()
-        self._kernel, self._deaths = None, self._deaths + 1
+        self._kernel = None
+        self._deaths[culprit] += 1

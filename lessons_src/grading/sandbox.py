@@ -4,6 +4,7 @@ What a submission can see: the Python installation, this package without its ref
 empty folders of its own. No network, no home folder, no gradebook, no other submission.
 """
 
+import math
 import os
 import shutil
 import socket
@@ -99,20 +100,23 @@ class Sandbox:
 
 
 class Kernel:
-    """A process that belongs to one submission. Nothing it says is believed; it can only fail to answer."""
+    """A process that belongs to one submission. Nothing it says is believed; it can only fail to answer.
+
+    It has `seconds` of processor time for a request, or twice as many of the clock, and no more than `left` of these.
+    """
 
     def __init__(self, channel: socket.socket, lifeline: socket.socket, pid: int) -> None:
         self._channel, self._lifeline, self._too_much = channel, lifeline, False
         threading.Thread(target=self._watch, args=(pid,), daemon=True).start()
 
-    def run(self, source: str, seconds: float) -> dict[str, Any]:
+    def run(self, source: str, seconds: float, left: float = math.inf) -> dict[str, Any]:
         """Run a cell and return "text", "images" (base64 of PNG) and "error", unchecked. Raises Died."""
-        return self._exchange({"run": source, "seconds": seconds})
+        return self._exchange({"run": source}, seconds, left)
 
-    def call(self, name: str, arguments: tuple, seconds: float) -> Any:
+    def call(self, name: str, arguments: tuple, seconds: float, left: float = math.inf) -> Any:
         """Call a function that the notebook defined and return its answer. Raises NoAnswer or Died."""
         encoded = [wire.encode(argument) for argument in arguments]
-        reply = self._exchange({"call": name, "arguments": encoded, "seconds": seconds})
+        reply = self._exchange({"call": name, "arguments": encoded}, seconds, left)
         if "answer" not in reply:
             raise NoAnswer(str(reply.get("none"))[:500])
         try:
@@ -120,14 +124,15 @@ class Kernel:
         except ValueError as error:
             raise NoAnswer(f"What it returned cannot be read: {error}") from None
 
-    def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
-        limit = 2 * request["seconds"] + GRACE
+    def _exchange(self, request: dict[str, Any], seconds: float, left: float) -> dict[str, Any]:
+        seconds = max(round(min(seconds, left), 1), 0.1)  # which learners read
+        clock = min(2 * seconds, max(left, 0.1))
         try:
-            self._channel.settimeout(limit)
-            worker.send(self._channel, request)
-            reply = worker.receive(self._channel, limit)
+            self._channel.settimeout(clock + GRACE)
+            worker.send(self._channel, request | {"seconds": seconds, "clock": clock})
+            reply = worker.receive(self._channel, clock + GRACE)
         except TimeoutError:
-            reason = f"It took longer than {request['seconds']:g} seconds and could not be interrupted."
+            reason = f"It took longer than {seconds:g} seconds and could not be interrupted."
         except (OSError, EOFError):
             reason = "It used too much memory." if self._too_much else "Its process ended, by itself or at a limit."
         except ValueError as error:

@@ -190,7 +190,7 @@ def serve(shell: Any, channel: socket.socket) -> NoReturn:
     while True:
         request = receive(channel)
         try:
-            with limited(request["seconds"]):
+            with limited(request["seconds"], request["clock"]):
                 reply = run(shell, request["run"]) if "run" in request else call(shell, request)
         except (NoAnswer, OutOfTime) as reason:
             reply = {"none": str(reason)}
@@ -249,13 +249,13 @@ class Sink(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime after that much processor time, or twice as much of the clock."""
+def limited(seconds: float, clock: float) -> Iterator[None]:
+    """Raise OutOfTime after so many seconds of processor time, or of the clock."""
 
     def stop(*_: Any) -> NoReturn:
         raise OutOfTime(f"It took longer than {seconds:g} seconds.")
 
-    timers = ((signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, 2 * seconds))
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, clock))
     for number, timer, limit in timers:
         signal.signal(number, stop)
         signal.setitimer(timer, limit)

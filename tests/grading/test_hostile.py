@@ -13,6 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell
 from two_tasks import RIGHT, submission
 
+from lessons_src.grading import grade as grade_module
 from lessons_src.grading import sandbox as sandbox_module
 from lessons_src.grading.sandbox import Died, Sandbox
 
@@ -411,11 +412,37 @@ def test_a_submission_has_only_so_many_lives_and_so_much_time(graded):
 
     scores, text = graded(submission(deadly))
     assert scores == {"halve": 0, "target": 0}
-    assert "the time for this notebook was used up" in text
-    slow = submission(lambda made: made.cells.insert(1, new_code_cell("import time\ntime.sleep(3)")))
-    scores, text = graded(slow, total=2)
+    assert "Not tried: 6 cells of this notebook ended its process." in text
+    assert "used up" not in text
+
+
+@pytest.mark.parametrize("nap", ["time.sleep(9)", "try: time.sleep(9)\nexcept BaseException: time.sleep(9)"])
+def test_the_time_of_a_notebook_is_a_bound(graded, nap):
+    def sleepy(made):
+        made.cells[1:1] = [new_code_cell(f"import time\n{nap}\n# {number}") for number in range(30)]
+
+    start = time.monotonic()
+    scores, text = graded(submission(sleepy), total=3, cell=20)
+    assert time.monotonic() - start < 3 + sandbox_module.GRACE + 3
     assert scores == {"halve": 0, "target": 0}
-    assert "the time for this notebook was used up" in text
+    assert "Not tried: the time for this notebook was used up." in text
+    answer = "import time\ndef halve(x): time.sleep(9)"
+    start = time.monotonic()
+    graded(submission(halve=answer), total=3, call=20)
+    assert time.monotonic() - start < 3 + sandbox_module.GRACE + 3
+
+
+def test_an_answer_that_ends_its_process_uses_up_no_others_chances(graded, monkeypatch):
+    monkeypatch.setattr(grade_module, "MAX_DEATHS", 2)
+    scores, text = graded(submission(halve="import os\ndef halve(x):\n    os._exit(0)"))
+    assert scores == {"halve": 0, "target": 4}
+    assert "Its process ended, by itself or at a limit. It was the second time: halve is not called again." in text
+    assert "used up" not in text
+
+
+def test_an_answer_that_ends_its_process_once_is_called_again(graded):
+    answer = "import os, torch\ndef halve(x):\n    return x / 2 if torch.is_tensor(x) else os._exit(0)"
+    assert graded(submission(halve=answer))[0] == {"halve": 2, "target": 4}
 
 
 def test_new_inputs_for_a_new_submission_only(graded):
