@@ -6,13 +6,14 @@ empty folders of its own. No network, no home folder, no gradebook, no other sub
 
 import math
 import os
+import re
+import select
 import shutil
 import socket
 import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,9 @@ PACKAGE = Path(lessons_src.__file__).parent
 VISIBLE = ("*.py", "assets", "show", "lessons/*.py", "lessons/*/[!e]*", "lessons/*/explorer.py")  # no exercises.py
 VISIBLE += ("exercises/__init__.py", "exercises/tasks.py", "exercises/wire.py", "grading/worker.py")
 MEMORY = 4 << 30  # bytes, of all processes of a submission together
+PAGE = 2 << 20  # bytes of the largest page that one fault brings
+CGROUPS = Path("/sys/fs/cgroup")  # of version 2
+HELD = ("RssAnon:", "RssShmem:", "VmSwap:", "Pss_Anon:", "Pss_Shmem:", "SwapPss:")  # the lines of /proc that count
 GRACE = 3.0  # seconds for an answer to "time is up"
 
 
@@ -107,7 +111,8 @@ class Kernel:
 
     def __init__(self, channel: socket.socket, lifeline: socket.socket, pid: int) -> None:
         self._channel, self._lifeline, self._too_much = channel, lifeline, False
-        threading.Thread(target=self._watch, args=(pid,), daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, args=(pid, _control_group(pid)), daemon=True)
+        self._watcher.start()
 
     def run(self, source: str, seconds: float, left: float = math.inf) -> dict[str, Any]:
         """Run a cell and return "text", "images" (base64 of PNG) and "error", unchecked. Raises Died."""
@@ -134,6 +139,8 @@ class Kernel:
         except TimeoutError:
             reason = f"It took longer than {seconds:g} seconds and could not be interrupted."
         except (OSError, EOFError):
+            self._lifeline.close()
+            self._watcher.join(GRACE)  # who knows why it ended
             reason = "It used too much memory." if self._too_much else "Its process ended, by itself or at a limit."
         except ValueError as error:
             reason = f"It sent {error}."
@@ -144,30 +151,96 @@ class Kernel:
         self._lifeline.close()
         raise Died(reason)
 
-    def _watch(self, pid: int) -> None:
-        """End the submission when its processes together hold more than MEMORY."""
-        while (held := sum(_held(p) for p in _family(pid))) and held <= MEMORY:
-            time.sleep(0.2)
-        if held:
-            self._too_much = True
-            self._lifeline.close()
+    def _watch(self, pid: int, group: Path | None) -> None:
+        """End the submission when its processes together hold more than MEMORY.
+
+        What is quick to read counts a shared page for every process, and so is never too little. Their true shares
+        take milliseconds for each process: they are read only if that is too much, and then anew only after as many
+        page faults as could have made up for the difference.
+        """
+        shared, known = 0, {}
+        with suppress(ProcessLookupError):  # it may be gone already
+            process = os.pidfd_open(pid)  # which tells of its end when the last of its threads has ended
+            poll = select.poll()
+            poll.register(process, select.POLLIN)
+            while not poll.poll(200):
+                family = list(_family(pid))
+                if sum(_held(p, "status") for p in family) <= MEMORY:
+                    continue
+                faults = {p: _faults(p) for p in family}
+                if shared + sum(max(0, n - known.get(p, 0)) for p, n in faults.items()) * PAGE > MEMORY:
+                    shared, known = sum(_share(p) for p in family), faults
+                if shared > MEMORY:
+                    self._too_much = True
+                    self._lifeline.close()
+            os.close(process)
+        if group:
+            with suppress(OSError):
+                if re.search(r"^oom_kill [1-9]", (group / "memory.events").read_text(), re.MULTILINE):
+                    self._too_much = True
+                group.rmdir()
 
 
 def _family(pid: int) -> Iterator[int]:
     """A process and all that descend from it."""
     yield pid
+    for thread in _threads(pid):
+        with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
+            for child in file.read().split():
+                yield from _family(int(child))
+
+
+def _threads(pid: int) -> list[str]:
     with suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as file:
-                for child in file.read().split():
-                    yield from _family(int(child))
+        return os.listdir(f"/proc/{pid}/task")
+    return []
 
 
-def _held(pid: int) -> int:
-    """Bytes of memory that a process alone accounts for."""
-    with suppress(OSError), open(f"/proc/{pid}/status") as file:
-        return sum(int(line.split()[1]) << 10 for line in file if line.startswith(("RssAnon:", "RssShmem:")))
+def _held(pid: int, file: str) -> int:
+    """Bytes of memory of a process that no file backs, from "status" (quick) or "smaps_rollup" (its share of them)."""
+    for thread in _threads(pid):  # the first may have ended, and then knows nothing of the memory of the others
+        with suppress(OSError), open(f"/proc/{pid}/task/{thread}/{file}") as lines:
+            if sizes := [int(line.split()[1]) << 10 for line in lines if line.startswith(HELD)]:
+                return sum(sizes)
     return 0
+
+
+def _share(pid: int) -> int:
+    """What a process holds, a page that n processes share as 1/n; all of it if the kernel does not say."""
+    return _held(pid, "smaps_rollup") or _held(pid, "status")
+
+
+def _faults(pid: int) -> int:
+    """How often a process had to be given a page, or a copy of a shared one."""
+    with suppress(OSError), open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[7])
+    return 0
+
+
+def _control_group(pid: int) -> Path | None:
+    """Put a process into a control group with a limit on memory, which the kernel keeps; None where none can be made.
+
+    It stands beside the grader's own, or higher up, in what systemd leaves to an ordinary user. Root may write to all
+    groups, and so cannot tell which are its own to change.
+    """
+    with suppress(OSError):
+        if os.geteuid() == 0:
+            return None
+        own = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+        folder = CGROUPS / own[1] if own else CGROUPS
+        while "memory" not in (folder / "cgroup.subtree_control").read_text().split():
+            folder = folder.parent
+        group = folder / f"submission-{pid}"
+        group.mkdir(exist_ok=True)
+        try:
+            with suppress(OSError):  # there is none where swap is not counted
+                (group / "memory.swap.max").write_text("0")
+            for name, value in {"memory.max": MEMORY, "memory.oom.group": 1, "cgroup.procs": pid}.items():
+                (group / name).write_text(str(value))
+            return group
+        except OSError:
+            group.rmdir()
+    return None
 
 
 _BOOT = "import sys; sys.path.insert(0, '/course'); from lessons_src.grading import worker; worker.main(sys.argv[1:])"
@@ -192,6 +265,7 @@ def _bubblewrap() -> list[str]:
         command += ["--unshare-user", "--uid", "1000", "--gid", "1000"]
     command += ["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"]
     command += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"]
+    command += ["--dev-bind", "/dev/null", "/dev/zero"]  # mapping that one would be shared memory without a file
     command += ["--dir", worker.HOME, "--dir", "/etc"]
     base = Path(os.path.realpath(sys.executable)).parents[1]
     installed = dict.fromkeys(str(folder) for folder in ("/usr", base, sys.base_prefix, sys.prefix))

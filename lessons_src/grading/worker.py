@@ -36,19 +36,21 @@ MAX_VALUES = 200_000  # of one message, which become objects of some hundred byt
 libc = ctypes.CDLL(None, use_errno=True)
 
 # System calls refused once sealed, by number in the kernel's table of the machine: more namespaces and mounts, memory
-# that no limit counts, other processes' memory, and large parts of the kernel that a notebook never needs.
+# that no limit counts once it is not mapped, other processes' memory, and parts of the kernel that no notebook needs.
 REFUSED = {
     "x86_64": {"shmget": 29, "semget": 64, "msgget": 68, "ptrace": 101, "pivot_root": 155, "chroot": 161, "mount": 165}
     | {"umount2": 166, "mq_open": 240, "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272}
     | {"perf_event_open": 298, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "memfd_create": 319}
-    | {"bpf": 321, "userfaultfd": 323},
+    | {"bpf": 321, "userfaultfd": 323, "vmsplice": 278},
     "aarch64": {"shmget": 194, "semget": 190, "msgget": 186, "ptrace": 117, "pivot_root": 41, "chroot": 51, "mount": 40}
     | {"umount2": 39, "mq_open": 180, "add_key": 217, "request_key": 218, "keyctl": 219, "unshare": 97}
     | {"perf_event_open": 241, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271, "memfd_create": 279}
-    | {"bpf": 280, "userfaultfd": 282},
+    | {"bpf": 280, "userfaultfd": 282, "vmsplice": 75},
 }
 REFUSED_ANYWHERE = {"io_uring_setup": 425, "open_tree": 428, "move_mount": 429, "fsopen": 430, "mount_setattr": 442}
+REFUSED_ANYWHERE |= {"memfd_secret": 447}
 ARCHITECTURE, SOCKET, CLONE3 = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}, {"x86_64": 41, "aarch64": 198}, 435
+MMAP, SHARED_ANONYMOUS = {"x86_64": 9, "aarch64": 222}, 0x21  # the flags MAP_SHARED and MAP_ANONYMOUS
 
 
 class OutOfTime(KeyboardInterrupt):
@@ -156,9 +158,12 @@ def empty(folder: str) -> None:
 
 
 def seccomp_filter() -> bytes:
-    """A classic BPF program: EPERM for REFUSED calls and unusual sockets, ENOSYS for clone3, death for other ABIs."""
+    """A classic BPF program: EPERM for REFUSED calls, unusual sockets and shared memory without a file.
+
+    clone3 is answered with ENOSYS, as by an older kernel; a call of another ABI ends the process.
+    """
     machine = platform.machine()
-    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
+    load, equal, at_least, mask, give = 0x20, 0x15, 0x35, 0x54, 0x06
     allow, kill, errno = 0x7FFF0000, 0x80000000, 0x00050000
 
     def op(code: int, k: int, yes: int = 0, no: int = 0) -> bytes:
@@ -169,6 +174,8 @@ def seccomp_filter() -> bytes:
     code += [op(equal, CLONE3, 0, 1), op(give, errno | 38)]
     for number in (REFUSED[machine] | REFUSED_ANYWHERE).values():
         code += [op(equal, number, 0, 1), op(give, errno | 1)]
+    code += [op(equal, MMAP[machine], 0, 4), op(load, 40), op(mask, SHARED_ANONYMOUS)]  # its fourth argument, flags
+    code += [op(equal, SHARED_ANONYMOUS, 0, 1), op(give, errno | 1), op(load, 0)]
     code += [op(equal, SOCKET[machine], 0, 5), op(load, 16)]  # its first argument, the family: AF_UNIX, _INET, _INET6
     code += [op(equal, 1, 3), op(equal, 2, 2), op(equal, 10, 1), op(give, errno | 1), op(give, allow)]
     return b"".join(code)

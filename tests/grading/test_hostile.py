@@ -269,6 +269,10 @@ SEALED = {
     "no debugging": "failed(libc.ptrace(0, 0, 0, 0))",
     "no chroot": "refused(lambda: os.chroot('/tmp'))",
     "no unlimited memory": "refused(lambda: os.memfd_create('m')) and failed(libc.shmget(0, 1 << 30, 0o1600))",
+    "no nameless shared memory": "[refused(lambda: mmap.mmap(-1, 9, kind)) for kind in (1, 2)] == [True, False]",
+    "no shared zeros": "refused(lambda: mmap.mmap(os.open('/dev/zero', os.O_RDWR), 1 << 20))",
+    "no secret memory": "failed(libc.syscall(447, 0))",
+    "no memory held by pipes": "failed(libc.vmsplice(os.pipe()[1], struct.pack('PN', id(b''), 1), 1, 0))",
     "no device": "refused(lambda: os.mknod('/tmp/d', 0o060600, 0x800))",
     "no large file": "refused(lambda: open('/tmp/big', 'wb').write(bytes(100 << 20)))",
     "few processes": "refused(lambda: [os.posix_spawn('/bin/sleep', ['sleep', '9'], {}) for _ in range(100)])",
@@ -282,7 +286,7 @@ SEALED = {
     "limits": "refused(lambda: resource.setrlimit(resource.RLIMIT_NPROC, (999, 999)))",
 }
 PROBE = """
-import ctypes, os, resource, signal, socket, struct
+import ctypes, mmap, os, resource, signal, socket, struct
 PORT, SECRET, ABSTRACT, CLONE = {port}, {secret!r}, {abstract!r}, {{"x86_64": 56, "aarch64": 220}}
 libc = ctypes.CDLL(None, use_errno=True)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -387,6 +391,78 @@ def test_the_processes_of_a_submission_have_a_limit_together(sandbox):
     source = "import os\nfor _ in range(4): os.fork()\na = bytearray(10**9)\nwhile True: pass"
     with sandbox.open() as kernel, pytest.raises(Died, match="too much memory"):
         kernel.run(source, 60)
+
+
+# Each in processes that outlive the cell's own: more than a gigabyte is held, and the limit is one for this test.
+HOARDS = {
+    "in several processes": "for _ in range(2): os.fork()\na = bytearray(4 * 10**8)\nwhile True: pass",
+    "in what many idle processes shared": (
+        "a, start = bytearray(10**8), time.monotonic()\nfor _ in range(15):\n    if os.fork() == 0:\n"
+        "        time.sleep(max(0, start + 2 - time.monotonic()))\n        a[::4096] = bytes(-(-10**8 // 4096))\n"
+        "        time.sleep(99)\ntime.sleep(99)"
+    ),
+    "in a thread that the first leaves behind": (
+        "def hoard():\n    time.sleep(0.5)\n    os.fork()\n    a = bytearray(8 * 10**8)\n    while True: pass\n"
+        "import ctypes\nthreading.Thread(target=hoard).start()\n"
+        "ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[os.uname().machine], 0)"
+    ),
+}
+
+
+@pytest.mark.parametrize("hoard", HOARDS.values(), ids=HOARDS)
+def test_memory_is_found_where_it_is_held(sandbox, monkeypatch, hoard):
+    monkeypatch.setattr(sandbox_module, "MEMORY", 1 << 30)
+    with sandbox.open() as kernel, pytest.raises(Died, match="too much memory"):
+        kernel.run(f"import os, threading, time\n{hoard}", 10)
+
+
+def test_a_thread_that_just_ended_hides_no_process(monkeypatch):
+    child, listdir = subprocess.Popen(["sleep", "9"]), os.listdir
+    monkeypatch.setattr(sandbox_module.os, "listdir", lambda path: ["0", *listdir(path)])
+    assert child.pid in sandbox_module._family(os.getpid())
+    child.kill()
+    child.wait()
+
+
+def test_memory_that_processes_share_counts_once(sandbox, monkeypatch):
+    monkeypatch.setattr(sandbox_module, "MEMORY", 1 << 30)
+    fork = "import os, time\na = bytearray(3 * 10**8)\nfor _ in range(20):\n    if os.fork() == 0: time.sleep(99)"
+    with sandbox.open() as kernel:
+        kernel.run(fork, 10)
+        assert kernel.run("time.sleep(1)\nprint(len(a))", 5)["text"] == "300000000\n"
+
+
+def test_a_control_group_limits_memory_where_one_can_be_made(tmp_path, monkeypatch, sandbox):
+    """A folder stands for the kernel's own: what is written there is all that can be seen."""
+    own = re.search(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+    if not own:
+        pytest.skip("this kernel has no control groups of version 2")
+    for folder in (tmp_path / own[1] / "x").parents:
+        if folder.is_relative_to(tmp_path):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "cgroup.subtree_control").write_text("")
+    (tmp_path / "cgroup.subtree_control").write_text("cpu memory pids\n")
+    monkeypatch.setattr(sandbox_module, "CGROUPS", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with sandbox.open() as kernel:
+        [group] = tmp_path.glob("submission-*")
+        assert {path.name: path.read_text() for path in group.iterdir()} == {
+            "memory.max": str(sandbox_module.MEMORY),
+            "memory.swap.max": "0",
+            "memory.oom.group": "1",
+            "cgroup.procs": group.name.removeprefix("submission-"),
+        }
+        (group / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+        with pytest.raises(Died, match="too much memory"):
+            kernel.run("import os\nos._exit(1)", 5)
+    (tmp_path / "cgroup.subtree_control").write_text("cpu\n")
+    with sandbox.open() as kernel:
+        assert kernel.run("1 + 1", 5)["error"] == ""
+    (tmp_path / "cgroup.subtree_control").write_text("memory\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with sandbox.open() as kernel:
+        assert kernel.run("1 + 1", 5)["error"] == ""
+    assert list(tmp_path.glob("submission-*")) == [group]
 
 
 def test_a_dead_sandbox_is_started_again(bubblewrap):
