@@ -39,7 +39,7 @@ from traitlets import Bool
 from traitlets.config import Config, PyFileConfigLoader
 
 from lessons_src.checks import refuse
-from lessons_src.grading.grade import Graded, Job, grade, modules, prove
+from lessons_src.grading.grade import Graded, Job, gone, grade, modules, prove
 from lessons_src.grading.notebook import choose, grade_id, read_file, rebuild
 from lessons_src.grading.sandbox import PACKAGE, NotConfined, Sandbox
 
@@ -109,8 +109,10 @@ class Course:
     def release(self, name: str) -> Path:
         """Make the learners' edition of an assignment and return its path; its references are put to the test first.
 
-        Raises ValueError if they fail, and RuntimeError if nbgrader refuses; the release before it then stays.
+        Raises ValueError if they fail or it imports what the course no longer has, and RuntimeError if nbgrader
+        refuses; the release before it then stays.
         """
+        self._refuse_gone(name, "source")
         prove(self._source(name))
         path = self._path("release", name)
         before = path.read_text(encoding="utf-8") if path.exists() else None
@@ -166,7 +168,7 @@ class Course:
         """Grade what is new or changed and write it to the gradebook; return what went wrong, by student.
 
         Each result is entered as soon as it is there. Submissions are graded by `workers` at a time here, or by
-        the Dask workers of `scheduler`; `tell` hears a line for each. Scores set by hand stay. Raises NotConfined.
+        the Dask workers of `scheduler`; `tell` hears a line for each. Scores set by hand stay. Raises as `results`.
         """
         failed = {}
         found = self.results(name, self.students(name), workers, scheduler, confined, tell)
@@ -194,8 +196,10 @@ class Course:
     ) -> Iterator[tuple[str, Graded | Exception]]:
         """Yield the result of every student, or why there is none: what is known from before first, then as it arrives.
 
-        Each result is stored before it is yielded. Raises NotConfined.
+        Each result is stored before it is yielded. Raises NotConfined, and ValueError for a release that imports what
+        the course no longer has: every answer would fail with it.
         """
+        self._refuse_gone(name, "release")
         new: dict[str, tuple[Job, list[str]]] = {}
         for student in students:
             try:
@@ -317,7 +321,18 @@ class Course:
         except (OSError, ValueError, TypeError, LookupError):
             return ["Not as `collect` left it: collect and grade."]
 
+    def _refuse_gone(self, name: str, folder: str) -> None:
+        if missing := gone(self._path(folder, name).read_text(encoding="utf-8")):
+            raise ValueError(
+                f"{name} imports {', '.join(missing)}, which this version of the course does not have: copy its new "
+                f"notebook into source/{name}, or mend yours, then release and collect again"
+            )
+
     def _outdated(self, name: str, student: str) -> list[str]:
+        try:
+            self._refuse_gone(name, "release")
+        except ValueError as error:
+            return [f"Not to be graded now: {error}."]
         try:
             key = self._job(name, student).key
         except ValueError:

@@ -5,9 +5,11 @@ import hashlib
 import json
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import nbformat
@@ -112,15 +114,37 @@ def prove(source: str) -> None:
 
 
 def modules(source: str) -> set[str]:
-    """What the cells of a notebook import that the grader runs; `from a import b` may mean a module a.b too."""
-    found = set()
-    for cell in nbformat.reads(source, as_version=4).cells:
-        for node in ast.walk(ast.parse(cell.source)) if is_run(cell) else ():
-            if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    """What the cells of a notebook import that the grader runs; `from a import b` may mean a module a.b too.
+
+    A cell that is no plain Python, as one with a magic, is passed over.
+    """
+    found, nodes = set(), []
+    for cell in filter(is_run, nbformat.reads(source, as_version=4).cells):
+        with suppress(SyntaxError):
+            nodes += ast.walk(ast.parse(cell.source))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*")}
     return found
+
+
+@cache
+def gone(source: str) -> tuple[str, ...]:
+    """The modules of this package, and names in them, that `modules` finds and the package does not have."""
+    own = sorted(name for name in modules(source) if name.startswith(f"{PACKAGE.name}."))
+    missing = [name for name in own if not _is_there(name)]
+    return tuple(name for name in missing if name.rpartition(".")[0] not in missing)
+
+
+def _is_there(name: str) -> bool:
+    parent, _, last = name.rpartition(".")
+    try:
+        module = import_module(parent)
+    except ImportError as error:  # whatever else it lacks is another matter
+        return not (error.name or "").startswith(f"{PACKAGE.name}.")
+    return hasattr(module, last) or (hasattr(module, "__path__") and find_spec(name) is not None)
 
 
 @cache

@@ -21,7 +21,7 @@ from lessons_src.grading import course as course_module
 from lessons_src.grading import sandbox as sandbox_module
 from lessons_src.grading.__main__ import main
 from lessons_src.grading.course import SOURCES, Course
-from lessons_src.grading.grade import grade
+from lessons_src.grading.grade import grade, modules
 from lessons_src.grading.notebook import grade_id, is_check
 from lessons_src.grading.sandbox import NotConfined, Sandbox
 
@@ -92,6 +92,43 @@ def test_a_class_from_release_to_export(course):
     assert "cannot be read" in rows[1]["remarks"]
     course.feedback("trial")
     assert len(list((course.root / "feedback").glob("*/trial/trial.html"))) == 4
+
+
+def test_what_the_course_no_longer_has_is_refused_by_name(course):
+    """As in a class that an earlier version of the course released."""
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    kept = "import torch, lessons_src.oracle\nfrom lessons_src import schedules\nfrom lessons_src.process import *\n"
+    old = "from lessons_src import old_explorers\nfrom lessons_src.samplers import ddim, old_ddim\n"
+    old += "import lessons_src.old.deep\nfrom lessons_src.old import deep\n"
+    for extra in (kept, kept + old):
+        for folder in ("release", "source"):
+            path = course.root / folder / "trial" / "trial.ipynb"
+            made = nbformat.read(path, as_version=4)
+            made.cells[1].source = extra + "from lessons_src.exercises import check"
+            nbformat.write(made, path)
+        course.collect("trial")
+        if extra == kept:
+            assert course.grade("trial") == {}
+    expected = (
+        "trial imports lessons_src.old, lessons_src.old_explorers, lessons_src.samplers.old_ddim, which this version "
+        "of the course does not have: copy its new notebook into source/trial, or mend yours, then release and collect "
+        "again"
+    )
+    for step in (course.release, course.grade):
+        with pytest.raises(ValueError, match=f"^{expected}$"):
+            step("trial")
+    assert f"Not to be graded now: {expected}." in course.table("trial")[0]["remarks"]
+    assert main(["grade", "trial", "--folder", str(course.root)]) == 1
+    assert scores(course) == {"ann": FULL}
+
+
+def test_a_cell_that_is_no_plain_python_hinders_no_grading(tmp_path):
+    source = nbformat.from_dict(json.loads(json.dumps(SOURCE)))
+    source.cells[1].source = "%matplotlib inline\n" + source.cells[1].source
+    source.cells.insert(2, new_code_cell("from . import nothing"))
+    assert modules(nbformat.writes(source)) == set()
 
 
 def test_learners_get_neither_solutions_nor_hidden_checks(course):
