@@ -39,6 +39,7 @@ from traitlets import Bool
 from traitlets.config import Config, PyFileConfigLoader
 
 from lessons_src.checks import refuse
+from lessons_src.files import write_whole
 from lessons_src.grading.grade import Graded, Job, gone, grade, modules, prove
 from lessons_src.grading.notebook import choose, grade_id, read_file, rebuild
 from lessons_src.grading.sandbox import PACKAGE, NotConfined, Sandbox
@@ -120,7 +121,7 @@ class Course:
             self._nbgrader("generate_assignment", name)
         except RuntimeError as error:
             if before is not None:
-                self._write(path, before)
+                _write(path, before)
             if "Cannot add or remove cells" in str(error):
                 raise RuntimeError(
                     f"{name} has submissions, so that graded cells can no longer be added or removed. Undo that in "
@@ -158,8 +159,8 @@ class Course:
                 notes[student] = [f"What was handed in cannot be read ({reason}): hand it in again."]
             notebook.metadata["from_the_grader"] = notes[student]
             content = nbformat.writes(notebook)
-            self._write(self._path("submitted", name, student), content)
-            self._write(self._collected(name, student), self._seal(name, content))
+            _write(self._path("submitted", name, student), content)
+            _write(self._collected(name, student), self._seal(name, content))
         return notes
 
     def grade(
@@ -223,7 +224,7 @@ class Course:
                 if isinstance(result, NotConfined):
                     raise result
                 if isinstance(result, Graded):
-                    self._write(self._stored(job), json.dumps(asdict(result)))
+                    _write(self._stored(job), json.dumps(asdict(result)))
                 yield from ((student, result) for student in who)
 
     def feedback(self, name: str) -> Path:
@@ -231,7 +232,7 @@ class Course:
         self._nbgrader("generate_feedback", name)
         for page in (self.root / "feedback").glob(f"*/{name}/{name}.html"):
             named = re.sub(r'<a href="#(\w+)">Test cell</a>', r'<a href="#\1">\1</a>', page.read_text(encoding="utf-8"))
-            self._write(page, named)
+            _write(page, named)
         return self.root / "feedback"
 
     def forget(self, student: str) -> None:
@@ -355,7 +356,7 @@ class Course:
         if mark.exists() and mark.read_text() == key:
             return False
         self._nbgrader("autograde", name, student)
-        self._write(mark, key)
+        _write(mark, key)
         return True
 
     def _nbgrader(self, step: str, *arguments: str) -> None:
@@ -368,13 +369,6 @@ class Course:
             outcome = getattr(api, step)(*arguments)
         if not outcome["success"]:
             raise RuntimeError(f"nbgrader {step}: {(outcome.get('log') or outcome['error']).strip()[-500:]}")
-
-    def _write(self, path: Path, content: str) -> None:
-        """Write a file so that it is there whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half = path.with_name(f".{path.name}.{os.getpid()}")
-        half.write_text(content, encoding="utf-8")
-        half.replace(path)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -424,6 +418,10 @@ def _is_usable(entry: Path) -> bool:
     with suppress(OSError):
         return not entry.is_symlink() and (entry.is_dir() or (entry.is_file() and entry.suffix == ".ipynb"))
     return True
+
+
+def _write(path: Path, content: str) -> None:
+    write_whole(path, lambda part: part.write_text(content, encoding="utf-8"))
 
 
 def _digest(text: str) -> str:

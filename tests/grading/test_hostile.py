@@ -492,20 +492,20 @@ def test_a_submission_has_only_so_many_lives_and_so_much_time(graded):
     assert "used up" not in text
 
 
-@pytest.mark.parametrize("nap", ["time.sleep(9)", "try: time.sleep(9)\nexcept BaseException: time.sleep(9)"])
+@pytest.mark.parametrize("nap", ["time.sleep(60)", "try: time.sleep(60)\nexcept BaseException: time.sleep(60)"])
 def test_the_time_of_a_notebook_is_a_bound(graded, nap):
     def sleepy(made):
         made.cells[1:1] = [new_code_cell(f"import time\n{nap}\n# {number}") for number in range(30)]
 
     start = time.monotonic()
     scores, text = graded(submission(sleepy), total=3, cell=20)
-    assert time.monotonic() - start < 3 + sandbox_module.GRACE + 3
+    assert time.monotonic() - start < 15
     assert scores == {"halve": 0, "target": 0}
     assert "Not tried: the time for this notebook was used up." in text
-    answer = "import time\ndef halve(x): time.sleep(9)"
+    answer = "import time\ndef halve(x): time.sleep(60)"
     start = time.monotonic()
     graded(submission(halve=answer), total=3, call=20)
-    assert time.monotonic() - start < 3 + sandbox_module.GRACE + 3
+    assert time.monotonic() - start < 15
 
 
 def test_an_answer_that_ends_its_process_uses_up_no_others_chances(graded, monkeypatch):
