@@ -401,7 +401,10 @@ _sandbox = cache(Sandbox)
 @contextmanager
 def _executor(scheduler: str, workers: int) -> Iterator[Executor]:
     if scheduler:
-        from distributed import Client
+        try:
+            from distributed import Client
+        except ImportError:
+            raise RuntimeError("Dask is not installed: pip install -e '.[cluster]'") from None
 
         with Client(scheduler) as client:
             yield client.get_executor(pure=False)

@@ -19,7 +19,8 @@ from lab import CHROMIUM_FLAGS, find_chromium, lab_server
 KEYS = 30
 FLOW = """
 import numpy as np, torch
-from lessons_src import data, digit_explorers
+from lessons_src import data
+from lessons_src.lessons import lesson_05
 from lessons_src.samplers import ddim, trajectory
 from lessons_src.schedules import linear, time_grid
 from lessons_src.show.widgets import Explorer, Picture, Points, Slider
@@ -51,7 +52,7 @@ def replot(percent=50):
 
 ipywidgets.interact(replot, percent=ipywidgets.IntSlider(50, 0, 100));
 """
-DIGITS = "digit_explorers.explore_digit_steps()"
+DIGITS = "lesson_05.explore_digit_steps()"
 
 # Clocked inside the page, from the key event to the end of the first frame in which the pixels differ.
 CLOCK = """root => {

@@ -2,14 +2,16 @@
 
 import pytest
 
-from lessons_src import quiz
+from lessons_src.show import quiz
 
 pytestmark = pytest.mark.browser
 
+FIRST = "lessons_src.lessons.lesson_01"
 
-def shown(lab, page, notebook, call):
+
+def shown(lab, page, notebook, call, lesson="01"):
     """The quiz that a call shows, run in JupyterLab."""
-    lab.open(page, notebook("from lessons_src import quiz", call))
+    lab.open(page, notebook(f"from lessons_src.lessons import lesson_{lesson} as lesson", call))
     lab.run_all(page)
     view = page.locator(".dq").first
     view.wait_for()
@@ -17,7 +19,7 @@ def shown(lab, page, notebook, call):
 
 
 def test_a_number_is_judged_with_reasons(lab, page, notebook):
-    view = shown(lab, page, notebook, 'quiz.predict("01_forward_shortcut", "signal-at-half")')
+    view = shown(lab, page, notebook, 'lesson.predict("signal-at-half")')
     field, status = view.get_by_label("Your prediction"), view.get_by_role("status")
     answers = {
         "": "Type a number first",
@@ -34,7 +36,7 @@ def test_a_number_is_judged_with_reasons(lab, page, notebook):
 
 
 def test_per_cent_may_be_typed_where_per_cent_is_asked(lab, page, notebook):
-    view = shown(lab, page, notebook, 'quiz.predict("02_noise_schedules", "wasted-steps")')
+    view = shown(lab, page, notebook, 'lesson.predict("wasted-steps")', "02")
     for typed in ("33", "33 %"):
         view.get_by_label("Your prediction").fill(typed)
         view.get_by_role("button", name="Check").click()
@@ -42,9 +44,8 @@ def test_per_cent_may_be_typed_where_per_cent_is_asked(lab, page, notebook):
 
 
 def test_every_option_of_a_checkpoint_tells_its_feedback_and_the_score_counts(lab, page, notebook):
-    lesson = "01_forward_shortcut"
-    view = shown(lab, page, notebook, f'quiz.checkpoint("{lesson}")')
-    items = [item for item in quiz.load(lesson).items if item.place == "checkpoint"]
+    view = shown(lab, page, notebook, "lesson.checkpoint()")
+    items = [item for item in quiz.load(FIRST).items if item.place == "checkpoint"]
     forms = view.locator("form").all()
     assert len(forms) == len(items)
     for form, item in zip(forms, items, strict=True):
@@ -67,8 +68,8 @@ def test_every_option_of_a_checkpoint_tells_its_feedback_and_the_score_counts(la
 
 
 def test_flashcards_turn_and_remember(lab, page, notebook):
-    view = shown(lab, page, notebook, 'quiz.flashcards("01_forward_shortcut")')
-    first = quiz.load("01_forward_shortcut").cards[0]
+    view = shown(lab, page, notebook, "lesson.flashcards()")
+    first = quiz.load(FIRST).cards[0]
     assert first.front.split()[0] in view.inner_text()
     view.get_by_role("button", name="Flip").press("Enter")
     assert "Back" in view.inner_text()
