@@ -42,7 +42,7 @@ def minute_plans(lessons: tuple[Lesson, ...]) -> str:
     """For instructors: what a class does with the minutes of each lesson."""
     return "\n".join(
         f"- **{lesson.number} {lesson.title}**, {lesson.minutes} minutes: "
-        + "; ".join(f"{part.minutes} {part.what}" for part in lesson.plan)
+        + " · ".join(f"{part.what} ({part.minutes})" for part in lesson.plan)
         for lesson in lessons
     )
 
