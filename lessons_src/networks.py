@@ -142,7 +142,7 @@ class UNet(Body):
         self, num_classes: int = 10, channels: tuple[int, int] = (64, 96), image: tuple[int, int, int] = (1, 28, 28)
     ) -> None:
         fine, coarse = channels
-        if fine % 8 or coarse % 8:
+        if min(channels) < 8 or fine % 8 or coarse % 8:
             refuse("channels", channels, "multiples of 8, the number of groups of each normalisation")
         if len(image) != 3 or min(image) < 1 or any(side % 2 or side < 4 for side in image[1:]):
             refuse("image", image, "(channels, height, width) with even sides of at least 4: patches are 2 x 2")

@@ -18,17 +18,15 @@ LINEAR = linear()
 
 
 class Recorder:
-    """A network with three classes that answers with label + 1 everywhere and remembers the labels it was given."""
-
-    num_classes = 3
+    """A network that answers with label + 1 everywhere, with 4 to no label, and remembers what it was given."""
 
     def __init__(self) -> None:
-        self.labels: list[list[int]] = []
+        self.conditions: list[object] = []
 
-    def __call__(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        assert (label.dtype, label.shape) == (torch.int64, x.shape[:1])
-        self.labels.append(label.tolist())
-        return (label + 1).to(x).reshape(-1, *[1] * (x.ndim - 1)).expand_as(x)
+    def __call__(self, x: Tensor, t: Tensor, label: int | Tensor | None = None) -> Tensor:
+        self.conditions.append(label)
+        answer = torch.as_tensor(3 if label is None else label) + 1
+        return answer.to(x).reshape(-1, *[1] * (x.ndim - 1)).expand_as(x)
 
 
 @given(st.floats(-50, 50), st.sampled_from([(2, 2), (2, 1, 28, 28), (2, 3, 4, 5, 6)]))
@@ -43,19 +41,32 @@ def test_blend(w, shape):
 @pytest.mark.parametrize(
     ("w", "calls", "value"),
     [
-        (0, [[3, 3]], 4),
-        (1, [[1, 1]], 2),
-        (2, [[3, 3], [1, 1]], 0),
-        (-1, [[3, 3], [1, 1]], 6),
-        (0.5, [[3, 3], [1, 1]], 3),
+        (0, [None], 4),
+        (1, [1], 2),
+        (2, [None, 1], 0),
+        (-1, [None, 1], 6),
+        (0.5, [None, 1], 3),
     ],
 )
 def test_which_predictions_are_asked_for(w, calls, value):
-    """Class 1 answers 2, the null label 3 answers 4: guided they are 4 + w (2 - 4)."""
+    """Class 1 answers 2, no label answers 4: guided they are 4 + w (2 - 4)."""
     net, x = Recorder(), torch.zeros(2, 5)
     eps = classifier_free(net, 1, w)(x, torch.tensor([9, 9]))
-    assert net.labels == calls
+    assert net.conditions == calls
     assert torch.equal(eps, torch.full_like(x, value))
+
+
+@pytest.mark.parametrize("w", [1, 3.0])
+def test_a_condition_of_any_kind_is_handed_on_as_it_is(w):
+    condition, given = {"caption": "a seven", "mask": None}, []
+
+    def net(x, t, condition):
+        given.append(condition)
+        return x
+
+    classifier_free(net, condition, w)(torch.zeros(2, 5), torch.tensor([9, 9]))
+    assert given[-1] is condition
+    assert all(other is None for other in given[:-1])
 
 
 @pytest.mark.parametrize(("w", "cost"), [(-1, 2), (0, 1), (0.0, 1), (1, 1), (1.0, 1), (1.001, 2), (7.5, 2)])

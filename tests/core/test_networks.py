@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from lessons_src.networks import UNET_PRESETS, DigitClassifier, PointMLP, UNet
+from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
 from lessons_src.process import eps_from_velocity
 from lessons_src.schedules import cosine, linear
+from lessons_src.training import Denoising
 
 
-def unet(prediction="eps", preset="small", schedule=None):
+def unet(prediction="eps", schedule=None, **arguments):
     torch.manual_seed(0)
-    net = UNet(schedule or cosine(), prediction=prediction, **UNET_PRESETS[preset])
+    net = NoisePredictor(UNet(**UNET_PRESETS["small"] | arguments), schedule or cosine(), prediction)
     for parameter in net.parameters():  # the last layer starts at zero: move everything away from special values
         parameter.data += 0.02 * torch.randn(parameter.shape)
     return net.eval()
@@ -22,7 +23,7 @@ def digits(n=3):
 
 @pytest.mark.parametrize(("preset", "millions"), [("small", 0.25), ("base", 1.0), ("large", 2.0)])
 def test_presets_have_the_sizes_they_are_for(preset, millions):
-    size = sum(parameter.numel() for parameter in UNet(cosine(), **UNET_PRESETS[preset]).parameters())
+    size = sum(parameter.numel() for parameter in UNet(**UNET_PRESETS[preset]).parameters())
     assert size == pytest.approx(1e6 * millions, rel=0.15)
 
 
@@ -68,19 +69,53 @@ def test_a_velocity_network_returns_the_noise_its_velocity_stands_for(schedule):
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 def test_the_perfect_output_hits_the_target(prediction):
-    torch.manual_seed(0)
-    net = PointMLP(cosine(), prediction=prediction)
-    x0, eps, t = torch.randn(4, 2), torch.randn(4, 2), torch.tensor([1, 300, 600, 1000])
-    signal, noise = net.coefficients(t, x0)
-    net.body = lambda x, condition: net.target(x0, eps, t)
-    assert torch.allclose(net(signal * x0 + noise * eps, t), eps, atol=1e-5)
+    net = NoisePredictor(PointMLP(), cosine(), prediction)
+    point = torch.tensor([0.6, -0.8])
+    x0, eps, t = point.expand(4, 2), torch.randn(4, 2), torch.tensor([1, 300, 600, 1000])
+
+    def perfect(x, time, label):
+        """What the data being one point leaves no doubt about."""
+        signal, noise = net.level(time.round().long(), x)
+        made = (x - signal * point) / noise
+        return made if prediction == "eps" else signal * made - noise * point
+
+    net.body.forward = perfect
+    signal, noise = net.level(t, x0)
+    assert torch.allclose(net(signal * x0 + noise * eps, t), eps, atol=1e-4)
+    assert Denoising()(net, (x0, None), torch.Generator().manual_seed(0)).each.max() < 1e-6
 
 
-def test_gradients_reach_every_parameter():
-    net, label = unet("v"), torch.tensor([0, 1, 10])
-    net.output(digits(), torch.tensor([5, 500, 995]), label).square().sum().backward()
+IMAGES = [(3, 32, 32), (1, 30, 30), (2, 6, 10), (4, 8, 8), (1, 4, 4)]
+
+
+@pytest.mark.parametrize("image", [(1, 28, 28), *IMAGES], ids=str)
+def test_gradients_reach_every_parameter(image):
+    net, x, label = unet("v", image=image), torch.randn(3, *image), torch.tensor([0, 1, 10])
+    net.output(x, torch.tensor([5, 500, 995]), label).square().sum().backward()
     dead = [name for name, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert dead == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("image", IMAGES, ids=str)
+def test_any_channels_and_even_sides_will_do(image):
+    net, x, t = unet("v", image=image), torch.randn(3, *image), torch.tensor([1, 500, 1000])
+    assert net(x, t, 4).shape == x.shape
+    assert net(x, t, 4).isfinite().all()
+    for axis in range(1, 4):  # no channel, row or column is left out
+        for i in range(x.shape[axis]):
+            changed = x.index_fill(axis, torch.tensor([i]), 3.0)
+            assert (net.output(changed, t, torch.full((3,), 4)) - net.output(x, t, torch.full((3,), 4))).any()
+    with pytest.raises(ValueError, match=r"x is .* expected shape \(B, "):
+        net(torch.randn(3, *image[:2], image[2] + 2), t)
+
+
+@pytest.mark.parametrize(
+    "image", [(1, 27, 28), (1, 28, 31), (1, 2, 28), (1, 28, 2), (0, 28, 28), (28, 28), (1, 1, 28, 28)], ids=str
+)
+def test_images_that_patches_do_not_cover_are_refused(image):
+    with pytest.raises(ValueError, match=r"image is .*; expected .* even sides of at least 4"):
+        UNet(image=image)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +127,17 @@ def test_gradients_reach_every_parameter():
         (lambda net: net(digits(), torch.tensor([1.0, 2.0, 3.0])), ValueError, "int64"),
         (lambda net: net(digits(), torch.tensor([1, 2, 3]), 11), ValueError, "label is 11"),
         (lambda net: net(digits().long(), torch.tensor([1, 2, 3])), TypeError, "x is"),
-        (lambda net: UNet(cosine(), prediction="score"), ValueError, "prediction is 'score'"),
-        (lambda net: UNet(cosine(), channels=(10, 20)), ValueError, "channels is"),
+        (lambda net: NoisePredictor(PointMLP(), cosine(), "score"), ValueError, "prediction is 'score'"),
+        (lambda net: UNet(channels=(10, 20)), ValueError, "channels is"),
+        (lambda net: UNet(channels=(0, 8)), ValueError, "channels is"),
         (lambda net: net(torch.zeros(1, 1, 32, 32), torch.tensor([1])), ValueError, r"shape \(B, 1, 28, 28\)"),
         (lambda net: net(torch.zeros(1, 3, 28, 28), torch.tensor([1])), ValueError, r"shape \(B, 1, 28, 28\)"),
         (lambda net: net(digits(1), 5), ValueError, "t is 5"),
-        (lambda net: PointMLP(cosine())(torch.zeros(2, 3), torch.tensor([1, 2])), ValueError, r"shape \(B, 2\)"),
+        (
+            lambda net: NoisePredictor(PointMLP(), cosine())(torch.zeros(2, 3), torch.tensor([1, 2])),
+            ValueError,
+            r"shape \(B, 2\)",
+        ),
     ],
 )
 def test_refusals(call, kind, named):

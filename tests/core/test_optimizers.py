@@ -5,7 +5,6 @@ import torch
 
 from lessons_src.networks import PointMLP, UNet
 from lessons_src.optimizers import Muon, make_optimizers, orthogonal
-from lessons_src.schedules import cosine
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 30), (30, 6)])
@@ -33,7 +32,7 @@ def test_muon_finds_the_least_squares_solution():
     assert (weight - wanted).abs().max() < 0.02
 
 
-@pytest.mark.parametrize(("net", "count"), [(UNet(cosine()), 2), (PointMLP(cosine()), 1)])
+@pytest.mark.parametrize(("net", "count"), [(UNet(), 2), (PointMLP(), 1)])
 def test_every_parameter_has_exactly_one_optimizer(net, count):
     optimizers = make_optimizers(net, 1e-3)
     assert len(optimizers) == count
