@@ -88,7 +88,8 @@ class Samples:
         if self.x0.shape[1:] != event:
             refuse("x0", self.x0, f"shape (N, {', '.join(map(str, event))}), which the network takes")
         if self.label is not None and not 0 <= int(self.label.min()) <= int(self.label.max()) < num_classes:
-            refuse("label", sorted(set(self.label.tolist())), f"labels from 0 to {num_classes - 1}")
+            expected = f"labels from 0 to {num_classes - 1}" if num_classes else "None: the network takes no labels"
+            refuse("label", sorted(set(self.label.tolist())), expected)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,9 @@ class Classification:
         return Losses(F.cross_entropy(net(shifted), label, reduction="none"))
 
     def check(self, net: Any, batches: Samples) -> None:
-        """Refuse samples that the classifier does not take."""
+        """Refuse samples that the classifier does not take, or without labels."""
+        if batches.label is None:
+            refuse("label", None, f"a label from 0 to {net.num_classes - 1} for each sample")
         batches.check(net.event, net.num_classes)
 
 
@@ -257,10 +260,16 @@ class Trainer:
     def save(self, path: str | Path) -> None:
         """Write everything the run needs to go on as if it had not stopped; the file appears whole or not at all.
 
-        Raises FloatingPointError, leaving the file as it is, if a weight is not finite.
+        Raises FloatingPointError, leaving the file as it is, if a weight, average or momentum is not finite.
         """
-        if not all(bool(value.isfinite().all()) for value in self.net.state_dict().values()):
-            raise FloatingPointError(f"weights are not finite after step {self.step_count}; {path} is left as it is")
+        kept = [*self.net.state_dict().values(), *self.averaged.state_dict().values()]
+        kept += [
+            value for optimizer in self.optimizers for state in optimizer.state.values() for value in state.values()
+        ]
+        if not all(bool(value.isfinite().all()) for value in kept):
+            raise FloatingPointError(
+                f"not all weights are finite after step {self.step_count}; {path} is left as it is"
+            )
         states = [self.generator.get_state()]
         if self.world > 1:
             states = [torch.empty_like(states[0]) for _ in range(self.world)]
@@ -283,10 +292,12 @@ class Trainer:
 
         steps and learning_rate may differ from the recipe it was made with, after a run that diverged or was too short:
         weights, averages, momentum and random state are kept, and the rate follows the new recipe from the next step.
-        Raises ValueError, changing nothing, if the file is damaged or belongs to another run.
+        A precision found by "auto" gives way to the checkpoint's. Raises ValueError, changing nothing, if the file is
+        damaged or belongs to another run.
         """
         state = self._read(path)
-        for name, expected in self._identity().items():
+        precision = state["precision"] if self.timing else self.precision
+        for name, expected in (self._identity() | {"precision": precision}).items():
             self._compare(name, state[name], expected, path)
         before, now = state["recipe"], asdict(self.recipe)
         for name in sorted(now.keys() - MAY_CHANGE):
@@ -298,7 +309,7 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.generator.set_state(state["generators"][self.rank].cpu())
-        self.step_count = state["step"]
+        self.step_count, self.precision = state["step"], precision
         changed = [
             f"{name} {before[name]:g} -> {now[name]:g}" for name in sorted(MAY_CHANGE) if before[name] != now[name]
         ]
@@ -367,7 +378,8 @@ def time_precisions(
 ) -> dict[str, float]:
     """Seconds a training step in float32 and in bfloat16, the fastest of `steps` after a first one; net is untouched.
 
-    Which is faster depends on the processor: bfloat16 arithmetic that it lacks is emulated, many times slower.
+    Which is faster depends on the processor: bfloat16 arithmetic that it lacks is emulated, many times slower. Of
+    several processes, the slowest counts for all.
     """
     timing = {}
     for precision in PRECISIONS:
@@ -377,7 +389,7 @@ def time_precisions(
             start = time.perf_counter()
             trial.step().each.mean().item()  # waits for the device
             seconds.append(time.perf_counter() - start)
-        timing[precision] = min(seconds[1:])
+        timing[precision] = max(_of_all(torch.tensor([min(seconds[1:])], device=device), trial.world).tolist())
     return timing
 
 
