@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lessons_src.checks import check_batch, refuse
+from lessons_src.checks import check_batch, check_int, refuse
 from lessons_src.networks import DigitClassifier
 from lessons_src.oracle import GaussianMixture
 
@@ -38,7 +38,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 @torch.no_grad()
-def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 500) -> Tensor:
+def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 100) -> Tensor:
     """function(x) computed `size` samples at a time and joined, without gradients."""
     return torch.cat([function(part) for part in check_batch("x", x).split(size)])
 
@@ -62,10 +62,10 @@ class Reference:
     def floor(self, n: int, draws: int = 10, seed: int = 0) -> tuple[float, float]:
         """What n perfect samples would score: mean and standard deviation over random draws from `train`.
 
-        Raises ValueError unless 2 <= n <= len(train).
+        Raises ValueError unless 2 <= n <= len(train) and there are at least two draws.
         """
-        if not 2 <= n <= len(self.train):
-            refuse("n", n, f"from 2 to {len(self.train)} samples, as many as can be drawn for the floor")
+        check_int("n", n, 2, len(self.train))
+        check_int("draws", draws, 2)
         generator = torch.Generator().manual_seed(seed)
         drawn = [self._train_features[torch.randperm(len(self.train), generator=generator)[:n]] for _ in range(draws)]
         scores = torch.tensor([frechet_distance(features, self.real) for features in drawn])

@@ -5,8 +5,8 @@ import pytest
 import scipy.linalg
 import torch
 
-from lessons_src import data, weights
-from lessons_src.evaluation import accuracy, digit_quality, frechet_distance, in_batches, nearest_distance
+from lessons_src import data, evaluation, weights
+from lessons_src.evaluation import Reference, accuracy, digit_quality, frechet_distance, in_batches, nearest_distance
 
 
 def with_moments(mean, covariance, n=500, seed=0):
@@ -45,6 +45,14 @@ def test_few_samples_are_biased_upward_as_theory_says():
     assert np.mean(runs) == pytest.approx(2 * one_sided, rel=0.1)
 
 
+@pytest.mark.parametrize(("n", "d", "scale"), [(2, 1, 1.0), (5, 64, 1.0), (300, 64, 1e-3), (300, 8, 1e3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_distance_of_features_to_themselves_is_nothing_and_never_less(n, d, scale, dtype):
+    for seed in range(10):
+        features = scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+        assert 0 <= frechet_distance(features, features) < 1e-6 * scale**2 * d
+
+
 @pytest.mark.parametrize(
     ("a", "b", "named"),
     [
@@ -75,32 +83,87 @@ def test_accuracy_judges_in_evaluation_mode_and_refuses_columns():
         accuracy(net, x, label[:, None])
 
 
+def some_points(n, seed):
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_floor_is_mean_and_spread_over_repeatable_draws():
+    images, train = some_points(300, 0), some_points(400, 1)
+    reference = Reference(lambda x: x, images, train)
+    mean, spread = reference.floor(50)
+    assert (mean, spread) == reference.floor(50)
+    assert reference.floor(50, seed=1) != (mean, spread)
+    assert 0 < spread < mean
+    more, other = reference.floor(50, draws=200), reference.floor(50, draws=200, seed=1)
+    assert more[0] == pytest.approx(other[0], abs=5 * more[1] / 200**0.5), (
+        "the mean settles, the spread does not shrink"
+    )
+    assert more[1] == pytest.approx(spread, rel=0.8)
+    assert reference.floor(200)[0] < mean, "fewer samples are further away"
+    everything = frechet_distance(train, images)
+    assert reference.floor(400) == (pytest.approx(everything, rel=1e-5), pytest.approx(0, abs=1e-6))
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda reference: reference.floor(1), "n is 1; expected a whole number from 2 to 40"),
+        (lambda reference: reference.floor(41), "n is 41; expected a whole number from 2 to 40"),
+        (lambda reference: reference.floor(20, draws=1), "draws is 1; expected a whole number, at least 2"),
+    ],
+)
+def test_a_floor_that_cannot_be_drawn_is_refused(call, named):
+    with pytest.raises(ValueError, match=named):
+        call(Reference(lambda x: x, some_points(30, 0), some_points(40, 1)))
+
+
+def test_the_real_side_is_computed_once(monkeypatch):
+    seen, searched = [], []
+
+    def features(x):
+        seen.append(len(x))
+        return x
+
+    def nearest(x, train):
+        searched.append(len(x))
+        return nearest_distance(x, train)
+
+    monkeypatch.setattr(evaluation, "nearest_distance", nearest)
+    reference = Reference(features, some_points(30, 0), some_points(40, 1))
+    for seed in (2, 3):
+        x = some_points(20, seed)
+        reference.frechet(x)
+        reference.floor(20)
+        reference.floor(10)
+        reference.neighbour_ratio(x)
+    assert seen == [30, 20, 40, 20]
+    assert searched == [20, 30, 20]
+
+
 @pytest.fixture(scope="module")
 def judge():
-    return weights.load("classifier")[0], *data.digits("train"), *data.digits("test")
+    return weights.load("classifier")[0]
 
 
 def test_the_card_of_the_classifier_is_true(judge):
-    net, *_, x_test, y_test = judge
     _, card = weights.load("classifier")
-    assert accuracy(net, x_test, y_test) == pytest.approx(card["metrics"]["accuracy on test digits"], abs=0.001)
-    assert accuracy(net, x_test, y_test) > 0.98
+    read = accuracy(judge, *data.digits("test"))
+    assert read == pytest.approx(card["metrics"]["accuracy on test digits"], abs=0.001)
+    assert read > 0.98
 
 
 def test_quality_sees_noise_a_missing_class_and_copies(judge):
-    net, x, y, x_test, _ = judge
-    held_out, label = x[5000:7000], y[5000:7000]
-    good = digit_quality(net, held_out, label, x[:5000], x_test)
+    x, y = data.digits("train")
+    reference = Reference(judge.features, data.digits("test")[0][:1000], x[:3000])
+    held_out, label = x[6000:7000], y[6000:7000]
+    good = digit_quality(reference, judge, held_out, label)
+    copies = digit_quality(reference, judge, x[:1000], y[:1000])
     noise = torch.randn(held_out.shape, generator=torch.Generator().manual_seed(0))
-    noisy = digit_quality(net, held_out + 0.3 * noise, label, x[:5000], x_test)
-    without_ones = held_out[label != 1]
-    missing = digit_quality(net, without_ones, label[label != 1], x[:5000], x_test)
-    copies = digit_quality(net, x[:2000], y[:2000], x[:5000], x_test)
-    assert good.frechet < 2 * good.floor
-    assert noisy.frechet > 5 * good.frechet
-    assert missing.frechet > 2 * good.frechet
+    assert good.n == 1000
+    assert good.frechet < good.floor + 4 * good.floor_spread
+    assert reference.frechet(held_out + 0.3 * noise) > 5 * good.frechet
+    assert reference.frechet(held_out[label != 1]) > 2 * good.frechet
     assert good.neighbour_ratio == pytest.approx(1, abs=0.05)
     assert copies.neighbour_ratio < 0.1
-    assert copies.frechet < 2 * good.floor, "memorised data score perfectly: never look at the distance alone"
-    wrong = digit_quality(net, held_out, (label + 1) % 10, x[:5000], x_test)
-    assert wrong.accuracy < 0.02 < 0.97 < good.accuracy
+    assert copies.frechet < copies.floor + 4 * copies.floor_spread, "memorised data score perfectly: look at both"
+    assert accuracy(judge, held_out, (label + 1) % 10) < 0.02 < 0.97 < good.accuracy
