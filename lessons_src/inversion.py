@@ -26,24 +26,36 @@ def invert(
     x: Tensor,
     schedule: NoiseSchedule,
     times: Sequence[int] | None = None,
-    x0: str = "predicted",
     at_zero: str = "first_time",
 ) -> Iterator[State]:
     """DDIM's step run upwards, s -> t, with eps at x_s: x_t = sqrt(ab_t) x0(x_s) + sqrt(1 - ab_t) eps(x_s, s).
 
-    x is data (B, *event). x0: "predicted" from x_s; "given" puts the image itself there, as some texts print it, and
-    drifts further off with every step. No network predicts at t = 0: at_zero = "first_time" asks it for the lowest
-    time above, "zero" takes eps = 0. Costs one evaluation a step ("zero": one less).
+    x is data (B, *event). No network predicts at t = 0: at_zero = "first_time" asks it for the lowest time above,
+    "zero" takes eps = 0. Costs one evaluation a step ("zero": one less).
     """
-    check_choice("x0", x0, ("predicted", "given"))
     check_choice("at_zero", at_zero, ("first_time", "zero"))
-    image = check_batch("x", x)
     for t, s, ab_t, ab_s in _upwards(schedule, times):
-        nil = s == 0 and at_zero == "zero"
-        eps = torch.zeros_like(x) if nil else predict(eps_fn, x, s or t)
-        clean = predict_x0(x, eps, ab_s) if x0 == "predicted" else image
-        x = renoise(clean, eps, ab_t)
-        yield State(t, x, clean, eps)
+        eps = _predict_upwards(eps_fn, x, t, s, at_zero)
+        x0 = predict_x0(x, eps, ab_s)
+        x = renoise(x0, eps, ab_t)
+        yield State(t, x, x0, eps)
+
+
+@torch.no_grad()
+def invert_as_printed(
+    eps_fn: EpsFn,
+    x: Tensor,
+    schedule: NoiseSchedule,
+    times: Sequence[int] | None = None,
+    at_zero: str = "first_time",
+) -> Iterator[State]:
+    """`invert` with the image itself in place of x0(x_s), as some texts print it: it drifts off with every step."""
+    check_choice("at_zero", at_zero, ("first_time", "zero"))
+    image = x
+    for t, s, ab_t, _ in _upwards(schedule, times):
+        eps = _predict_upwards(eps_fn, x, t, s, at_zero)
+        x = renoise(image, eps, ab_t)
+        yield State(t, x, image, eps)
 
 
 @torch.no_grad()
@@ -95,6 +107,10 @@ def invert_by_bisection(
         x = (low + high) / 2
         eps = predict(eps_fn, x, t)
         yield State(t, x, predict_x0(x, eps, ab_t), eps)
+
+
+def _predict_upwards(eps_fn: EpsFn, x: Tensor, t: int, s: int, at_zero: str) -> Tensor:
+    return torch.zeros_like(x) if s == 0 and at_zero == "zero" else predict(eps_fn, x, s or t)
 
 
 def _upwards(schedule: NoiseSchedule, times: Sequence[int] | None) -> Iterator[Step]:

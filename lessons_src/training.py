@@ -171,7 +171,7 @@ class Recipe:
         check_real("ema", self.ema, 0.0, 0.999999)
         check_int("seed", self.seed, 0)
 
-    def pace(self, step: int) -> float:
+    def rate_share(self, step: int) -> float:
         """The learning rate of a step, counted from 0, as a share of its peak."""
         return min((step + 1) / self.warmup, 1 - step / self.steps)
 
@@ -241,7 +241,7 @@ class Trainer:
         """Train on one batch and return its losses; of several processes, each on a share of its own."""
         batch = self.batches(self.recipe.batch_size // self.world, self.generator)
         for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * self.recipe.pace(self.step_count)
+            optimizer.param_groups[0]["lr"] = peak * self.recipe.rate_share(self.step_count)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             losses = self._losses(batch, self.generator)
         losses.each.mean().backward()

@@ -17,6 +17,7 @@ from lessons_src.inversion import (
     edict_invert,
     inpaint,
     invert,
+    invert_as_printed,
     invert_by_bisection,
     invert_fixed_point,
     null_predictions,
@@ -46,7 +47,7 @@ def still(x: Tensor, t: Tensor) -> Tensor:
 INVERSIONS = {
     "explicit": invert,
     "explicit from zero": lambda *a: invert(*a, at_zero="zero"),
-    "printed": lambda *a: invert(*a, x0="given"),
+    "printed": invert_as_printed,
     "fixed point": invert_fixed_point,
     "bisection": invert_by_bisection,
 }
@@ -82,12 +83,12 @@ def test_what_does_not_depend_on_x_is_inverted_exactly(inversion, grid):
 
 def test_the_recursion():
     """x_t = sqrt(ab_t) x0(x_s) + sqrt(1 - ab_t) eps(x_s, s); the printed one has the image for x0(x_s)."""
-    for option in ("predicted", "given"):
+    for recursion in (invert, invert_as_printed):
         image = x = draws(3, 2)
-        states = list(invert(wavy, x, SHORT, TIMES, x0=option))
+        states = list(recursion(wavy, x, SHORT, TIMES))
         for i, (s, t) in enumerate(pairwise(reversed(TIMES))):
             eps = wavy(x, torch.full((3,), s or t))
-            clean = predict_x0(x, eps, float(SHORT.alpha_bar[s])) if option == "predicted" else image
+            clean = predict_x0(x, eps, float(SHORT.alpha_bar[s])) if recursion is invert else image
             ab = float(SHORT.alpha_bar[t])
             x = math.sqrt(ab) * clean + math.sqrt(1 - ab) * eps
             assert torch.allclose(states[i].x, x, rtol=0, atol=1e-12)
@@ -173,9 +174,7 @@ def test_bisection_refuses_what_it_cannot_order():
         next(invert_by_bisection(point, draws(3, 1), SHORT, TIMES))
 
 
-@pytest.mark.parametrize(
-    ("options", "name"), [({"x0": "true"}, "x0"), ({"at_zero": "last"}, "at_zero"), ({"times": [5, 9, 0]}, "times")]
-)
+@pytest.mark.parametrize(("options", "name"), [({"at_zero": "last"}, "at_zero"), ({"times": [5, 9, 0]}, "times")])
 def test_bad_options_are_refused(options, name):
     with pytest.raises(ValueError, match=f"^{name} is .*; expected"):
         next(invert(wavy, draws(3, 1), SHORT, **options))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lessons_src.guidance import blend, classifier_free
-from lessons_src.inversion import edict, edict_invert, invert, invert_by_bisection, null_predictions
+from lessons_src.inversion import edict, edict_invert, invert, invert_as_printed, invert_by_bisection, null_predictions
 from lessons_src.oracle import GaussianMixture
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import NoiseSchedule, linear, time_grid
@@ -317,8 +317,8 @@ E5 = [  # steps; round trip with eps at 0 from the first label, with eps at 0 ni
 def test_e5_e6_round_trips(gmm_a, data, steps, right, nil, printed, latent, latent_printed):
     net, times = gmm_a.network(LINEAR), time_grid(LINEAR, steps)
     latents = [
-        sample(invert(net, data, LINEAR, times, **options))
-        for options in ({}, {"at_zero": "zero"}, {"x0": "given", "at_zero": "zero"})
+        sample(recursion(net, data, LINEAR, times, at_zero=at_zero))
+        for recursion, at_zero in ((invert, "first_time"), (invert, "zero"), (invert_as_printed, "zero"))
     ]
     trips = [rms(sample(ddim(net, z, LINEAR, times)) - data) for z in latents]
     close(trips, (right, nil, printed), 5.1e-6)

@@ -413,7 +413,7 @@ def in_one_process(steps, shares):
         losses.append(torch.cat(each).mean())
         losses[-1].backward()
         for optimizer, peak in zip(optimizers, (2e-3, 2e-2), strict=True):
-            optimizer.param_groups[0]["lr"] = peak * recipe.pace(step)
+            optimizer.param_groups[0]["lr"] = peak * recipe.rate_share(step)
             optimizer.step()
             optimizer.zero_grad()
     return net.state_dict(), [loss.item() for loss in losses]

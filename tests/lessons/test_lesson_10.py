@@ -56,7 +56,9 @@ def test_no_setting_raises_and_the_text_is_finite(explore, picture):
         assert picture(**{control["name"]: ends(control)[corner] for control in explorer._controls}).sentence()
 
 
-@pytest.mark.parametrize(("start", "recursion"), [("inversion", "predicted"), ("inversion as printed", "given")])
+@pytest.mark.parametrize(
+    ("start", "recursion"), [("inversion", invert), ("inversion as printed", inversion.invert_as_printed)]
+)
 def test_the_frames_go_up_and_down_again(start, recursion):
     picture = edit_picture(**DEFAULT | {"start": start, "top": 800, "steps": 8})
     way, end = (panel.frames for panel in picture.panels)
@@ -64,7 +66,7 @@ def test_the_frames_go_up_and_down_again(start, recursion):
     assert picture.frame_names[8:10] == ("up, t = 800", "down, t = 700")
     assert picture.frame_names[-1] == "down, t = 0"
     net, x0, times = weights.load("digits")[0], first_digit(7), [800, 700, 600, 500, 400, 300, 200, 100, 0]
-    up = [x0, *(state.x for state in invert(classifier_free(net, 7, 1.0), x0, net.schedule, times, x0=recursion))]
+    up = [x0, *(state.x for state in recursion(classifier_free(net, 7, 1.0), x0, net.schedule, times))]
     down = [state.x for state in ddim(classifier_free(net, 3, 2.0), up[-1], net.schedule, times)]
     back = sample(ddim(classifier_free(net, 7, 1.0), up[-1], net.schedule, times))
     np.testing.assert_array_equal(way[:, 1], grey(torch.cat([*up, *down])[:, 0]))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lessons_src import data
 from lessons_src.guidance import classifier_free
-from lessons_src.inversion import invert, slerp
+from lessons_src.inversion import invert, invert_as_printed, slerp
 from lessons_src.lessons.digit_runs import shipped
 from lessons_src.process import add_noise, predict_x0
 from lessons_src.samplers import Counted, ddim, sample
@@ -48,9 +48,9 @@ def edit_picture(digit: int, target: int, start: str, top: int, w: float, steps:
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
         up = [(t, add_noise(x0, noise, ab[t]), x0) for t in times[-2::-1]]
     else:
-        recursion = "given" if start == "inversion as printed" else "predicted"
-        inversion = invert(classifier_free(counted, digit, 1.0), x0, schedule, times, x0=recursion)
-        up = [(state.t, state.x, predict_x0(state.x, state.eps, ab[state.t])) for state in inversion]
+        inversion = invert_as_printed if start == "inversion as printed" else invert
+        states = inversion(classifier_free(counted, digit, 1.0), x0, schedule, times)
+        up = [(state.t, state.x, predict_x0(state.x, state.eps, ab[state.t])) for state in states]
     top_state = up[-1][1]
     down = list(ddim(classifier_free(counted, target, w), top_state, schedule, times))
     evaluations = counted.nfe
