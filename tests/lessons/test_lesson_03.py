@@ -11,16 +11,16 @@ from torch.nn import functional as F
 
 from lessons_src import data, oracle, process, schedules
 from lessons_src.lessons.lesson_03 import explorer
-from lessons_src.networks import PointMLP, UNet
+from lessons_src.networks import NoisePredictor, PointMLP, UNet
 from lessons_src.schedules import linear
 from lessons_src.show.widgets import Live
-from lessons_src.training import Recipe, Trainer, train
+from lessons_src.training import Denoising, Recipe, Samples, Trainer, train
 
 
 def points_trainer(batch_size: int = 64) -> Trainer:
     x0, label = data.ring().sample(500, torch.Generator().manual_seed(0))
-    net = PointMLP(linear(), num_classes=8)
-    return Trainer(net, x0.float(), label, Recipe(steps=5, batch_size=batch_size, warmup=2))
+    net = NoisePredictor(PointMLP(num_classes=8), linear())
+    return Trainer(net, Denoising(), Samples(x0.float(), label), Recipe(steps=5, batch_size=batch_size, warmup=2))
 
 
 def test_a_watched_run_pushes_every_report_and_stores_its_end(monkeypatch):
@@ -45,8 +45,9 @@ def test_a_watched_run_on_digits_shows_samples_after_each_quarter(monkeypatch):
     monkeypatch.setattr(explorer, "display", lambda live, display_id: SimpleNamespace(update=lambda live: None))
     monkeypatch.setattr(Live, "update", lambda live, new: pushed.append([panel.title for panel in new.panels]))
     x, label = data.digits("test")
-    net = UNet(linear(), channels=(8, 8), prediction="v")
-    explorer.watch_training(Trainer(net, x[:8], label[:8], Recipe(steps=8, batch_size=2, warmup=2)), report_every=1)
+    net = NoisePredictor(UNet(channels=(8, 8)), linear(), "v")
+    recipe = Recipe(steps=8, batch_size=2, warmup=2)
+    explorer.watch_training(Trainer(net, Denoising(), Samples(x[:8], label[:8]), recipe), report_every=1)
     curves = ["Loss since the report before", "Loss by time"]
     assert pushed == [[*curves, *([f"Samples after step {k // 2 * 2}"] if k > 1 else [])] for k in range(2, 9)]
 

@@ -7,8 +7,10 @@ import torch
 
 from lessons_src import measurements
 from lessons_src.evaluation import class_spread
-from lessons_src.make.measurements import MEASURE, N, measure, measure_steps, wanted
+from lessons_src.make import measurements as make
+from lessons_src.make.measurements import MEASURE, N, measure, measure_recipes, measure_steps, wanted
 from lessons_src.measurements import NAMES, digits_of, load
+from lessons_src.training import PRECISIONS, Recipe
 
 
 @pytest.mark.parametrize("name", MEASURE)
@@ -30,6 +32,17 @@ def test_a_row_can_be_measured_again():
     assert again["frechet"] == pytest.approx(stored["frechet"], rel=0.01)
     assert again["accuracy"] == pytest.approx(stored["accuracy"], abs=0.003)
     assert (digits_of(again) - digits_of(stored)).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("recipe", "precisions"), [("blind to t", PRECISIONS), ("float32", ("float32",))])
+def test_a_recipe_is_trained_and_judged(monkeypatch, recipe, precisions):
+    monkeypatch.setattr(make, "Recipe", lambda *given, **more: Recipe(steps=2, batch_size=4, warmup=1))
+    monkeypatch.setattr(make, "N", 20)
+    row = measure_recipes({"recipe": recipe, "seed": 0})
+    stored = next(done for done in load("recipes") if done["recipe"] == recipe)
+    assert stored.keys() - row.keys() <= {"recipe", "seed"}
+    assert row["precision"] in precisions
+    assert row["frechet"] > 10 * stored["frechet"]
 
 
 def test_the_same_run_in_two_measurements_has_the_same_scores():

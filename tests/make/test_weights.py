@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from lessons_src import data, weights
 from lessons_src.evaluation import accuracy
 from lessons_src.make import weights as make
+from lessons_src.training import PRECISIONS, Recipe
 
 NAMES = ("classifier", "digits", "points")
 
@@ -75,10 +77,30 @@ def test_a_damaged_file_is_refused_by_name(folder, name, damage):
 
 def test_weights_too_large_for_half_precision_are_refused(tmp_path):
     net, card = weights.load("points")
-    net.leave.bias.data[0] = 1e6
-    with pytest.raises(ValueError, match=r"net, leave\.bias is .*half precision"):
+    net.body.leave.bias.data[0] = 1e6
+    with pytest.raises(ValueError, match=r"net, body\.leave\.bias is .*half precision"):
         weights.save("points", net, card, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
+    tiny, digits, generate = Recipe(steps=2, batch_size=10, warmup=1), data.digits, make.generate
+    monkeypatch.setattr(make, "save", lambda *given: weights.save(*given, folder=tmp_path))
+    monkeypatch.setattr(make, "CLASSIFIER", tiny)
+    monkeypatch.setattr(make.train_classifier, "__defaults__", (tiny,))
+    monkeypatch.setattr(make, "Recipe", lambda *given, **more: tiny)
+    monkeypatch.setattr(data, "digits", lambda subset: tuple(part[:200] for part in digits(subset)))
+    monkeypatch.setattr(make, "generate", lambda net, n, w, steps, seed: generate(net, 20, w, 2, seed))
+    make.make_classifier()
+    make.make_points()
+    make.make_digits(tiny, "small", torch.device("cpu"))
+    for name in NAMES:
+        _, card = weights.load(name, tmp_path)
+        shipped = weights.load(name)[1]
+        assert card["recipe"] == asdict(tiny)
+        assert card["network"] == shipped["network"]
+        assert set(card["metrics"]) == set(shipped["metrics"])
+    assert weights.load("digits", tmp_path)[1]["precision"] in PRECISIONS
 
 
 def test_an_unknown_name_lists_what_exists():
