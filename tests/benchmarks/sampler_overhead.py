@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from lessons_src import weights
-from lessons_src.networks import Denoiser, UNet
+from lessons_src.networks import NoisePredictor, UNet
 from lessons_src.samplers import sample
 from lessons_src.schedules import linear, time_grid
 from lessons_src.solvers import SOLVERS
@@ -19,7 +19,7 @@ from lessons_src.solvers import SOLVERS
 STEPS, ROUNDS = 10, 41
 
 
-def loops(net: Denoiser, x: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
+def loops(net: NoisePredictor, x: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
     """The same ten network calls in one loop after the other."""
     times = time_grid(net.schedule, STEPS)
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
@@ -50,7 +50,7 @@ def loops(net: Denoiser, x: torch.Tensor) -> dict[str, Callable[[], torch.Tensor
 def main() -> None:
     """Print seconds and ratios for a U-Net at batch 16 and a point network at batch 2000."""
     cases = {
-        "UNet, batch 16": (UNet(linear()).eval(), torch.randn(16, 1, 28, 28)),
+        "UNet, batch 16": (NoisePredictor(UNet(), linear()).eval(), torch.randn(16, 1, 28, 28)),
         "PointMLP, batch 2000": (weights.load("points")[0], torch.randn(2000, 2)),  # trained: its states stay small
     }
     for name, (net, x) in cases.items():

@@ -26,10 +26,11 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lessons_src import data, weights
-from lessons_src.evaluation import frechet_distance, in_batches
-from lessons_src.networks import UNET_PRESETS, UNet
+from lessons_src.evaluation import Reference
+from lessons_src.make.weights import generate
+from lessons_src.networks import UNET_PRESETS, NoisePredictor, UNet
 from lessons_src.schedules import cosine
-from lessons_src.training import Recipe, Trainer
+from lessons_src.training import Denoising, Recipe, Samples, Trainer
 
 N, STEPS = 300, 20
 TARGETS = (50.0, 20.0, 10.0, 5.0, 3.0)
@@ -52,15 +53,17 @@ def size(net: nn.Module) -> int:
 
 
 def course(x: Tensor, y: Tensor, device: str, steps: int, batch: int, compiled: bool, turn: float) -> Contestant:
-    """The recipe of the shipped weights (v-prediction, Muon, bfloat16), with the learning rate falling over `steps`."""
+    """The recipe of the shipped weights (v-prediction, Muon), with the learning rate falling over `steps`."""
     torch.manual_seed(0)
-    net = UNet(cosine(1000), prediction="v", **UNET_PRESETS["small"])
-    trainer = Trainer(net, x, y, Recipe(steps, batch, ema=0.995), device, "bfloat16", compiled)
-
+    net = NoisePredictor(UNet(**UNET_PRESETS["small"]), cosine(1000), "v")
+    recipe = Recipe(steps, batch, ema=0.995)
+    trainer = Trainer(net, Denoising(), Samples(x, y), recipe, device, "auto", compiled)
+    timing = ", ".join(f"{precision} {1000 * seconds:.0f} ms a step" for precision, seconds in trainer.timing.items())
+    print(f"this course: {timing}; trained in {trainer.precision}")
     seeds = itertools.count()
 
     def make(n: int) -> Tensor:
-        return weights.generate(trainer.ema, n, 1.0, STEPS, next(seeds))[0]
+        return generate(trainer.ema, n, 1.0, STEPS, next(seeds))[0]
 
     return Contestant(trainer.step, make, size(net), batch, turn, steps)
 
@@ -148,7 +151,7 @@ def main() -> None:
     (x, y), (x_test, _) = data.digits("train"), data.digits("test")
     x, y = x.to(device), y.to(device)
     judge, _ = weights.load("classifier")
-    real = in_batches(judge.features, x_test)
+    reference = Reference(judge.features, x_test, x.cpu())
     contestants = {
         "this course": course(x, y, device, options.steps, options.batch, options.compiled, options.turn / 5),
         "diffusers": hugging_face(x, y, device, options.turn),
@@ -156,7 +159,8 @@ def main() -> None:
     }
     print(f"{platform.machine()}, {device}, torch {torch.__version__}")
     print({name: importlib.metadata.version(name) for name in ("diffusers", "denoising-diffusion-pytorch")})
-    print(f"floor at n = {N}: {frechet_distance(in_batches(judge.features, x[:N].cpu()), real):.2f}")
+    floor, spread = reference.floor(N)
+    print(f"floor at n = {N}: {floor:.2f}, give or take {spread:.2f}")
     clock, steps = dict.fromkeys(contestants, 0.0), dict.fromkeys(contestants, 1)
     first: dict[str, float] = {}
     for name, contestant in contestants.items():  # one-time preparations are not training
@@ -177,7 +181,7 @@ def main() -> None:
             clock[name] += now() - start
             with torch.no_grad():
                 samples = torch.cat([contestant.sample(100) for _ in range(N // 100)]).cpu()
-            frechet = frechet_distance(in_batches(judge.features, samples), real)
+            frechet = reference.frechet(samples)
             for target in TARGETS:
                 if frechet <= target:
                     reached[name].setdefault(target, clock[name])
