@@ -30,8 +30,7 @@ from lessons_src.schedules import SCHEDULES, make_schedule
 
 PRECISIONS = ("float32", "bfloat16")
 FORMAT = 2  # of checkpoints; 1 was written before network, loss and data were apart
-MAY_CHANGE = {"steps", "learning_rate"}  # of a recipe, when a run goes on
-
+MAY_CHANGE = {"steps", "learning_rate", "precision"}  # when a run goes on
 
 Batch = tuple[Any, ...]
 
@@ -279,6 +278,7 @@ class Trainer:
                 "format": FORMAT,
                 **self._identity(),
                 "recipe": asdict(self.recipe),
+                "precision": self.precision,
                 "step": self.step_count,
                 "net": self.net.state_dict(),
                 "averaged": self.averaged.state_dict(),
@@ -290,16 +290,16 @@ class Trainer:
     def load(self, path: str | Path) -> str:
         """Go on from a checkpoint, and say from where, in a sentence.
 
-        steps and learning_rate may differ from the recipe it was made with, after a run that diverged or was too short:
-        weights, averages, momentum and random state are kept, and the rate follows the new recipe from the next step.
-        A precision found by "auto" gives way to the checkpoint's. Raises ValueError, changing nothing, if the file is
-        damaged or belongs to another run.
+        steps, learning_rate and precision may differ from those it was made with, after a run that diverged or was too
+        short: weights, averages, momentum and random state are kept, and the rate follows the new recipe from the next
+        step. A precision found by "auto" gives way to the checkpoint's. Raises ValueError, changing nothing, if the
+        file is damaged or belongs to another run.
         """
         state = self._read(path)
-        precision = state["precision"] if self.timing else self.precision
-        for name, expected in (self._identity() | {"precision": precision}).items():
+        for name, expected in self._identity().items():
             self._compare(name, state[name], expected, path)
-        before, now = state["recipe"], asdict(self.recipe)
+        before = state["recipe"] | {"precision": state["precision"]}
+        now = asdict(self.recipe) | {"precision": state["precision"] if self.timing else self.precision}
         for name in sorted(now.keys() - MAY_CHANGE):
             self._compare(f"recipe, {name}", before.get(name), now[name], path)
         if self.recipe.steps < state["step"]:
@@ -309,10 +309,8 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.generator.set_state(state["generators"][self.rank].cpu())
-        self.step_count, self.precision = state["step"], precision
-        changed = [
-            f"{name} {before[name]:g} -> {now[name]:g}" for name in sorted(MAY_CHANGE) if before[name] != now[name]
-        ]
+        self.step_count, self.precision = state["step"], now["precision"]
+        changed = [f"{name} {before[name]} -> {now[name]}" for name in sorted(MAY_CHANGE) if before[name] != now[name]]
         return f"Going on from step {self.step_count} of {path}" + "".join(f", {change}" for change in changed) + "."
 
     def _read(self, path: str | Path) -> dict[str, Any]:
@@ -341,7 +339,6 @@ class Trainer:
             "alpha_bar": None if schedule is None else schedule.alpha_bar,
             "loss": repr(self.loss),
             "device": self.device.type,
-            "precision": self.precision,
             "processes": self.world,
         }
 

@@ -24,7 +24,8 @@ def train_twice(trainer, report, report_every, checkpoint, checkpoint_every):
     resumed.load(f"{checkpoint}.2")
     for _ in resumed.run():
         pass
-    outcome = {"straight": trainer.net.state_dict(), "resumed": resumed.net.state_dict()}
+    timing = training.time_precisions(trainer.net, trainer.loss, trainer.batches, trainer.recipe, steps=1)
+    outcome = {"straight": trainer.net.state_dict(), "resumed": resumed.net.state_dict(), "timing": timing}
     torch.save(outcome, f"{checkpoint}.of{trainer.rank}")
     return net
 

@@ -146,7 +146,6 @@ class OtherBody(PointMLP):
         ({"schedule": linear(100)}, "alpha_bar"),
         ({"prediction": "v"}, "prediction"),
         ({"drop": 0.2}, "loss"),
-        ({"precision": "bfloat16"}, "precision"),
         ({"seed": 1}, "recipe, seed"),
         ({"batch_size": 64}, "recipe, batch_size"),
         ({"ema": 0.9}, "recipe, ema"),
@@ -171,6 +170,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, changes, named):
         ({}, ""),
         ({"learning_rate": 5e-4}, ", learning_rate 0.002 -> 0.0005"),
         ({"steps": 60}, ", steps 40 -> 60"),
+        ({"precision": "bfloat16"}, ", precision float32 -> bfloat16"),
         ({"steps": 20, "learning_rate": 1e-3}, ", learning_rate 0.002 -> 0.001, steps 40 -> 20"),
     ],
     ids=str,
@@ -185,6 +185,7 @@ def test_a_run_goes_on_with_another_rate_or_length_and_says_so(tmp_path, changes
     steps, peak = changes.get("steps", 40), changes.get("learning_rate", 2e-3)
     second.step()
     assert second.optimizers[0].param_groups[0]["lr"] == pytest.approx(peak * (1 - 17 / steps))
+    assert second.precision == changes.get("precision", "float32")
     train(second)
     assert second.step_count == steps
 
@@ -436,6 +437,7 @@ def test_two_processes_average_the_gradients_of_their_shares_and_resume_exactly(
         assert torch.equal(value, second["resumed"][name])
         assert (value - expected[name]).abs().max() < 1e-4
     losses = [float(loss) for loss in re.findall(r"loss (\d\.\d+)", output)]
+    assert first["timing"] == second["timing"], "both would take the same precision"
     assert losses == pytest.approx(expected_losses, abs=2e-4), "one line a report, with the loss of all"
     averaged, last = torch.load(tmp_path / "out.pt", weights_only=True), torch.load(f"{path}.4", weights_only=True)
     assert all(torch.equal(value, last["averaged"][f"module.{name}"]) for name, value in averaged.items())
