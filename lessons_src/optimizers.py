@@ -21,7 +21,10 @@ class Muon(torch.optim.Optimizer):
         """Move every weight by lr times its orthogonal update, tall matrices a little more than wide ones."""
         for group in self.param_groups:
             for weight in group["params"]:
-                average = self.state[weight].setdefault("average", torch.zeros_like(weight))
+                state = self.state[weight]
+                if not state:
+                    state["average"] = torch.zeros_like(weight)
+                average = state["average"]
                 average.lerp_(weight.grad, 1 - group["momentum"])
                 update = orthogonal(weight.grad.lerp(average, group["momentum"]).flatten(1))
                 scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5

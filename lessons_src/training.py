@@ -221,7 +221,7 @@ class Trainer:
         if recipe.batch_size % self.world:
             refuse("batch_size", recipe.batch_size, f"a multiple of the {self.world} processes")
         self.net = net.to(self.device).train()
-        self.averaged = AveragedModel(self.net, multi_avg_fn=self._average)
+        self.averaged = AveragedModel(self.net)
         self.optimizers = make_optimizers(self.net, recipe.learning_rate)
         self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed + self.rank)
@@ -247,7 +247,7 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        self.averaged.update_parameters(self.net)
+        self._average()
         self.step_count += 1
         return Losses(losses.each.detach(), losses.tenth)
 
@@ -349,8 +349,13 @@ class Trainer:
         elif found != expected:
             raise ValueError(f"{name} in {str(path)!r} is {found!r}; expected {expected!r}")
 
-    def _average(self, averaged: Any, current: Any, number: Any) -> None:
-        get_ema_multi_avg_fn(self.recipe.decay(int(number)))(averaged, current, number)
+    def _average(self) -> None:
+        """Renew the average. AveragedModel.update_parameters would do, but makes the host wait for a GPU every step."""
+        average, decay = self.averaged.module, self.recipe.decay(self.step_count) if self.step_count else 0.0
+        get_ema_multi_avg_fn(decay)(list(average.parameters()), list(self.net.parameters()), self.step_count)
+        for mean, now in zip(average.buffers(), self.net.buffers(), strict=True):
+            mean.copy_(now)
+        self.averaged.n_averaged += 1
 
 
 class _Whole(nn.Module):
