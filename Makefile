@@ -32,7 +32,7 @@ lesson: lint  ## work on one lesson, as in `make lesson N=05`: style, its tests,
 	$(EXECUTE) $(LESSONS)
 	$(BIN)/python -m lessons_src.exercises.editions $(N)
 	$(if $(EXERCISES),$(EXECUTE) $(EXERCISES))
-	$(BIN)/pytest -n 2 tests/lessons tests/notebooks tests/make/test_pages.py -k "lesson_$(N) or $(N)_"
+	$(BIN)/pytest -n 2 tests/lessons tests/notebooks tests/make/test_pages.py -k "lesson_$(N) or $(N)_" -m "not slow and not browser"
 	$(NBVAL) $(LESSONS) $(EXERCISES)
 
 quick: lint  ## style, types, and the tests of the package's front room

@@ -653,6 +653,7 @@ def real_class(folder, students=4, delay=0.0):
     return course, run, maximum
 
 
+@pytest.mark.slow
 def test_a_grader_that_is_killed_goes_on_where_it_was(tmp_path, bubblewrap):
     course, run, maximum = real_class(tmp_path / "class", students=3, delay=4)
     command = [
@@ -688,6 +689,7 @@ def test_a_grader_that_is_killed_goes_on_where_it_was(tmp_path, bubblewrap):
     assert scores(course, REAL.stem) == dict.fromkeys(("s0", "s1", "s2"), maximum)
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_scores(tmp_path, bubblewrap):
     distributed = pytest.importorskip("distributed")
     course, run, maximum = real_class(tmp_path / "class")
@@ -698,6 +700,7 @@ def test_a_cluster_gives_the_same_scores(tmp_path, bubblewrap):
     assert scores(course, REAL.stem) == dict.fromkeys(("s0", "s1", "s2", "s3"), maximum)
 
 
+@pytest.mark.slow
 def test_the_demo_class_gets_what_it_should(tmp_path, bubblewrap):
     command = [sys.executable, "-m", "lessons_src.grading", "demo", "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

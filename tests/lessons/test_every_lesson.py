@@ -76,10 +76,11 @@ def ends(control):
 
 
 def settings(explorer):
-    """Every control at its ends while the others stay where they start, then all low and all high."""
+    """Every control at its ends while the others stay where they start, with few steps; then all low and all high."""
+    few = {control["name"]: control["min"] for control in explorer._controls if control["name"] == "steps"}
     for control in explorer._controls:
         for value in ends(control):
-            yield explorer.values | {control["name"]: value}
+            yield explorer.values | few | {control["name"]: value}
     for corner in (0, -1):
         yield {control["name"]: ends(control)[corner] for control in explorer._controls}
 

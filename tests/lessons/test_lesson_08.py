@@ -157,7 +157,7 @@ def bits_with_library(x, mean, std, ab):
     """The exact trace along the flow, integrated by the library's RK4 in time; alpha_bar(t) = exp(-t)."""
     vp = sde.VP(1.0, 1.0, T := -math.log(ab))
     data = GaussianMixture([1.0], mean[None], std.square().diag()[None])
-    grid = [T * (i / 200) ** 2 for i in range(201)]
+    grid = [T * (i / 60) ** 2 for i in range(61)]
     log_p = sde.log_likelihood(vp.flow(vp.score(data)), x, grid, sde.standard_normal, method="rk4")
     return sde.bits_per_dim(log_p, x.shape[1])
 

@@ -38,22 +38,11 @@ def stated(pattern, picture):
     return float(re.search(pattern, picture.text)[1])
 
 
-def ends(control):
-    return (control["min"], control["max"]) if control["kind"] == "slider" else control["options"]
-
-
 @pytest.mark.parametrize(("explore", "picture"), [(explore_edit, edit_picture), (explore_between, between_picture)])
-def test_no_setting_raises_and_the_text_is_finite(explore, picture):
+def test_it_opens_with_its_best_picture_which_is_small_when_stored(explore, picture):
     explorer = explore()
     assert explorer.picture.text == picture(**explorer.values).text
     assert len(explorer.picture.png()) < 100_000
-    quick = explorer.values | {"steps": 5}
-    for control in explorer._controls:
-        for value in ends(control):
-            text = picture(**quick | {control["name"]: value}).sentence()
-            assert not re.search(r"\b(nan|inf)\b", text), text
-    for corner in (0, -1):
-        assert picture(**{control["name"]: ends(control)[corner] for control in explorer._controls}).sentence()
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def test_every_measurement_has_a_maker():
     assert set(MEASURE) == set(NAMES)
 
 
+@pytest.mark.slow
 def test_a_row_can_be_measured_again():
     (stored,) = (row for row in load("steps") if (row["sampler"], row["steps"]) == ("DDIM", 5))
     again = measure_steps({"sampler": "DDIM", "steps": 5})
