@@ -405,13 +405,16 @@ def train(
     """Run a trainer to its end and return the averaged network.
 
     Every `report_every` steps `report` gets a Progress, and the run stops with FloatingPointError if the loss is no
-    number any more. With `checkpoint`, an existing file there is gone on from, and it is renewed every
-    `checkpoint_every` steps, at the end, and on Ctrl-C; it never holds a weight that is not finite.
+    number any more. With `checkpoint`, an existing file there is gone on from, which is printed if there is a `report`,
+    and it is renewed every `checkpoint_every` steps, at the end, and on Ctrl-C; it never holds a value that is not
+    finite.
     """
     check_int("report_every", report_every, 1)
     check_int("checkpoint_every", checkpoint_every, 1)
     if checkpoint is not None and Path(checkpoint).exists():
-        trainer.load(checkpoint)
+        said = trainer.load(checkpoint)
+        if report and trainer.rank == 0:
+            print(said, flush=True)
     gathered: list[Losses] = []
     since, started = time.perf_counter(), trainer.step_count
     try:
@@ -525,7 +528,10 @@ def main() -> None:
     samples = Samples(*(data.digits() if options.data == "digits" else data.full(options.data, options.data_folder)))
     trainer = Trainer(net, Denoising(options.label_drop), samples, recipe, device, options.precision, options.compile)
     for precision, seconds in trainer.timing.items() if trainer.rank == 0 else ():
-        print(f"{precision}: {1000 * seconds:.0f} ms a step{' (taken)' * (precision == trainer.precision)}", flush=True)
+        print(
+            f"{precision}: {1000 * seconds:.0f} ms a step{' (the faster)' * (precision == trainer.precision)}",
+            flush=True,
+        )
     net = train(trainer, print_progress, options.report_every, options.checkpoint, options.checkpoint_every)
     if options.out and trainer.rank == 0:
         weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
