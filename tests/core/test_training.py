@@ -468,6 +468,16 @@ def test_a_killed_process_loses_only_the_steps_since_its_checkpoint(tmp_path, mo
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_the_terminal_tells_how_fast_each_precision_is(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["training", *TINY, "--steps", "1", "--precision", "auto"])
+    training.main()
+    first, second, step = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"float32: \d+ ms a step( \(best\))?", first)
+    assert re.fullmatch(r"bfloat16: \d+ ms a step( \(best\))?", second)
+    assert (first + second).count("(best)") == 1
+    assert step.startswith("step     1 of 1")
+
+
 def test_a_missing_device_is_named():
     with pytest.raises(ValueError, match="device is 'cuda:7'; expected one this machine has"):
         training.checked_device("cuda:7")
