@@ -1,7 +1,7 @@
 """Well-known ways to train on digits, for benchmarks to set this course beside. Each needs its own library.
 
 What denoising-diffusion-pytorch imports for its own data loading is replaced by stubs where it is not installed; it
-also needs einops.
+also needs einops and scipy.
 """
 
 import sys
