@@ -19,6 +19,7 @@ from torch import Tensor
 from lessons_src import data, weights
 from lessons_src.evaluation import Reference, class_spread, digit_quality, frechet_distance, in_batches
 from lessons_src.files import write_whole
+from lessons_src.losses import Denoising, Samples
 from lessons_src.measurements import (
     FOLDER,
     PARETO,
@@ -35,7 +36,7 @@ from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, 
 from lessons_src.samplers import EpsFn, State
 from lessons_src.schedules import make_schedule, time_grid
 from lessons_src.solvers import SOLVERS
-from lessons_src.training import Denoising, Recipe, Samples, Trainer, train
+from lessons_src.training import Recipe, Trainer, train
 
 N = 1000
 STEPS = (5, 10, 20, 50, 100, 1000)

@@ -16,10 +16,11 @@ import lessons_src
 from lessons_src import data
 from lessons_src.evaluation import Reference, accuracy, digit_quality
 from lessons_src.guidance import classifier_free
+from lessons_src.losses import Classification, Denoising, Samples
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import make_schedule, time_grid
-from lessons_src.training import Classification, Denoising, Recipe, Samples, Trainer, best_device, print_progress, train
+from lessons_src.training import Recipe, Trainer, best_device, print_progress, train
 from lessons_src.weights import load, save
 
 DIGITS = "MNIST, first 10,000 training digits; metrics on the first 2,000 test digits"

@@ -14,10 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lessons_src import data
 from lessons_src.guidance import classifier_free
+from lessons_src.losses import Denoising, Samples
 from lessons_src.networks import UNET_PRESETS, NoisePredictor, UNet
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import cosine, time_grid
-from lessons_src.training import Denoising, Recipe, Samples, Trainer
+from lessons_src.training import Recipe, Trainer
 
 DDIM_STEPS = 20
 

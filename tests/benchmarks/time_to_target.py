@@ -21,10 +21,11 @@ from torch import Tensor
 
 from lessons_src import data, weights
 from lessons_src.evaluation import Reference
+from lessons_src.losses import Denoising, Samples
 from lessons_src.make.weights import generate
 from lessons_src.networks import UNET_PRESETS, NoisePredictor, UNet
 from lessons_src.schedules import cosine
-from lessons_src.training import Denoising, Recipe, Samples, Trainer
+from lessons_src.training import Recipe, Trainer
 
 N = 300
 TARGETS = (50.0, 20.0, 10.0, 5.0, 3.0)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lessons_src.losses import Denoising, Samples
 from lessons_src.networks import NoisePredictor, UNet
 from lessons_src.schedules import cosine
-from lessons_src.training import Denoising, Recipe, Samples, Trainer
+from lessons_src.training import Recipe, Trainer
 
 
 class Questions(TorchDispatchMode):

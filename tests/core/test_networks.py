@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from lessons_src.losses import Denoising
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
 from lessons_src.process import eps_from_velocity
 from lessons_src.schedules import cosine, linear
-from lessons_src.training import Denoising
 
 
 def unet(prediction="eps", schedule=None, **arguments):

@@ -12,10 +12,11 @@ import torch
 
 from lessons_src import data, oracle, training
 from lessons_src.evaluation import accuracy
+from lessons_src.losses import Classification, Denoising, Samples
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
 from lessons_src.optimizers import make_optimizers
 from lessons_src.schedules import cosine, linear
-from lessons_src.training import PRECISIONS, Classification, Denoising, Recipe, Samples, Trainer, train
+from lessons_src.training import PRECISIONS, Recipe, Trainer, train
 
 
 def points(n=400):

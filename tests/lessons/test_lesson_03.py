@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from lessons_src import data, oracle, process, schedules
 from lessons_src.lessons.lesson_03 import explorer
+from lessons_src.losses import Denoising, Samples
 from lessons_src.networks import NoisePredictor, PointMLP, UNet
 from lessons_src.schedules import linear
 from lessons_src.show.widgets import Live
-from lessons_src.training import Denoising, Recipe, Samples, Trainer, train
+from lessons_src.training import Recipe, Trainer, train
 
 
 def points_trainer(batch_size: int = 64) -> Trainer:

@@ -1,0 +1,113 @@
+"""Losses that a `Trainer` minimises, and the samples that it draws batches from.
+
+A loss is called loss(net, batch, generator) and returns `Losses`: one a sample. All that is random comes from the
+generator, on whose device everything happens.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lessons_src.checks import check_batch, check_real, refuse
+from lessons_src.networks import NoisePredictor
+from lessons_src.process import as_column, noise_like, rotate
+
+Batch = tuple[Any, ...]
+
+
+class Losses(NamedTuple):
+    """Losses (B,) of a batch, and where each belongs: a tenth of the time axis, 0..9 (B,), if the loss has times."""
+
+    each: Tensor
+    tenth: Tensor | None = None
+
+
+class Samples:
+    """Batches (x0, label), drawn with replacement from x0 (N, *event) float32 and labels (N,) int64, or None.
+
+    Raises TypeError or ValueError for anything else.
+    """
+
+    def __init__(self, x0: Tensor, label: Tensor | None = None) -> None:
+        if check_batch("x0", x0).dtype != torch.float32 or not len(x0):
+            refuse("x0", x0, "at least one sample, float32", TypeError)
+        if label is not None and (not isinstance(label, Tensor) or label.dtype != torch.int64):
+            refuse("label", label, f"int64 of shape ({len(x0)},), or None", TypeError)
+        if label is not None and label.shape != x0.shape[:1]:
+            refuse("label", label, f"shape ({len(x0)},), one label a sample")
+        self.x0, self.label = x0, label
+
+    def __call__(self, size: int, generator: torch.Generator) -> Batch:
+        """x0 (size, *event) and label (size,), on the generator's device."""
+        if self.x0.device != generator.device:
+            self.x0 = self.x0.to(generator.device)
+            self.label = None if self.label is None else self.label.to(generator.device)
+        picked = torch.randint(len(self.x0), (size,), generator=generator, device=generator.device)
+        return self.x0[picked], None if self.label is None else self.label[picked]
+
+    def check(self, event: tuple[int, ...], num_classes: int) -> None:
+        """Raise ValueError unless the samples are of this shape and their labels below num_classes."""
+        if self.x0.shape[1:] != event:
+            refuse("x0", self.x0, f"shape (N, {', '.join(map(str, event))}), which the network takes")
+        if self.label is not None and not 0 <= int(self.label.min()) <= int(self.label.max()) < num_classes:
+            expected = f"labels from 0 to {num_classes - 1}" if num_classes else "None: the network takes no labels"
+            refuse("label", sorted(set(self.label.tolist())), expected)
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """The simple loss (Ho et al. 2020, equation 14), for a `NoisePredictor`: mean squared error of eps, or of v.
+
+    label_drop is the probability that a condition is replaced by none (Ho & Salimans 2022, algorithm 1). The times are
+    spread evenly over 1..T from one random offset, which makes the loss less noisy than independent times do (Kingma et
+    al. 2021, appendix I.1).
+    """
+
+    label_drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_real("label_drop", self.label_drop, 0.0, 1.0)
+
+    def __call__(self, net: NoisePredictor, batch: Batch, generator: torch.Generator) -> Losses:
+        """Draw times and noise, jump there, predict, compare."""
+        x0, condition = batch
+        B, T, device = len(x0), net.schedule.T, x0.device
+        offset = torch.rand(1, generator=generator, device=device)
+        t = 1 + (T * (torch.arange(B, device=device) + offset) / B).long().clamp(max=T - 1)
+        eps = noise_like(x0, generator)
+        dropped = torch.rand(B, generator=generator, device=device) < self.label_drop
+        none = net.body.condition(None, B, device)
+        condition = none if condition is None else torch.where(as_column(dropped, condition), none, condition)
+        x_t, v = rotate(x0, eps, *net.level(t, x0))
+        output = net.output(x_t, t, condition)
+        target = eps if net.prediction == "eps" else v
+        each = (output.float() - target).square().flatten(1).mean(1)
+        return Losses(each, (10 * (t - 1)).div(T, rounding_mode="floor"))
+
+    def check(self, net: NoisePredictor, batches: Samples) -> None:
+        """Refuse samples that the network does not take."""
+        batches.check(net.body.event, net.num_classes)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Cross-entropy of a classifier's logits on images (B, C, H, W), all shifted alike by up to `shift` pixels."""
+
+    shift: int = 2
+
+    def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        """Shift, read, compare."""
+        x, label = batch
+        (height, width), s = x.shape[2:], self.shift
+        down, across = torch.randint(2 * s + 1, (2,), generator=generator, device=x.device).tolist()
+        shifted = F.pad(x, (s, s, s, s), value=-1)[..., down : down + height, across : across + width]
+        return Losses(F.cross_entropy(net(shifted), label, reduction="none"))
+
+    def check(self, net: Any, batches: Samples) -> None:
+        """Refuse samples that the classifier does not take, or without labels."""
+        if batches.label is None:
+            refuse("label", None, f"a label from 0 to {net.num_classes - 1} for each sample")
+        batches.check(net.event, net.num_classes)
