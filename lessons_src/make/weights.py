@@ -24,9 +24,7 @@ from lessons_src.training import Recipe, Trainer, best_device, print_progress, t
 from lessons_src.weights import load, save
 
 DIGITS = "MNIST, first 10,000 training digits; metrics on the first 2,000 test digits"
-
-
-CLASSIFIER = Recipe(steps=2000, batch_size=100, learning_rate=2e-3, warmup=100, ema=0.995)
+CLASSIFIER = Recipe(steps=2000, batch_size=100, learning_rate=6e-3, warmup=100, ema=0.995)
 
 
 def train_classifier(x: Tensor, label: Tensor, recipe: Recipe = CLASSIFIER) -> DigitClassifier:
