@@ -67,3 +67,10 @@ def test_every_command_is_explained():
 def test_python_versions_and_torch_floor():
     assert PROJECT["requires-python"] == ">=3.11"
     assert "torch>=2.6" in PROJECT["dependencies"]
+
+
+def test_the_code_in_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    scope: dict = {}
+    exec(code, scope)
+    assert scope["x"].shape == (500, 2)
