@@ -6,7 +6,6 @@ left out: widget model numbers (the picture stored beside them stays), execution
 
 import argparse
 import hashlib
-import os
 from pathlib import Path
 
 import nbformat
@@ -14,15 +13,21 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from lessons_src import lessons
+from lessons_src.files import write_whole
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 def digest(notebook: NotebookNode, path: Path) -> str:
-    """What the outputs of a notebook are of: its code, and the files of its lesson's folder."""
+    """What the outputs of a notebook are of: its code, and what it takes from its lesson's folder."""
     folder = Path(lessons.__file__).parent / f"lesson_{path.name[:2]}"
-    files = [file.read_bytes() for file in sorted(folder.glob("*.*"))]
+    is_exercise = path.resolve().parent.name == "exercises"
+    files = [
+        file.read_bytes()
+        for file in sorted(folder.glob("*.*"))
+        if file.name != "lesson.toml" and (file.name == "exercises.py") == is_exercise
+    ]
     code = [cell.source.encode() for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256(b"\0".join([*code, *files])).hexdigest()[:16]
 
@@ -54,9 +59,7 @@ def execute(path: Path, timeout: int = 300) -> None:
             output.get("data", {}).pop(WIDGET_VIEW, None)
             output.get("metadata", {}).pop(WIDGET_VIEW, None)
     nbformat.validate(notebook)
-    finished = path.with_suffix(".ipynb.new")
-    nbformat.write(notebook, finished)
-    os.replace(finished, path)
+    write_whole(path, lambda part: nbformat.write(notebook, part))
 
 
 def main() -> None:
