@@ -5,13 +5,16 @@ from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 def refuse(name: str, value: Any, expected: str, kind: type[Exception] = ValueError) -> NoReturn:
     """Raise `kind` with the one message format of the package."""
-    shown = f"a tensor of shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else repr(value)
+    shown = "a tensor" if isinstance(value, Tensor) else "an array" if isinstance(value, np.ndarray) else repr(value)
+    if isinstance(value, Tensor | np.ndarray):
+        shown += f" of shape {tuple(value.shape)}, {value.dtype}"
     raise kind(f"{name} is {shown}; expected {expected}")
 
 

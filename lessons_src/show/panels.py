@@ -6,10 +6,11 @@ the same panels live; `Picture.png` draws them with matplotlib for people who re
 
 import io
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import matplotlib.style
@@ -18,6 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+
+from lessons_src.checks import check_int, check_real, refuse
 
 # Dashes in pixels, and Okabe and Ito's colour-blind-safe colours without black and yellow: on a dark or a white page
 # those vanish.
@@ -38,50 +41,61 @@ def grey(x: Tensor) -> np.ndarray:
 
 def check_text(name: str, value: object) -> str:
     """Return `value` if it is a str that says something, else TypeError or ValueError."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, got {type(value).__name__}")
-    if not value.strip():
-        raise ValueError(f"{name} must not be empty, got {value!r}")
+    if not isinstance(value, str) or not value.strip():
+        refuse(name, value, "text that is not empty", ValueError if isinstance(value, str) else TypeError)
     return value
+
+
+def check_items(name: str, values: object, *kinds: type) -> tuple[Any, ...]:
+    """Return `values` as a tuple if they are a sequence, but no str, of `kinds`, but no bool, else TypeError."""
+    expected = " or ".join(kind.__name__ for kind in kinds)
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        refuse(name, values, f"a sequence of {expected}", TypeError)
+    for i, value in enumerate(values):
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            refuse(f"{name}[{i}]", value, expected, TypeError)
+    return tuple(values)
 
 
 def check_texts(name: str, values: object, count: int, what: str) -> tuple[str, ...]:
     """Return `values` if they are `count` texts, one for each `what`, else TypeError or ValueError."""
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise TypeError(f"{name} must be a sequence of str, got {type(values).__name__}")
-    if len(values) != count:
-        raise ValueError(f"{name} has {len(values)} entries, expected {count}: one for each {what}")
-    return tuple(check_text(f"{name}[{i}]", value) for i, value in enumerate(values))
+    texts = check_items(name, values, str)
+    if len(texts) != count:
+        refuse(f"len({name})", len(texts), f"{count}, one for each {what}")
+    return tuple(check_text(f"{name}[{i}]", text) for i, text in enumerate(texts))
 
 
-def check_number(name: str, value: object) -> int | float:
-    """A finite int or float; numpy scalars become Python numbers."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    number = int(value) if isinstance(value, Integral) else float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {value!r}")
-    return number
+def check_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> int | float:
+    """`check_real` for all numbers but tensors; whole numbers become int."""
+    number = check_real(name, value, low, high)
+    if isinstance(value, Tensor):
+        refuse(name, value, "a number, not a tensor", TypeError)
+    return int(value) if isinstance(value, Integral) else number
 
 
-def check_floats(name: str, value: object, shape: str, ndim: int) -> np.ndarray:
-    """`value` as a contiguous, finite float32 array with `ndim` axes, none of them empty; `shape` names the axes."""
+def check_shape(name: str, array: np.ndarray, shape: str) -> None:
+    """ValueError unless `array` has this shape, where a letter stands for any size but 0."""
+    if not re.fullmatch(re.sub("[A-Z]", r"[1-9]\\d*", re.escape(shape)), str(array.shape)):
+        refuse(name, array, f"shape {shape}")
+
+
+def check_floats(name: str, value: object, shape: str) -> np.ndarray:
+    """`value` as a contiguous, finite float32 array of `shape`, as in `check_shape`, else TypeError or ValueError."""
     try:
         array = np.asarray(value)
     except (RuntimeError, TypeError, ValueError) as error:  # ragged lists, tensors with gradients or on a GPU
-        raise TypeError(f"{name} must be convertible to a numpy array: {error}") from error
+        refuse(name, type(value), f"what numpy makes an array of: {error}", TypeError)
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    if array.ndim != ndim or array.size == 0:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        refuse(name, array, "real numbers", TypeError)
+    check_shape(name, array, shape)
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, but {np.count_nonzero(~np.isfinite(array))} values are not")
+        refuse(name, array, f"finite values ({np.count_nonzero(~np.isfinite(array))} are not)")
     return array
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Points:
     """2-D points at one or more successive frames.
 
@@ -98,16 +112,12 @@ class Points:
 
     def __post_init__(self) -> None:
         check_text("Points title", self.title)
-        self.frames = check_floats("Points frames", self.frames, "(F, N, 2)", 3)
-        if self.frames.shape[2] != 2:
-            raise ValueError(f"Points frames must have shape (F, N, 2), got {self.frames.shape}")
+        self.frames = check_floats("Points frames", self.frames, "(F, N, 2)")
         if self.target is not None:
-            self.target = check_floats("Points target", self.target, "(M, 2)", 2)
-            if self.target.shape[1] != 2:
-                raise ValueError(f"Points target must have shape (M, 2), got {self.target.shape}")
+            self.target = check_floats("Points target", self.target, "(M, 2)")
         self.limit = float(check_number("Points limit", self.limit))
         if self.limit <= 0:
-            raise ValueError(f"Points limit must be positive, got {self.limit}")
+            refuse("Points limit", self.limit, "a number above 0")
 
     def count(self) -> int:
         """Number of frames F."""
@@ -156,7 +166,7 @@ class Points:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, title=title, markerscale=5 / size)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Curves:
     """One or more lines over a common x, told apart by colour, by dashes and by their names in the key.
 
@@ -176,33 +186,29 @@ class Curves:
     def __post_init__(self) -> None:
         for field in ("title", "x_label", "y_label"):
             check_text(f"Curves {field}", getattr(self, field))
-        self.x = check_floats("Curves x", self.x, "(N,)", 1)
+        self.x = check_floats("Curves x", self.x, "(N,)")
         if len(self.x) < 2 or not (np.diff(self.x) > 0).all():
-            raise ValueError(f"Curves x must be strictly increasing with at least 2 entries, got {self.x}")
+            refuse("Curves x", self.x, "at least 2 strictly increasing values")
         if not isinstance(self.series, Mapping):
-            raise TypeError(f"Curves series must map names to arrays, got {type(self.series).__name__}")
-        if not 1 <= len(self.series) <= len(_LINES):
-            raise ValueError(f"Curves series must have 1 to {len(_LINES)} entries, got {len(self.series)}")
-        labels = [check_text("Curves series name", label) for label in self.series]
+            refuse("Curves series", type(self.series), "a mapping from names to arrays", TypeError)
+        check_int("len(Curves series)", len(self.series), 1, len(_LINES))
         self.series = {
-            label: check_floats(f"Curves series {label!r}", self.series[label], "(N,)", 1) for label in labels
+            check_text("Curves series name", label): check_floats(f"Curves series {label!r}", y, str(self.x.shape))
+            for label, y in self.series.items()
         }
-        for label, y in self.series.items():
-            if y.shape != self.x.shape:
-                raise ValueError(f"Curves series {label!r} must have the shape of x, {self.x.shape}, got {y.shape}")
         if self.y_range is None:
             values = np.stack(list(self.series.values()))
             margin = 0.05 * float(np.ptp(values)) or 0.5
             self.y_range = (values.min() - margin, values.max() + margin)
         if not isinstance(self.y_range, Sequence) or len(self.y_range) != 2:
-            raise TypeError(f"Curves y_range must be a pair (low, high), got {self.y_range!r}")
+            refuse("Curves y_range", self.y_range, "a pair (low, high)", TypeError)
         self.y_range = tuple(float(check_number("Curves y_range", bound)) for bound in self.y_range)
         if self.y_range[0] >= self.y_range[1]:
-            raise ValueError(f"Curves y_range must be (low, high) with low < high, got {self.y_range}")
+            refuse("Curves y_range", self.y_range, "(low, high) with low < high")
         if self.marker is not None:
-            self.marker = check_floats("Curves marker", self.marker, "(F,)", 1)
+            self.marker = check_floats("Curves marker", self.marker, "(F,)")
             if self.marker.min() < self.x[0] or self.marker.max() > self.x[-1]:
-                raise ValueError(f"Curves marker must lie between {self.x[0]} and {self.x[-1]}, got {self.marker}")
+                refuse("Curves marker", self.marker, f"values from {self.x[0]} to {self.x[-1]}")
 
     def count(self) -> int:
         """Number of frames F: one for each marker position."""
@@ -242,7 +248,7 @@ class Curves:
         axes.legend(loc="best")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Images:
     """K grey images side by side at one or more frames, enlarged without smoothing.
 
@@ -257,9 +263,8 @@ class Images:
         check_text("Images title", self.title)
         self.frames = np.asarray(self.frames)
         if self.frames.dtype != np.uint8:
-            raise TypeError(f"Images frames must be uint8 (0 black to 255 white), got dtype {self.frames.dtype}")
-        if self.frames.ndim != 4 or self.frames.size == 0:
-            raise ValueError(f"Images frames must have shape (F, K, H, W), got {self.frames.shape}")
+            refuse("Images frames", self.frames, "uint8, 0 black to 255 white", TypeError)
+        check_shape("Images frames", self.frames, "(F, K, H, W)")
         if self.labels is not None:
             self.labels = check_texts("Images labels", self.labels, self.frames.shape[1], "image")
 
@@ -301,7 +306,7 @@ class Images:
         axes.set_anchor("NW")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Picture:
     """What `compute` returns: panels side by side, and a sentence that says in numbers what they show.
 
@@ -319,24 +324,20 @@ class Picture:
     start: int = -1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.panels, Sequence) or not self.panels:
-            raise TypeError(f"Picture panels must be a non-empty sequence of panels, got {self.panels!r}")
-        for panel in self.panels:
-            if not isinstance(panel, Points | Curves | Images):
-                raise TypeError(f"Picture panels must be Points, Curves or Images, got {type(panel).__name__}")
+        if not check_items("Picture panels", self.panels, Points, Curves, Images):
+            refuse("Picture panels", self.panels, "at least one", TypeError)
         check_text("Picture text", self.text)
         counts = [panel.count() for panel in self.panels]
         if len(set(counts) - {1}) > 1:
-            raise ValueError(f"Picture panels must have 1 frame or equally many, got {counts}")
+            refuse("Picture panels, frames", counts, "1 or equally many")
         frames = max(counts)
         self.frame_label = check_text("Picture frame_label", "Replay" if self.frame_label is None else self.frame_label)
-        if self.frame_names is None:
-            self.frame_names = [str(i) for i in range(frames)]
-        self.frame_names = check_texts("Picture frame_names", self.frame_names, frames, "frame")
+        names = [str(i) for i in range(frames)] if self.frame_names is None else self.frame_names
+        self.frame_names = check_texts("Picture frame_names", names, frames, "frame")
         if self.frame_texts is not None:
             self.frame_texts = check_texts("Picture frame_texts", self.frame_texts, frames, "frame")
         if not isinstance(self.start, Integral) or not -frames <= self.start < frames:
-            raise ValueError(f"Picture start must be a frame from {-frames} to {frames - 1}, got {self.start!r}")
+            refuse("Picture start", self.start, f"a frame from {-frames} to {frames - 1}")
         self.start = int(self.start) % frames
 
     def sentence(self) -> str:

@@ -27,7 +27,8 @@ from typing import Any
 import anywidget
 import traitlets
 
-from lessons_src.show.panels import Curves, Images, Picture, Points, check_number, check_text
+from lessons_src.checks import refuse
+from lessons_src.show.panels import Curves, Images, Picture, Points, check_items, check_number, check_text
 
 __all__ = ["Choice", "Curves", "Explorer", "Images", "Live", "Picture", "Points", "Slider"]
 
@@ -55,31 +56,21 @@ class Slider:
         for field in ("minimum", "maximum", "step"):
             setattr(self, field, check_number(f"Slider {self.name!r}: {field}", getattr(self, field)))
         if self.step <= 0:
-            raise ValueError(f"Slider {self.name!r}: step must be positive, got {self.step}")
+            refuse(f"Slider {self.name!r}: step", self.step, "a number above 0")
         if self.maximum <= self.minimum:
-            raise ValueError(f"Slider {self.name!r}: maximum must exceed minimum = {self.minimum}, got {self.maximum}")
+            refuse(f"Slider {self.name!r}: maximum", self.maximum, f"more than minimum = {self.minimum}")
         self.maximum = self._on_grid("maximum", self.maximum)
         self.value = self.read(self.value)
 
     def read(self, value: object) -> int | float:
         """`value` as this slider's int or float; ValueError or TypeError unless it is one of the slider's values."""
-        number = check_number(f"Slider {self.name!r}: value", value)
-        if not self.minimum <= number <= self.maximum:
-            raise ValueError(
-                f"Slider {self.name!r}: value must lie between {self.minimum} and {self.maximum}, got {value!r}"
-            )
-        return self._on_grid("value", number)
+        return self._on_grid("value", check_number(f"Slider {self.name!r}: value", value, self.minimum, self.maximum))
 
     def _on_grid(self, field: str, number: int | float) -> int | float:
-        steps = (number - self.minimum) / self.step
+        steps, grid = (number - self.minimum) / self.step, f"minimum = {self.minimum} plus whole steps of {self.step}"
         if abs(steps - round(steps)) > 1e-6:
-            raise ValueError(
-                f"Slider {self.name!r}: {field} must be minimum = {self.minimum} plus whole steps of {self.step}, "
-                f"got {number}"
-            )
-        if isinstance(self.minimum, int) and isinstance(self.step, int):
-            return round(number)
-        return float(number)
+            refuse(f"Slider {self.name!r}: {field}", number, grid)
+        return round(number) if isinstance(self.minimum, int) and isinstance(self.step, int) else float(number)
 
     def _message(self) -> dict[str, Any]:
         decimals = max(-Decimal(repr(number)).normalize().as_tuple().exponent for number in (self.minimum, self.step))
@@ -109,14 +100,9 @@ class Choice:
 
     def __post_init__(self) -> None:
         _check_name(self.name, self.label)
-        if isinstance(self.options, str) or not isinstance(self.options, Sequence):
-            raise TypeError(f"Choice {self.name!r}: options must be a sequence of str or int, got {self.options!r}")
-        self.options = tuple(self.options)
-        for option in self.options:
-            if not isinstance(option, str | int) or isinstance(option, bool):
-                raise TypeError(f"Choice {self.name!r}: each option must be a str or an int, got {option!r}")
+        self.options = check_items(f"Choice {self.name!r}: options", self.options, str, int)
         if not self.options or len({str(option) for option in self.options}) < len(self.options):
-            raise ValueError(f"Choice {self.name!r}: options must be distinct and not empty, got {self.options!r}")
+            refuse(f"Choice {self.name!r}: options", self.options, "at least one, no two that read the same")
         self.value = self.read(self.value)
 
     def read(self, value: object) -> str | int:
@@ -124,7 +110,7 @@ class Choice:
         for option in self.options:
             if type(option) is type(value) and option == value:
                 return option
-        raise ValueError(f"Choice {self.name!r}: value must be one of {list(self.options)}, got {value!r}")
+        refuse(f"Choice {self.name!r}: value", value, f"one of {list(self.options)}")
 
     def _message(self) -> dict[str, Any]:
         return {"kind": "choice", "name": self.name, "label": self.label, "options": list(self.options)}
@@ -132,7 +118,7 @@ class Choice:
 
 def _check_name(name: object, label: object) -> None:
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"name must be an argument name of compute, got {name!r}")
+        refuse("name", name, "the name of an argument of compute")
     check_text(f"label of {name!r}", label)
 
 
@@ -160,19 +146,15 @@ class Explorer(anywidget.AnyWidget):
 
     def __init__(self, compute: Callable[..., Picture], controls: Sequence[Slider | Choice]) -> None:
         if not callable(compute):
-            raise TypeError(f"compute must be a function, got {compute!r}")
-        if not isinstance(controls, Sequence):
-            raise TypeError(f"controls must be a sequence of Slider and Choice, got {type(controls).__name__}")
-        for control in controls:
-            if not isinstance(control, Slider | Choice):
-                raise TypeError(f"controls must be Slider or Choice, got {control!r}")
+            refuse("compute", compute, "a function", TypeError)
+        check_items("controls", controls, Slider, Choice)
         names = [control.name for control in controls]
         if len(set(names)) < len(names):
-            raise ValueError(f"controls must have distinct names, got {names}")
+            refuse("controls, name", names, "each name once")
         pairs = [(c.name, option) for c in controls if isinstance(c, Choice) for option in c.options]
         for control in controls:
             if isinstance(control, Slider) and control.when is not None and control.when not in pairs:
-                raise ValueError(f"Slider {control.name!r}: when must be one of {pairs}, got {control.when!r}")
+                refuse(f"Slider {control.name!r}: when", control.when, f"one of {pairs}")
         self._compute = compute
         self._read = {control.name: control.read for control in controls}
         self.error: Exception | None = None
@@ -191,11 +173,11 @@ class Explorer(anywidget.AnyWidget):
     def _first(self, values: dict[str, Any]) -> Picture:
         computed = self._compute(**values)
         self._better = computed if isinstance(computed, Iterator) else None
-        return _check_picture("compute", next(computed, None) if self._better else computed)
+        return _check_picture(next(computed, None) if self._better else computed)
 
     def _improve(self) -> None:
         try:
-            self.picture = _check_picture("compute", next(self._better))
+            self.picture = _check_picture(next(self._better))
         except StopIteration:
             self._better = None
 
@@ -243,16 +225,15 @@ class Live(Explorer):
     _hint = "(Run the notebook to watch it grow.)"
 
     def __init__(self, picture: Picture) -> None:
-        super().__init__(lambda: _check_picture("picture", picture), [])
+        super().__init__(lambda: _check_picture(picture, "picture"), [])
 
     def update(self, picture: Picture) -> None:
         """Show `picture` from now on, at once and in one message."""
-        self.picture = _check_picture("picture", picture)
+        self.picture = _check_picture(picture, "picture")
         self._reply(self._request["id"])
 
 
-def _check_picture(source: str, picture: object) -> Picture:
+def _check_picture(picture: object, name: str = "what compute returns or yields") -> Picture:
     if not isinstance(picture, Picture):
-        wanted = "compute must return a Picture, or yield some" if source == "compute" else "picture must be a Picture"
-        raise TypeError(f"{wanted}, got {type(picture).__name__}")
+        refuse(name, picture, "a Picture", TypeError)
     return picture

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lessons_src.show.widgets import Choice, Curves, Explorer, Images, Live, Picture, Points, Slider
 
+V, T = ValueError, TypeError
 FRAMES = np.random.default_rng(0).normal(size=(5, 40, 2))
 GREY = np.random.default_rng(1).integers(0, 256, (5, 3, 8, 6), dtype=np.uint8)
 X = np.linspace(0.0, 1.0, 11)
@@ -58,74 +59,80 @@ def test_a_slider_shows_as_many_decimals_as_its_step_has(step, decimals):
 def test_a_choice_returns_the_option_itself():
     choice = Choice("digit", "Digit", range(10), 7)
     assert choice.read(3) == 3
-    with pytest.raises(ValueError, match=r"'digit': value must be one of .* got '3'"):
+    with pytest.raises(ValueError, match=r"Choice 'digit': value is '3'; expected one of \[0, 1, "):
         choice.read("3")
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Slider("n steps", "n", 1, 5, 1, 1), ValueError, "argument name of compute, got 'n steps'"),
-        (lambda: Slider("n", " ", 1, 5, 1, 1), ValueError, "label of 'n' must not be empty"),
-        (lambda: Slider("n", "n", 1, 5, 0, 1), ValueError, "step must be positive, got 0"),
-        (lambda: Slider("n", "n", 5, 5, 1, 5), ValueError, "maximum must exceed minimum = 5, got 5"),
-        (lambda: Slider("n", "n", 1, 5, 1, 9), ValueError, "value must lie between 1 and 5, got 9"),
-        (lambda: Slider("n", "n", 1, 5, 1, 1.5), ValueError, "minimum = 1 plus whole steps of 1, got 1.5"),
-        (lambda: Slider("n", "n", 0, 1, 0.3, 0), ValueError, "maximum must be minimum = 0 plus whole steps of 0.3"),
-        (lambda: Slider("n", "n", 1, 5, 1, "2"), TypeError, "value must be a number, got '2'"),
-        (lambda: Slider("n", "n", 1, float("inf"), 1, 2), ValueError, "maximum must be finite, got inf"),
-        (lambda: Slider("n", "n", False, 5, 1, 2), TypeError, "minimum must be a number, got False"),
-        (lambda: Choice("g", "g", [], "a"), ValueError, "distinct and not empty"),
-        (lambda: Choice("g", "g", [1, "1"], 1), ValueError, "distinct and not empty"),
-        (lambda: Choice("g", "g", "abc", "a"), TypeError, "sequence of str or int, got 'abc'"),
-        (lambda: Choice("g", "g", [1.5], 1.5), TypeError, "a str or an int, got 1.5"),
-        (lambda: Choice("g", "g", ["a"], "b"), ValueError, r"one of \['a'\], got 'b'"),
-        (lambda: Points("p", FRAMES[0]), ValueError, r"shape \(F, N, 2\), got \(40, 2\)"),
-        (lambda: Points("p", GREY[0]), ValueError, r"shape \(F, N, 2\), got \(3, 8, 6\)"),
-        (lambda: Points("p", FRAMES * np.nan), ValueError, "Points frames must be finite, but 400 values are not"),
-        (lambda: Points("p", FRAMES * 1e300), ValueError, "must be finite"),
-        (lambda: Points("p", FRAMES.astype(str)), TypeError, "must hold real numbers, got dtype <U"),
-        (lambda: Points("p", FRAMES, target=FRAMES), ValueError, r"target must have shape \(M, 2\), got \(5, 40, 2\)"),
-        (lambda: Points("p", [[[1, 2], [3]]]), TypeError, "Points frames must be convertible to a numpy array"),
-        (lambda: Points("p", torch.ones(1, 4, 2, requires_grad=True)), TypeError, "frames .*requires grad"),
-        (lambda: Points("p", FRAMES, limit=0), ValueError, "limit must be positive, got 0"),
-        (lambda: Points("", FRAMES), ValueError, "title must not be empty"),
-        (lambda: Curves("c", X[::-1], {"a": X}, "x", "y"), ValueError, "x must be strictly increasing"),
-        (lambda: Curves("c", X, {}, "x", "y"), ValueError, "series must have 1 to 6 entries, got 0"),
-        (lambda: Curves("c", X, [X], "x", "y"), TypeError, "must map names to arrays, got list"),
-        (lambda: Curves("c", X, {"a": X[1:]}, "x", "y"), ValueError, r"'a' must have the shape of x, \(11,\), got"),
-        (lambda: Curves("c", X, {"a": X}, "x", "y", (1, 0)), ValueError, r"low < high, got \(1.0, 0.0\)"),
-        (lambda: Curves("c", X, {"a": X}, "x", "y", 1), TypeError, r"pair \(low, high\), got 1"),
-        (lambda: Curves("c", X, {"a": X}, "x", "y", marker=[2.0]), ValueError, "marker must lie between 0.0 and 1.0"),
-        (lambda: Images("i", GREY / 255), TypeError, "must be uint8 .*, got dtype float64"),
-        (lambda: Images("i", GREY[0]), ValueError, r"shape \(F, K, H, W\), got \(3, 8, 6\)"),
-        (lambda: Images("i", GREY, ["a"]), ValueError, "labels has 1 entries, expected 3: one for each image"),
-        (lambda: Picture([], "t"), TypeError, "non-empty sequence of panels"),
-        (lambda: Picture(Images("i", GREY), "t"), TypeError, "non-empty sequence of panels"),
-        (lambda: Picture([GREY], "t"), TypeError, "must be Points, Curves or Images, got ndarray"),
-        (lambda: Picture([Points("p", FRAMES)], ""), ValueError, "text must not be empty"),
+        (lambda: Slider("n steps", "n", 1, 5, 1, 1), V, "name is 'n steps'; expected the name of an argument"),
+        (lambda: Slider("n", " ", 1, 5, 1, 1), V, "label of 'n' is ' '; expected text that is not empty"),
+        (lambda: Slider("n", "n", 1, 5, 0, 1), V, "Slider 'n': step is 0; expected a number above 0"),
+        (lambda: Slider("n", "n", 5, 5, 1, 5), V, "maximum is 5; expected more than minimum = 5"),
+        (lambda: Slider("n", "n", 1, 5, 1, 9), V, r"Slider 'n': value is 9; expected a finite number in \[1, 5\]"),
+        (lambda: Slider("n", "n", 1, 5, 1, 1.5), V, "value is 1.5; expected minimum = 1 plus whole steps of 1"),
+        (lambda: Slider("n", "n", 0, 1, 0.3, 0), V, "maximum is 1; expected minimum = 0 plus whole steps of 0.3"),
+        (lambda: Slider("n", "n", 1, 5, 1, "2"), T, "value is '2'; expected a finite number"),
+        (lambda: Slider("n", "n", 1, float("inf"), 1, 2), V, "maximum is inf; expected a finite number"),
+        (lambda: Slider("n", "n", False, 5, 1, 2), T, "minimum is False; expected a finite number"),
+        (lambda: Slider("n", "n", torch.tensor(1), 5, 1, 2), T, "minimum is a tensor .*; expected a number, not"),
+        (lambda: Choice("g", "g", [], "a"), V, r"Choice 'g': options is \(\); expected at least one"),
+        (lambda: Choice("g", "g", [1, "1"], 1), V, r"options is \(1, '1'\); expected .* no two that read"),
+        (lambda: Choice("g", "g", "abc", "a"), T, "options is 'abc'; expected a sequence of str or int"),
+        (lambda: Choice("g", "g", [1, 1.5], 1), T, r"'g': options\[1\] is 1.5; expected str or int"),
+        (lambda: Choice("g", "g", [True], True), T, r"'g': options\[0\] is True; expected str or int"),
+        (lambda: Choice("g", "g", ["a"], "b"), V, r"value is 'b'; expected one of \['a'\]"),
+        (lambda: Choice("g g", "g", ["a"], "a"), V, "name is 'g g'; expected the name of an argument"),
+        (lambda: Points("p", FRAMES[0]), V, r"an array of shape \(40, 2\), float64; expected shape \(F, N, 2\)"),
+        (lambda: Points("p", GREY[0]), V, r"shape \(3, 8, 6\), uint8; expected shape \(F, N, 2\)"),
+        (lambda: Points("p", FRAMES[:0]), V, r"shape \(0, 40, 2\), float64; expected shape \(F, N, 2\)"),
+        (lambda: Points("p", FRAMES * np.nan), V, r"Points frames is an array .* values \(400 are not\)"),
+        (lambda: Points("p", FRAMES * 1e300), V, "expected finite values"),
+        (lambda: Points("p", FRAMES.astype(str)), T, "Points frames is an array .*, <U.*; expected real numbers"),
+        (lambda: Points("p", FRAMES, target=FRAMES), V, r"target is .*\(5, 40, 2\), .* shape \(M, 2\)"),
+        (lambda: Points("p", [[[1, 2], [3]]]), T, "Points frames is <class 'list'>; expected .*inhomogeneous"),
+        (lambda: Points("p", torch.ones(1, 4, 2, requires_grad=True)), T, "frames is .*requires grad"),
+        (lambda: Points("p", FRAMES, limit=0), V, "Points limit is 0.0; expected a number above 0"),
+        (lambda: Points("", FRAMES), V, "Points title is ''; expected text that is not empty"),
+        (lambda: Points(None, FRAMES), T, "Points title is None; expected text that is not empty"),
+        (lambda: Curves("c", X[::-1], {"a": X}, "x", "y"), V, "x is .*; expected at least 2 strictly increasing"),
+        (lambda: Curves("c", X, {}, "x", "y"), V, r"len\(Curves series\) is 0; .* from 1 to 6"),
+        (lambda: Curves("c", X, {"a": X}, "x", ""), V, "Curves y_label is ''; expected text that is not empty"),
+        (lambda: Curves("c", X, {1: X}, "x", "y"), T, "Curves series name is 1; expected text that is not empty"),
+        (lambda: Curves("c", X, [X], "x", "y"), T, "series is <class 'list'>; expected a mapping from names"),
+        (lambda: Curves("c", X, {"a": X[1:]}, "x", "y"), V, r"'a' is .*\(10,\), .*; expected shape \(11,\)"),
+        (lambda: Curves("c", X, {"a": X}, "x", "y", (1, 0)), V, r"is \(1.0, 0.0\); expected .* low < high"),
+        (lambda: Curves("c", X, {"a": X}, "x", "y", 1), T, r"y_range is 1; expected a pair \(low, high\)"),
+        (lambda: Curves("c", X, {"a": X}, "x", "y", marker=[2.0]), V, "marker is .* values from 0.0 to 1.0"),
+        (lambda: Images("i", GREY / 255), T, "Images frames is .*, float64; expected uint8"),
+        (lambda: Images("i", GREY[0]), V, r"\(3, 8, 6\), uint8; expected shape \(F, K, H, W\)"),
+        (lambda: Images("i", GREY, ["a"]), V, r"len\(Images labels\) is 1; expected 3, one for each image"),
+        (lambda: Images("i", GREY, ["a", " ", "c"]), V, r"Images labels\[1\] is ' '; expected text"),
+        (lambda: Images(" ", GREY), V, "Images title is ' '; expected text that is not empty"),
+        (lambda: Picture([], "t"), T, r"Picture panels is \[\]; expected at least one"),
+        (lambda: Picture(Images("i", GREY), "t"), T, "panels is <.*Images.*>; expected a sequence of Points"),
+        (lambda: Picture([GREY], "t"), T, r"panels\[0\] is an array .*; expected Points or Curves or Images"),
+        (lambda: Picture([Points("p", FRAMES)], ""), V, "Picture text is ''; expected text that is not empty"),
+        (lambda: Picture([Points("p", FRAMES)], "t", " "), V, "Picture frame_label is ' '; expected text"),
         (
             lambda: Picture([Points("p", FRAMES), Images("i", GREY[:3])], "t"),
-            ValueError,
-            r"1 frame or equally many, got \[5, 3\]",
+            V,
+            r"Picture panels, frames is \[5, 3\]; expected 1 or equally many",
         ),
-        (lambda: Picture([Points("p", FRAMES)], "t", frame_names=["0"]), ValueError, "frame_names has 1 entries, expe"),
-        (lambda: Picture([Points("p", FRAMES)], "t", frame_texts="abcde"), TypeError, "frame_texts must be a sequence"),
-        (lambda: Picture([Points("p", FRAMES)], "t", start=5), ValueError, "start must be a frame from -5 to 4, got 5"),
-        (lambda: Explorer(3, []), TypeError, "compute must be a function, got 3"),
-        (lambda: Explorer(picture, ["steps"]), TypeError, "controls must be Slider or Choice, got 'steps'"),
-        (lambda: Explorer(picture, [Slider("n", "n", 0, 1, 1, 0)] * 2), ValueError, "must have distinct names"),
-        (lambda: explorer(lambda steps, grid: 3), TypeError, "compute must return a Picture, or yield some, got int"),
-        (
-            lambda: explorer(lambda steps, grid: iter([])),
-            TypeError,
-            "compute must return a Picture, or yield some, got",
-        ),
-        (lambda: explorer(lambda steps, grid: iter([picture(), 3])), TypeError, "or yield some, got int"),
-        (lambda: explorer(lambda steps: 3), TypeError, "unexpected keyword argument 'grid'"),
+        (lambda: Picture([Points("p", FRAMES)], "t", frame_names=["0"]), V, r"len\(Picture frame_names\) is 1; "),
+        (lambda: Picture([Points("p", FRAMES)], "t", frame_texts="abcde"), T, "frame_texts is 'abcde'; expected a "),
+        (lambda: Picture([Points("p", FRAMES)], "t", start=5), V, "start is 5; expected a frame from -5 to 4"),
+        (lambda: Explorer(3, []), T, "compute is 3; expected a function"),
+        (lambda: Explorer(picture, ["steps"]), T, r"controls\[0\] is 'steps'; expected Slider or Choice"),
+        (lambda: Explorer(picture, [Slider("n", "n", 0, 1, 1, 0)] * 2), V, r"\['n', 'n'\]; expected each name once"),
+        (lambda: explorer(lambda steps, grid: 3), T, "what compute returns or yields is 3; expected a Picture"),
+        (lambda: explorer(lambda steps, grid: iter([])), T, "what compute returns or yields is None; expected"),
+        (lambda: explorer(lambda steps, grid: iter([picture(), 3])), T, "compute returns or yields is 3; expec"),
+        (lambda: explorer(lambda steps: 3), T, "unexpected keyword argument 'grid'"),
         (lambda: explorer(lambda steps, grid: 1 / 0), ZeroDivisionError, "division by zero"),
-        (lambda: Live("picture"), TypeError, "picture must be a Picture, got str"),
-        (lambda: Live(picture()).update(3), TypeError, "picture must be a Picture, got int"),
+        (lambda: Live("picture"), T, "picture is 'picture'; expected a Picture"),
+        (lambda: Live(picture()).update(3), T, "picture is 3; expected a Picture"),
     ],
 )
 def test_mistakes_are_named(make, error, message):
@@ -229,8 +236,8 @@ def test_an_error_is_shown_kept_and_forgotten_when_all_is_well_again():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": 99, "grid": "log"}, "ValueError: Slider 'steps': value must lie between 1 and 9, got 99"),
-        ({"steps": 3, "grid": "cubic"}, "ValueError: Choice 'grid': value must be one of"),
+        ({"steps": 99, "grid": "log"}, "ValueError: Slider 'steps': value is 99; expected a finite number in [1, 9]"),
+        ({"steps": 3, "grid": "cubic"}, "ValueError: Choice 'grid': value is 'cubic'; expected one of"),
         ({"steps": 3}, "KeyError: 'grid'"),
     ],
 )
@@ -374,6 +381,7 @@ def test_a_slider_may_belong_to_one_option():
     kind = Choice("kind", "Kind", ["a", "b"], "a")
     explorer = Explorer(compute, [kind, Slider("n", "N", 0, 3, 1, 2, when=("kind", "b"))])
     assert [control.get("when") for control in explorer._controls] == [None, ["kind", "b"]]
+    message = r"Slider 'n': when is \(.*\); expected one of \[\('kind', 'a'\), \('kind', 'b'\)\]"
     for wrong in [("kind", "c"), ("n", 1), ("other", "a")]:
-        with pytest.raises(ValueError, match=r"Slider 'n': when must be one of \[\('kind', 'a'\), \('kind', 'b'\)\]"):
+        with pytest.raises(ValueError, match=message):
             Explorer(compute, [kind, Slider("n", "N", 0, 3, 1, 2, when=wrong)])
