@@ -21,17 +21,18 @@ from PIL import Image
 from torch import Tensor
 
 from lessons_src.checks import check_int, check_real, refuse
+from lessons_src.show.look import BLUE, LINES, STYLE
 
-# Dashes in pixels, and Okabe and Ito's colour-blind-safe colours without black and yellow: on a dark or a white page
-# those vanish.
-_LINES = [
-    ((), "#0072B2"),
-    ((7, 4), "#D55E00"),
-    ((2, 3), "#009E73"),
-    ((9, 3, 2, 3), "#CC79A7"),
-    ((13, 4), "#E69F00"),
-    ((4, 2), "#56B4E9"),
-]
+_STYLE = STYLE | {
+    "font.size": 9,
+    "text.parse_math": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": True,
+    "axes.spines.right": True,
+    "legend.frameon": False,
+    "legend.title_fontsize": 8,
+}
 
 
 def grey(x: Tensor) -> np.ndarray:
@@ -109,6 +110,7 @@ class Points:
     target: np.ndarray | None = None
     limit: float = 3.5
     paths: bool = True
+    _inches = (3.8, 4.1)
 
     def __post_init__(self) -> None:
         check_text("Points title", self.title)
@@ -137,9 +139,6 @@ class Points:
         if self.target is not None:
             lines.append((None, "var(--le-target)", "target"))
         return {
-            "kind": "points",
-            "frames": self.count(),
-            "title": self.title,
             "data": self.frames.tobytes(),
             "size": self.frames.shape[1],
             "target": b"" if self.target is None else self.target.tobytes(),
@@ -147,9 +146,6 @@ class Points:
             "paths": self._with_path(),
             "lines": lines,
         }
-
-    def _inches(self) -> tuple[float, float]:
-        return 3.8, 4.1
 
     def _draw(self, axes, frame: int) -> None:
         axes.set(xlim=(-self.limit, self.limit), ylim=(-self.limit, self.limit), aspect="equal")
@@ -160,7 +156,7 @@ class Points:
             walks = self.frames[: frame + 1, self._with_path()]
             axes.plot(walks[..., 0], walks[..., 1], color="0.55", lw=size / 6)
             axes.plot([], [], color="0.55", label="path so far")
-        axes.plot(*self.frames[frame].T, "o", color="#0072B2", ms=size, mew=0, label="points")
+        axes.plot(*self.frames[frame].T, "o", color=BLUE, ms=size, mew=0, label="points")
         outside = np.count_nonzero(np.abs(self.frames[frame]).max(axis=1) > self.limit)
         title = f"{outside} of {self.frames.shape[1]} points lie outside" if outside else None
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, title=title, markerscale=5 / size)
@@ -182,6 +178,7 @@ class Curves:
     y_label: str
     y_range: tuple[float, float] | None = None
     marker: np.ndarray | None = None
+    _inches = (4.8, 3.7)
 
     def __post_init__(self) -> None:
         for field in ("title", "x_label", "y_label"):
@@ -191,7 +188,7 @@ class Curves:
             refuse("Curves x", self.x, "at least 2 strictly increasing values")
         if not isinstance(self.series, Mapping):
             refuse("Curves series", type(self.series), "a mapping from names to arrays", TypeError)
-        check_int("len(Curves series)", len(self.series), 1, len(_LINES))
+        check_int("len(Curves series)", len(self.series), 1, len(LINES))
         self.series = {
             check_text("Curves series name", label): check_floats(f"Curves series {label!r}", y, str(self.x.shape))
             for label, y in self.series.items()
@@ -214,37 +211,25 @@ class Curves:
         """Number of frames F: one for each marker position."""
         return 1 if self.marker is None else len(self.marker)
 
-    def _styled(self) -> list[tuple[str, np.ndarray, tuple[int, ...], str]]:
-        """(name, y, dashes, colour) of every line."""
-        return [(*item, *style) for item, style in zip(self.series.items(), _LINES, strict=False)]
-
     def _message(self) -> dict[str, Any]:
         return {
-            "kind": "curves",
-            "title": self.title,
-            "frames": self.count(),
             "x": self.x.tobytes(),
             "data": b"".join(y.tobytes() for y in self.series.values()),
-            "lines": [(dash, color, label) for label, _, dash, color in self._styled()],
+            "lines": [(pixels, color, label) for label, (color, _, pixels) in zip(self.series, LINES, strict=False)],
             "marker": b"" if self.marker is None else self.marker.tobytes(),
             "x_label": self.x_label,
             "y_label": self.y_label,
             "y_range": self.y_range,
         }
 
-    def _inches(self) -> tuple[float, float]:
-        return 4.8, 3.7
-
     def _draw(self, axes, frame: int) -> None:
-        for label, y, dash, color in self._styled():
-            axes.plot(self.x, y, color=color, label=label, ls=(0, [d / 2 for d in dash]) if dash else "-")
+        for (label, y), (color, dash, _) in zip(self.series.items(), LINES, strict=False):
+            axes.plot(self.x, y, color=color, label=label, ls=dash)
             if self.marker is not None:
-                at = self.marker[frame]
-                axes.plot(at, np.interp(at, self.x, y), "o", color=color, ms=5)
+                axes.plot(self.marker[frame], np.interp(self.marker[frame], self.x, y), "o", color=color, ms=5)
         if self.marker is not None:
             axes.axvline(self.marker[frame], color="0.45", lw=1)
         axes.set(xlim=(self.x[0], self.x[-1]), ylim=self.y_range, xlabel=self.x_label, ylabel=self.y_label)
-        axes.grid(color="0.9", lw=0.6)
         axes.legend(loc="best")
 
 
@@ -273,14 +258,7 @@ class Images:
         return self.frames.shape[0]
 
     def _message(self) -> dict[str, Any]:
-        return {
-            "kind": "images",
-            "title": self.title,
-            "frames": self.count(),
-            "data": self.frames.tobytes(),
-            "shape": self.frames.shape[1:],
-            "labels": self.labels or [],
-        }
+        return {"data": self.frames.tobytes(), "shape": self.frames.shape[1:], "labels": self.labels or []}
 
     def _grid(self) -> tuple[int, float, float]:
         """Columns, and the height of an image and of a row where an image is 1 wide."""
@@ -289,6 +267,7 @@ class Images:
         tall = height / width
         return math.ceil(k / rows), tall, tall + (0.3 if self.labels else 0.1)
 
+    @property
     def _inches(self) -> tuple[float, float]:
         columns, _, row = self._grid()
         return 1.05 * columns + 0.2, 1.05 * row * math.ceil(self.frames.shape[1] / columns) + 0.4
@@ -347,15 +326,14 @@ class Picture:
     def png(self) -> bytes:
         """The start frame and its sentence, drawn by matplotlib; the same bytes every time, small enough to commit."""
         with matplotlib.style.context(["default", _STYLE]):
-            rows = list(_rows(self.panels))
-            width = max(_width(row) for row in rows)
-            caption = textwrap.fill(self.sentence(), int(15 * width))
-            size = (width, sum(_height(row) for row in rows) + 0.17 * (2 + caption.count("\n")))
-            figure = Figure(figsize=size, layout="constrained")
+            rows = _rows(self.panels)
+            widths, heights = zip(*map(_size, rows), strict=True)
+            caption = textwrap.fill(self.sentence(), int(15 * max(widths)))
+            figure = Figure(figsize=(max(widths), sum(heights) + 0.17 * (2 + caption.count("\n"))))
             figure.supxlabel(caption, x=0.01, horizontalalignment="left", fontsize=9)
-            bands = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=[_height(row) for row in rows])[:, 0]
+            bands = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
             for band, row in zip(bands, rows, strict=True):
-                plots = band.subplots(1, len(row), squeeze=False, width_ratios=[panel._inches()[0] for panel in row])[0]
+                plots = band.subplots(1, len(row), squeeze=False, width_ratios=[panel._inches[0] for panel in row])[0]
                 for axes, panel in zip(plots, row, strict=True):
                     axes.set_title(panel.title)
                     panel._draw(axes, self.start if panel.count() > 1 else 0)
@@ -365,7 +343,10 @@ class Picture:
 
     def _message(self) -> dict[str, Any]:
         return {
-            "panels": [panel._message() for panel in self.panels],
+            "panels": [
+                {"kind": type(p).__name__.lower(), "title": p.title, "frames": p.count(), **p._message()}
+                for p in self.panels
+            ],
             "text": self.text,
             "frame_label": self.frame_label,
             "frame_names": self.frame_names,
@@ -377,7 +358,7 @@ class Picture:
 def _small_png(pixels: np.ndarray) -> bytes:
     """`pixels` (H, W, 3) in 40 greys and 16 tints of each line colour: a third of the bytes of full colour."""
     greys = np.linspace(0, 255, 40)[:, None].repeat(3, axis=1)
-    hues = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for _, color in _LINES])
+    hues = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color, *_ in LINES])
     tints = 255 + np.linspace(1, 0, 16, endpoint=False)[:, None, None] * (hues - 255)
     palette = np.concatenate([greys, tints.reshape(-1, 3)])
     codes, where = np.unique(pixels.astype(np.int64) @ [65536, 256, 1], return_inverse=True)
@@ -390,34 +371,17 @@ def _small_png(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-_STYLE = {
-    "figure.dpi": 100,
-    "font.size": 9,
-    "text.parse_math": False,
-    "axes.titlesize": 10,
-    "axes.edgecolor": "0.6",
-    "axes.titlelocation": "left",
-    "xtick.color": "0.4",
-    "ytick.color": "0.4",
-    "legend.frameon": False,
-    "legend.title_fontsize": 8,
-}
+def _size(row: Sequence[Points | Curves | Images]) -> tuple[float, float]:
+    """Width and height of panels side by side, in inches."""
+    widths, heights = zip(*(panel._inches for panel in row), strict=True)
+    return sum(widths), max(heights)
 
 
-def _width(row: Sequence[Points | Curves | Images]) -> float:
-    return sum(panel._inches()[0] for panel in row)
-
-
-def _height(row: Sequence[Points | Curves | Images]) -> float:
-    return max(panel._inches()[1] for panel in row)
-
-
-def _rows(panels: Sequence[Points | Curves | Images]):
+def _rows(panels: Sequence[Points | Curves | Images]) -> list[list[Points | Curves | Images]]:
     """Split the panels into rows at most 10 inches wide, like words in a paragraph."""
-    row: list[Points | Curves | Images] = []
+    rows: list[list[Points | Curves | Images]] = [[]]
     for panel in panels:
-        if row and _width([*row, panel]) > 10:
-            yield row
-            row = []
-        row.append(panel)
-    yield row
+        if rows[-1] and _size([*rows[-1], panel])[0] > 10:
+            rows.append([])
+        rows[-1].append(panel)
+    return rows

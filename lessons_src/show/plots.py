@@ -15,28 +15,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lessons_src.checks import refuse
+from lessons_src.show.look import BLACK, BLUE, COLOURS, DASHES, STYLE, VERMILLION  # noqa: F401, for notebooks
 
 Values = Sequence[float] | Tensor | np.ndarray
-
-# Okabe & Ito (2008), "Color universal design"
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), "-")
-
-STYLE = {
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 2,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "figure.constrained_layout.use": True,
-}
 
 
 def figure(columns: int = 1, rows: int = 1, width: float = 9.0, height: float = 3.2) -> tuple[Figure, np.ndarray]:

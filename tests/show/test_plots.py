@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import rcParams
+from matplotlib.lines import Line2D
 
-from lessons_src.show import plots
+from lessons_src.show import look, plots
 
 
 @pytest.fixture
@@ -95,3 +96,9 @@ def test_image_rows(drawn):
         (strip,) = axis.images
         assert (strip.get_clim(), strip.get_interpolation()) == ((-1, 1), "nearest")
         assert np.allclose(strip.get_array()[:, 3:6], x[1, 0])
+
+
+def test_a_line_has_the_same_dashes_in_the_browser():
+    for _, dash, pixels in look.LINES:
+        drawn = Line2D([], [], linestyle=dash, linewidth=2)._dash_pattern[1] or ()
+        assert np.allclose(drawn, pixels, atol=0.5), dash
