@@ -7,7 +7,7 @@ N ?=
 ALL ?=
 BIN := .venv/bin
 LESSONS := $(sort $(wildcard notebooks/$(or $(N),[0-9][0-9])_*.ipynb))
-EXERCISES := $(sort $(wildcard notebooks/exercises/$(or $(N),[0-9][0-9])_*.ipynb))
+EXERCISES := $(subst /source/,/,$(sort $(wildcard notebooks/exercises/source/$(or $(N),[0-9][0-9])_*.ipynb)))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 EXECUTE := $(BIN)/python -m lessons_src.make.notebooks $(if $(ALL),--all)
@@ -32,7 +32,8 @@ lesson: lint  ## work on one lesson, as in `make lesson N=05`: style, its tests,
 	$(EXECUTE) $(LESSONS)
 	$(BIN)/python -m lessons_src.exercises.editions $(N)
 	$(if $(EXERCISES),$(EXECUTE) $(EXERCISES))
-	$(BIN)/pytest -n 2 tests/lessons tests/notebooks tests/make/test_pages.py -k "lesson_$(N) or $(N)_" -m "not slow and not browser"
+	$(BIN)/pytest tests/make/test_pages.py
+	$(BIN)/pytest -n 2 tests/lessons tests/notebooks -k "lesson_$(N) or $(N)_" -m "not slow and not browser"
 	$(NBVAL) $(LESSONS) $(EXERCISES)
 
 quick: lint  ## style, types, and the tests of the package's front room

@@ -119,7 +119,9 @@ def class_spread(features: Tensor, label: Tensor) -> float:
 
     label is (n,) int64. Divide by the same for real samples. Raises ValueError for other shapes.
     """
-    if features.ndim != 2 or label.shape != features.shape[:1] or not len(label):
+    if features.ndim != 2 or not len(features):
+        refuse("features", features, "shape (n, d), at least one row")
+    if label.shape != features.shape[:1]:
         refuse("label", label, f"shape ({len(features)},), one label a row of features")
     classes = [features[label == c].double() for c in label.unique()]
     return torch.cat([own - own.mean(0) for own in classes]).square().sum(1).mean().sqrt().item()

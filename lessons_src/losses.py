@@ -87,9 +87,10 @@ class Denoising:
         each = (output.float() - target).square().flatten(1).mean(1)
         return Losses(each, (10 * (t - 1)).div(T, rounding_mode="floor"))
 
-    def check(self, net: NoisePredictor, batches: Samples) -> None:
-        """Refuse samples that the network does not take."""
-        batches.check(net.body.event, net.num_classes)
+    def check(self, net: NoisePredictor, batches: Any) -> None:
+        """Refuse `Samples` that the network does not take."""
+        if isinstance(batches, Samples):
+            batches.check(net.body.event, net.num_classes)
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,9 @@ def digits_of(row: Row) -> Tensor:
 
 
 def digest() -> str:
-    """SHA-256 of the weights that are measured, so that measurements of others are noticed."""
-    return hashlib.sha256((weights.FOLDER / "digits.safetensors").read_bytes()).hexdigest()
+    """SHA-256 of the weights that are measured and of those that judge, so that measurements of others are noticed."""
+    files = (weights.FOLDER / f"{name}.safetensors" for name in ("digits", "classifier"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def load(name: str, folder: Path = FOLDER) -> list[Row]:

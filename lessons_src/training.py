@@ -40,7 +40,7 @@ class Batches(Protocol):
 
 
 class Loss(Protocol):
-    """What a `Trainer` minimises."""
+    """What a `Trainer` minimises. A checkpoint tells losses apart by their repr: a dataclass has a useful one."""
 
     def __call__(self, net: Any, batch: Batch, generator: torch.Generator) -> Losses:
         """The losses of a batch; what else is random comes from the generator."""
@@ -53,8 +53,9 @@ class Loss(Protocol):
 class Recipe:
     """What a run depends on besides network, loss and data. Raises ValueError for values that make no sense.
 
-    learning_rate is the peak, reached after `warmup` steps and falling linearly to 0 at the end. ema is the decay a
-    step of the running average of weights; it starts lower, so that a short run does not average its own start.
+    The learning rate falls linearly from `learning_rate` to 0 at the end; over the first `warmup` steps it rises to
+    that line. ema is the decay a step of the running average of weights; it starts lower, so that a short run does not
+    average its own start.
     """
 
     steps: int = 1500
@@ -82,7 +83,10 @@ class Recipe:
 
 
 class Progress(NamedTuple):
-    """What a run reports: the mean loss since the last report, by ten equal ranges of t if it has times, the pace."""
+    """What a run reports: the mean loss since the last report, by ten equal ranges of t if it has times, the pace.
+
+    loss_by_time is NaN for a range that no sample fell into.
+    """
 
     step: int
     steps: int
@@ -418,11 +422,12 @@ def main() -> None:
     parser.add_argument("--report-every", type=int, default=50, help="steps, default: %(default)s")
     parser.add_argument("--out", type=Path, help="write the averaged weights here (torch.save)")
     options = parser.parse_args()
+    device = torch.device(options.device or best_device())
     if "LOCAL_RANK" in os.environ:  # started by torchrun
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    device = options.device or best_device()
-    if parallel() and torch.device(device).type == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)  # where gathering objects takes place
     torch.manual_seed(options.seed)
     body = UNet(**UNET_PRESETS[options.network])
     net = NoisePredictor(body, make_schedule(options.schedule), options.prediction)

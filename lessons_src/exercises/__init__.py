@@ -41,7 +41,7 @@ class Note(str):
     __repr__ = str.__str__
 
 
-def check(answer: Callable[..., Any], cases: Iterable[Case] = ()) -> Verdict | Note:
+def check(answer: Callable[..., Any], cases: Iterable[Case] | None = None) -> Verdict | Note:
     """Judge a function on fresh random inputs: on the cases of the task of its name, or on `cases`.
 
     Returns a `Verdict`, whatever the function does; while a notebook is being graded, a note instead. Raises TypeError
@@ -55,7 +55,7 @@ def check(answer: Callable[..., Any], cases: Iterable[Case] = ()) -> Verdict | N
     task = all_tasks()[check_choice("name of the function", name, all_tasks())]
     generator = torch.Generator()
     generator.seed()
-    return judge(task, lambda arguments: ask(answer, arguments), generator, tuple(cases))
+    return judge(task, lambda arguments: ask(answer, arguments), generator, cases)
 
 
 def hint(name: str, number: int = 1) -> Note:

@@ -152,11 +152,6 @@ class Task:
         """The function of every mistake, and its sentence."""
         return tuple((mistake.answer(self.reference), mistake.says) for mistake in self.mistakes)
 
-    @property
-    def signature(self) -> str:
-        """The line that a stub starts from, such as ``forward_step(x, alpha, noise)``."""
-        return f"{self.name}{inspect.signature(self.reference)}"
-
 
 class NoAnswer(Exception):
     """There is nothing to compare; the message is the sentence that the learner reads."""
@@ -225,7 +220,8 @@ def judge(
     call(arguments) returns the answer's value, or raises `NoAnswer` where there is none. Arguments are drawn from
     seeds that the generator gives, separately for the answer, the reference and every mistake.
     """
-    return Verdict(task.name, tuple(_judge_case(task, case, call, generator) for case in cases or task.cases))
+    put = task.cases if cases is None else cases
+    return Verdict(task.name, tuple(_judge_case(task, case, call, generator) for case in put))
 
 
 def ask(function: Any, arguments: tuple) -> Any:
@@ -236,8 +232,8 @@ def ask(function: Any, arguments: tuple) -> Any:
     before = [wire.encode(argument) for argument in arguments]
     try:
         value = function(*arguments)
-    except NotImplementedError:
-        raise NoAnswer("Not written yet.") from None
+    except NotImplementedError as error:  # a stub raises it without a word, torch with one
+        raise NoAnswer(_stopped(error) + _line(function, error) if str(error) else "Not written yet.") from None
     except (Exception, SystemExit) as error:
         raise NoAnswer(_stopped(error) + _line(function, error)) from None
     for position, (argument, earlier) in enumerate(zip(arguments, before, strict=True), 1):

@@ -46,6 +46,12 @@ def load(path: Path) -> Lesson:
     expected = {field.name for field in fields(Lesson)}
     if set(found) != expected:
         refuse(f"keys of {path}", sorted(found), f"{sorted(expected)}")
+    for key in ("needs", "aims", "plan"):
+        if not isinstance(found[key], list):
+            refuse(f"{key} in {path}", found[key], "an array")
+    for part in found["plan"]:
+        if set(part) != {"minutes", "what"}:
+            refuse(f"plan in {path}", part, "{ minutes = ..., what = ... }")
     needs, aims = tuple(found["needs"]), tuple(found["aims"])
     lesson = Lesson(**found | {"needs": needs, "aims": aims, "plan": tuple(Part(**part) for part in found["plan"])})
     if path.parent.name != f"lesson_{lesson.number}":

@@ -26,7 +26,7 @@ def digest(notebook: NotebookNode, path: Path) -> str:
     files = [
         file.read_bytes()
         for file in sorted(folder.glob("*.*"))
-        if file.name != "lesson.toml" and (file.name == "exercises.py") == is_exercise
+        if file.is_file() and file.name != "lesson.toml" and (file.name == "exercises.py") == is_exercise
     ]
     code = [cell.source.encode() for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256(b"\0".join([*code, *files])).hexdigest()[:16]

@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from two_tasks import TASKS
 
 from lessons_src import exercises
 from lessons_src.data import ring
-from lessons_src.exercises import Case, Task, WrongWay, all_tasks, check, hint, wire
-from lessons_src.exercises.tasks import NoAnswer, ask, difference, judge
+from lessons_src.exercises import Case, Mistake, Task, WrongWay, all_tasks, check, hint, wire
+from lessons_src.exercises.tasks import NoAnswer, ask, difference, edits, judge
 from lessons_src.schedules import linear
 
 
@@ -260,3 +261,42 @@ def test_tasks_of_the_course_have_names_of_their_own(monkeypatch):
     monkeypatch.undo()
     assert len(all_tasks()) >= 20
     assert all(name == task.name for name, task in all_tasks().items())
+
+
+def test_an_operation_that_torch_lacks_is_not_taken_for_a_stub():
+    with pytest.raises(NoAnswer, match=r"^It stopped with NotImplementedError: .*silu"):
+        ask(lambda x: torch.nn.functional.silu(x), (torch.arange(3),))
+
+    def stub(x):
+        raise NotImplementedError
+
+    with pytest.raises(NoAnswer, match=r"^Not written yet\.$"):
+        ask(stub, (torch.arange(3),))
+
+
+def test_no_cases_are_no_cases():
+    assert check(TASKS["target"].reference, []).possible == 0
+
+
+def test_edits_are_lines_with_an_arrow_and_a_sentence_below():
+    found = edits("""
+        n * x → x + n
+            A sum, where a product
+            belongs.
+         * x →
+            Where is x?
+    """)
+    assert found == (Mistake("n * x", "x + n", "A sum, where a product belongs."), Mistake(" * x", "", "Where is x?"))
+    assert found[0].answer(TASKS["target"].reference)(torch.tensor(2.0), 3) == 5
+    for text, named in (
+        ("no arrow", "edits is 'no arrow'"),
+        ("a → b", "edits is 'a → b'; expected a sentence below it"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            edits(text)
+
+
+def test_an_edit_that_is_not_found_once_is_refused():
+    for right in ("absent", "n"):
+        with pytest.raises(ValueError, match=f"right is '{right}'; expected text that occurs once, not"):
+            Mistake(right, "", "Never mind.").answer(TASKS["target"].reference)

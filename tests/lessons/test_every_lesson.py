@@ -39,10 +39,11 @@ ITEMS = {
     if hasattr(item, "answer")
 }
 EXPLORERS = {
-    f"{lesson}-{name}": (part.explorer, name)
-    for lesson, part in PARTS.items()
-    if hasattr(part, "explorer")
-    for name in vars(part.explorer)
+    f"{lesson}-{name}": (explorer, name)
+    for lesson in LESSONS
+    if (files("lessons_src") / "lessons" / lesson / "explorer.py").is_file()
+    for explorer in [import_module(f"lessons_src.lessons.{lesson}.explorer")]
+    for name in vars(explorer)
     if name.startswith("explore_")
 }
 

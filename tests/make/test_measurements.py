@@ -22,6 +22,15 @@ def test_every_wanted_row_is_there_once(name):
     assert all(row["n"] == N for row in rows)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stored_command_is_the_one_that_makes_it(name, tmp_path, monkeypatch):
+    stored = json.loads((measurements.FOLDER / f"{name}.json").read_text())
+    monkeypatch.setitem(MEASURE, name, lambda row: {})
+    monkeypatch.setattr("lessons_src.make.measurements.wanted", lambda name: iter([{"w": 0}]))
+    measure(name, tmp_path)
+    assert json.loads((tmp_path / f"{name}.json").read_text())["command"] == stored["command"]
+
+
 def test_every_measurement_has_a_maker():
     assert set(MEASURE) == set(NAMES)
 

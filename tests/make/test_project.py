@@ -9,6 +9,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import lessons_src
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -74,3 +76,7 @@ def test_the_code_in_the_readme_runs():
     scope: dict = {}
     exec(code, scope)
     assert scope["x"].shape == (500, 2)
+
+
+def test_the_citation_names_the_version_that_is_there():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == lessons_src.__version__

@@ -147,7 +147,7 @@ def test_hidden_cases_tell_right_from_wrong(path):
 def test_solved_source_earns_every_point(path, monkeypatch, capsys):
     verdicts = []
 
-    def check(answer, cases=()):
+    def check(answer, cases=None):
         verdicts.append(exercises_check(answer, cases))
         return verdicts[-1]
 
