@@ -37,7 +37,7 @@ lesson: lint  ## work on one lesson, as in `make lesson N=05`: style, its tests,
 	$(NBVAL) $(LESSONS) $(EXERCISES)
 
 quick: lint  ## style, types, and the tests of the package's front room
-	$(BIN)/pytest -n 2 tests/core -m "not slow and not browser"
+	$(BIN)/pytest -n 2 --dist worksteal tests/core -m "not slow and not browser"
 
 lint: .venv/test  ## check the style of code and notebooks, and the types of the package's front room
 	$(BIN)/ruff check .
@@ -45,7 +45,7 @@ lint: .venv/test  ## check the style of code and notebooks, and the types of the
 	$(BIN)/mypy
 
 test-unit: .venv/test  ## unit tests: numbers, properties, errors, widgets, quizzes
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-notebooks: .venv/test  ## run every lesson from a fresh kernel and compare text and numbers with the stored outputs
 	$(NBVAL) $(LESSONS) $(EXERCISES)
