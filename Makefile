@@ -66,7 +66,7 @@ pages: .venv/lab  ## write the tables, links and plans that the list of lessons 
 class-demo: .venv/test  ## grade a class of twenty made-up submissions, some broken, some hostile, and print the table
 	$(BIN)/python -m lessons_src.grading demo --folder $$(mktemp -d)/class
 
-weights: .venv/lab  ## train the shipped networks again (about ten minutes on two cores) and write them with their cards
+weights: .venv/lab  ## train the shipped networks again (ten minutes or more) in place of the shipped ones; git checkout brings those back
 	$(BIN)/python -m lessons_src.make.weights
 
 measurements: .venv/lab  ## measure what lessons show but have no time to compute (hours); goes on where it stopped

@@ -14,6 +14,8 @@ from lessons_src.checks import check_batch, check_choice, check_int, check_label
 from lessons_src.process import as_column, rotate
 from lessons_src.schedules import NoiseSchedule
 
+WAVES = 32  # frequencies at which times, and points, are shown to a network
+
 
 class Body(nn.Module):
     """What a `NoisePredictor` holds: body(x, time, condition), for x (B, *event), time (B,) float in (0, 1000].
@@ -93,11 +95,11 @@ class TimeEmbedding(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, width: int, waves: int = 32) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(waves) / waves)
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(WAVES) / WAVES)
         self.register_buffer("frequencies", frequencies, persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(2 * waves, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(2 * WAVES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, time: Tensor) -> Tensor:
         """Embed times (B,) as (B, width)."""
@@ -181,12 +183,12 @@ class PointMLP(Body):
 
     waves: Tensor
 
-    def __init__(self, num_classes: int = 0, dim: int = 2, width: int = 128, layers: int = 3) -> None:
+    def __init__(self, num_classes: int = 0, dim: int = 2, width: int = 128) -> None:
         super().__init__((dim,), num_classes, width)
-        waves = torch.randn(dim, 32, generator=torch.Generator().manual_seed(0))
+        waves = torch.randn(dim, WAVES, generator=torch.Generator().manual_seed(0))
         self.register_buffer("waves", 2 * waves)
-        self.enter = nn.Linear(dim + 64, width)
-        self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(layers)])
+        self.enter = nn.Linear(dim + 2 * WAVES, width)
+        self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(3)])
         self.leave = nn.Linear(width, dim)
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:

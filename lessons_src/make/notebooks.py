@@ -38,13 +38,13 @@ def is_current(path: Path) -> bool:
     return notebook.metadata.get("outputs_of") == digest(notebook, path)
 
 
-def execute(path: Path, timeout: int = 300) -> None:
+def execute(path: Path) -> None:
     """Run the notebook at `path` top to bottom and replace it; an error leaves the file as it was."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNELSPEC, "language_info": {"name": "python"}})
     client = NotebookClient(
         notebook,
-        timeout=timeout,
+        timeout=300,
         kernel_name="python3",
         store_widget_state=False,
         record_timing=False,

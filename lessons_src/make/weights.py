@@ -18,6 +18,8 @@ from lessons_src.evaluation import Reference, accuracy, digit_quality
 from lessons_src.guidance import classifier_free
 from lessons_src.losses import Classification, Denoising, Samples
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
+from lessons_src.oracle import GaussianMixture
+from lessons_src.process import add_noise
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import make_schedule, time_grid
 from lessons_src.training import Recipe, Trainer, best_device, print_progress, train
@@ -53,10 +55,10 @@ def make_classifier() -> None:
     save("classifier", net, _card("DigitClassifier", {}, DIGITS, seconds, metrics, recipe=asdict(CLASSIFIER)))
 
 
-def make_digits(recipe: Recipe, preset: str, device: torch.device) -> None:
+def make_digits(recipe: Recipe, device: torch.device) -> None:
     """Train and write the class-conditional digit network, and judge 2,000 of its samples."""
     (x, y), (x_test, y_test) = data.digits("train"), data.digits("test")
-    arguments, schedule, loss = UNET_PRESETS[preset], {"name": "cosine", "T": 1000}, Denoising()
+    arguments, schedule, loss = UNET_PRESETS["small"], {"name": "cosine", "T": 1000}, Denoising()
     torch.manual_seed(recipe.seed)
     start = time.perf_counter()
     net = NoisePredictor(UNet(**arguments), make_schedule(**schedule), "v")
@@ -95,16 +97,16 @@ def make_points() -> None:
 
 
 @torch.no_grad()
-def excess_loss(net: NoisePredictor, mixture: Any) -> dict[str, float]:
+def excess_loss(net: NoisePredictor, mixture: GaussianMixture) -> dict[str, float]:
     """Mean squared error of predicted noise on 20,000 fresh points, beside the smallest that is possible."""
     generator = torch.Generator().manual_seed(1)
     x0, _ = mixture.sample(20_000, generator)
     t = torch.randint(1, net.schedule.T + 1, (len(x0),), generator=generator)
     eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
-    ab = net.schedule.alpha_bar[t].unsqueeze(1)
-    x_t = ab.sqrt() * x0 + (1 - ab).sqrt() * eps
+    ab = net.schedule.alpha_bar[t]
+    x_t = add_noise(x0, eps, ab)
     reached = (net(x_t.float(), t) - eps).square().mean().item()
-    return {"loss": reached, "smallest possible loss": (mixture.eps(x_t, ab[:, 0]) - eps).square().mean().item()}
+    return {"loss": reached, "smallest possible loss": (mixture.eps(x_t, ab) - eps).square().mean().item()}
 
 
 def _card(network: str, arguments: dict, source: str, seconds: float, metrics: dict, **more: Any) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def main() -> None:
     if only in (None, "points"):
         make_points()
     if only in (None, "digits"):
-        make_digits(Recipe(steps=6000, batch_size=32, ema=0.998), "small", device)
+        make_digits(Recipe(steps=6000, batch_size=32, ema=0.998), device)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(make, "generate", lambda net, n, w, steps, seed: generate(net, 20, w, 2, seed))
     make.make_classifier()
     make.make_points()
-    make.make_digits(tiny, "small", torch.device("cpu"))
+    make.make_digits(tiny, torch.device("cpu"))
     for name in NAMES:
         _, card = weights.load(name, tmp_path)
         shipped = weights.load(name)[1]
