@@ -25,13 +25,19 @@ from lessons_src.exercises.tasks import NoAnswer
 from lessons_src.grading import worker
 
 PACKAGE = Path(lessons_src.__file__).parent
-VISIBLE = ("*.py", "assets", "show", "lessons/*.py", "lessons/*/[!e]*", "lessons/*/explorer.py")  # no exercises.py
+VISIBLE = ("*.py", "assets", "show", "lessons/*.py", "lessons/*/*.py", "lessons/*/*.toml")  # no compiled files
 VISIBLE += ("exercises/__init__.py", "exercises/tasks.py", "exercises/wire.py", "grading/worker.py")
+REFERENCES = "exercises.py"  # of a lesson
 MEMORY = 4 << 30  # bytes, of all processes of a submission together
 PAGE = 2 << 20  # bytes of the largest page that one fault brings
 CGROUPS = Path("/sys/fs/cgroup")  # of version 2
 HELD = ("RssAnon:", "RssShmem:", "VmSwap:", "Pss_Anon:", "Pss_Shmem:", "SwapPss:")  # the lines of /proc that count
 GRACE = 3.0  # seconds for an answer to "time is up"
+
+
+def visible(package: Path) -> list[Path]:
+    """What a submission sees of the package: folders without references, and elsewhere single files."""
+    return [path for pattern in VISIBLE for path in package.glob(pattern) if path.name != REFERENCES]
 
 
 class NotConfined(RuntimeError):
@@ -270,8 +276,7 @@ def _bubblewrap() -> list[str]:
     base = Path(os.path.realpath(sys.executable)).parents[1]
     installed = dict.fromkeys(str(folder) for folder in ("/usr", base, sys.base_prefix, sys.prefix))
     shown = {folder: folder for folder in installed}
-    for pattern in VISIBLE:
-        shown |= {f"/course/lessons_src/{path.relative_to(PACKAGE)}": str(path) for path in PACKAGE.glob(pattern)}
+    shown |= {f"/course/lessons_src/{path.relative_to(PACKAGE)}": str(path) for path in visible(PACKAGE)}
     for parent in dict.fromkeys(str(Path(target).parent) for target in shown):
         command += ["--dir", parent]  # which nobody may enter, were it made on the way to a file
     for target, path in shown.items():

@@ -160,6 +160,18 @@ WORTH_NOTHING = {
 }
 
 
+def test_compiled_references_are_hidden_like_their_source(tmp_path):
+    for name in ("__init__.py", "explorer.py", "exercises.py", "front.py", "questions.toml"):
+        path = tmp_path / "lessons" / "lesson_05" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    compiled = path.parent / "__pycache__" / "exercises.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.write_bytes(b"")
+    shown = sandbox_module.visible(tmp_path)
+    assert {path.name for path in shown} == {"__init__.py", "explorer.py", "front.py", "questions.toml"}
+
+
 @pytest.mark.parametrize(("answer", "told"), WORTH_NOTHING.values(), ids=WORTH_NOTHING)
 def test_a_bad_answer_loses_its_own_points_and_no_others(graded, answer, told):
     scores, text = graded(submission(target=answer))
