@@ -7,7 +7,6 @@ the same panels live; `Picture.png` draws them with matplotlib for people who re
 import io
 import math
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -21,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from lessons_src.checks import check_int, check_real, refuse
-from lessons_src.show.look import BLUE, LINES, STYLE
+from lessons_src.show.look import COLOURS, INK, LINES, MARKS, STYLE
 
 _STYLE = STYLE | {
     "font.size": 9,
@@ -101,8 +100,9 @@ class Points:
     """2-D points at one or more successive frames.
 
     frames: (F, N, 2), real, finite; drawn as dots, with faint paths of some of them from frame 0 to the shown frame
-    (unless `paths` is False). target: (M, 2), drawn faintly behind. The square shown is [-limit, limit]^2; points
-    outside it are counted in the key, never dropped in silence.
+    (unless `paths` is False). target: (M, 2), drawn faintly behind. groups: (N,) whole numbers from 0 up, such as where
+    the exact flow takes each point: a group has its own colour and, as a second cue, its own shape. The square shown is
+    [-limit, limit]^2; points outside it are counted in the key, never dropped in silence.
     """
 
     title: str
@@ -110,6 +110,7 @@ class Points:
     target: np.ndarray | None = None
     limit: float = 3.5
     paths: bool = True
+    groups: Sequence[int] | np.ndarray | None = None
     _inches = (3.8, 4.1)
 
     def __post_init__(self) -> None:
@@ -120,6 +121,11 @@ class Points:
         self.limit = float(check_number("Points limit", self.limit))
         if self.limit <= 0:
             refuse("Points limit", self.limit, "a number above 0")
+        n = self.frames.shape[1]
+        self.groups = np.asarray([0] * n if self.groups is None else self.groups)
+        if self.groups.dtype.kind not in "iu" or self.groups.min() < 0:
+            refuse("Points groups", self.groups, "whole numbers from 0 up")
+        check_shape("Points groups", self.groups, f"({n},)")
 
     def count(self) -> int:
         """Number of frames F."""
@@ -133,7 +139,8 @@ class Points:
         return np.linspace(0, n - 1, min(n, 150)).round().astype(int).tolist()
 
     def _message(self) -> dict[str, Any]:
-        lines = [(None, "var(--le-dot)", "points")]
+        many = len(set(self.groups.tolist())) > 1
+        lines = [(None, "var(--le-text)", "points, by group")] if many else [(None, "var(--le-dot)", "points")]
         if self._with_path():
             lines.append(((), "var(--le-path)", "path so far"))
         if self.target is not None:
@@ -142,6 +149,7 @@ class Points:
             "data": self.frames.tobytes(),
             "size": self.frames.shape[1],
             "target": b"" if self.target is None else self.target.tobytes(),
+            "groups": self.groups.tolist(),
             "limit": self.limit,
             "paths": self._with_path(),
             "lines": lines,
@@ -151,12 +159,15 @@ class Points:
         axes.set(xlim=(-self.limit, self.limit), ylim=(-self.limit, self.limit), aspect="equal")
         size = 2.6 if self.frames.shape[1] > 40 else 5
         if self.target is not None:
-            axes.plot(*self.target.T, "s", color="0.7", ms=0.8 * size, mew=0, label="target")
+            axes.plot(*self.target.T, "s", color="0.6", alpha=0.5, ms=0.8 * size, mew=0, label="target")
         if self._with_path():
             walks = self.frames[: frame + 1, self._with_path()]
             axes.plot(walks[..., 0], walks[..., 1], color="0.55", lw=size / 6)
             axes.plot([], [], color="0.55", label="path so far")
-        axes.plot(*self.frames[frame].T, "o", color=BLUE, ms=size, mew=0, label="points")
+        for group in sorted(set(self.groups.tolist())):
+            color, shape = LINES[group % len(LINES)][0], MARKS[group % len(MARKS)]
+            axes.plot(*self.frames[frame, self.groups == group].T, shape, color=color, ms=size, mew=0)
+        axes.plot([], [], "o", color=INK if self.groups.any() else LINES[0][0], ms=size, mew=0, label="points")
         outside = np.count_nonzero(np.abs(self.frames[frame]).max(axis=1) > self.limit)
         title = f"{outside} of {self.frames.shape[1]} points lie outside" if outside else None
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, title=title, markerscale=5 / size)
@@ -291,8 +302,10 @@ class Picture:
 
     Panels with more than one frame must have equally many, F; they share one replay slider, labelled `frame_label`,
     whose positions are called `frame_names` (F texts, by default "0" to "F - 1"). `text` is the caption, and what
-    people read who do not see the picture; `frame_texts` (F texts) adds a sentence for each frame. `start` is the
-    frame shown first, and in the saved notebook: by default the last.
+    people read who do not see the picture; `frame_texts` (F texts) adds a sentence for each frame. `formula` stands
+    large above the panels, one line with the numbers in it: a text, or F of them. `start` is the frame shown first, and
+    in the saved notebook: by default the last. With `plays` the frames run by once when the picture first comes into
+    sight, if the reader's system does not ask for less motion.
     """
 
     panels: Sequence[Points | Curves | Images]
@@ -301,6 +314,8 @@ class Picture:
     frame_names: Sequence[str] | None = None
     frame_texts: Sequence[str] | None = None
     start: int = -1
+    formula: str | Sequence[str] | None = None
+    plays: bool = False
 
     def __post_init__(self) -> None:
         if not check_items("Picture panels", self.panels, Points, Curves, Images):
@@ -315,22 +330,23 @@ class Picture:
         self.frame_names = check_texts("Picture frame_names", names, frames, "frame")
         if self.frame_texts is not None:
             self.frame_texts = check_texts("Picture frame_texts", self.frame_texts, frames, "frame")
+        lines = [] if self.formula is None else [self.formula] if isinstance(self.formula, str) else self.formula
+        self.formula = check_texts("Picture formula", lines, frames if len(lines) > 1 else len(lines), "frame")
         if not isinstance(self.start, Integral) or not -frames <= self.start < frames:
             refuse("Picture start", self.start, f"a frame from {-frames} to {frames - 1}")
         self.start = int(self.start) % frames
 
     def sentence(self) -> str:
-        """The text, and the start frame's own sentence if there is one."""
-        return f"{self.text} {self.frame_texts[self.start]}" if self.frame_texts else self.text
+        """The text, with the start frame's formula before it and its own sentence after it, where there are such."""
+        formula = f"{self.formula[self.start % len(self.formula)]}. " if self.formula else ""
+        return f"{formula}{self.text} {self.frame_texts[self.start]}" if self.frame_texts else f"{formula}{self.text}"
 
     def png(self) -> bytes:
-        """The start frame and its sentence, drawn by matplotlib; the same bytes every time, small enough to commit."""
+        """The start frame, drawn by matplotlib; the same bytes every time, small enough to commit."""
         with matplotlib.style.context(["default", _STYLE]):
             rows = _rows(self.panels)
             widths, heights = zip(*map(_size, rows), strict=True)
-            caption = textwrap.fill(self.sentence(), int(15 * max(widths)))
-            figure = Figure(figsize=(max(widths), sum(heights) + 0.17 * (2 + caption.count("\n"))))
-            figure.supxlabel(caption, x=0.01, horizontalalignment="left", fontsize=9)
+            figure = Figure(figsize=(max(widths), sum(heights) + 0.1))
             bands = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
             for band, row in zip(bands, rows, strict=True):
                 plots = band.subplots(1, len(row), squeeze=False, width_ratios=[panel._inches[0] for panel in row])[0]
@@ -339,7 +355,7 @@ class Picture:
                     panel._draw(axes, self.start if panel.count() > 1 else 0)
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
-        return _small_png(np.asarray(canvas.buffer_rgba())[..., :3])
+        return small_png(np.asarray(canvas.buffer_rgba()))
 
     def _message(self) -> dict[str, Any]:
         return {
@@ -348,6 +364,8 @@ class Picture:
                 for p in self.panels
             ],
             "text": self.text,
+            "formula": self.formula,
+            "plays": self.plays,
             "frame_label": self.frame_label,
             "frame_names": self.frame_names,
             "frame_texts": self.frame_texts or [],
@@ -355,20 +373,28 @@ class Picture:
         }
 
 
-def _small_png(pixels: np.ndarray) -> bytes:
-    """`pixels` (H, W, 3) in 40 greys and 16 tints of each line colour: a third of the bytes of full colour."""
+def small_png(pixels: np.ndarray) -> bytes:
+    """`pixels` (H, W, 4) in 40 opaque greys and 16 degrees of every colour: a third of the bytes of full colour."""
     greys = np.linspace(0, 255, 40)[:, None].repeat(3, axis=1)
-    hues = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color, *_ in LINES])
-    tints = 255 + np.linspace(1, 0, 16, endpoint=False)[:, None, None] * (hues - 255)
-    palette = np.concatenate([greys, tints.reshape(-1, 3)])
-    codes, where = np.unique(pixels.astype(np.int64) @ [65536, 256, 1], return_inverse=True)
-    colors = codes[:, None] // [65536, 256, 1] % 256
-    nearest = np.square(colors[:, None] - palette).sum(axis=2).argmin(axis=1).astype(np.uint8)
+    hues = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in COLOURS])
+    palette = np.concatenate([greys, hues.repeat(16, axis=0), [[0, 0, 0]]]).astype(np.uint8)
+    degrees = np.tile(np.linspace(0, 255, 17)[1:], len(hues))
+    alpha = np.concatenate([np.full(40, 255), degrees, [0]]).round().astype(np.uint8)
+    codes, where = np.unique(np.ascontiguousarray(pixels).view(np.uint32)[..., 0], return_inverse=True)
+    wanted = _weighed(codes.view(np.uint8).reshape(-1, 4))
+    offered = _weighed(np.concatenate([palette, alpha[:, None]], axis=1))
+    nearest = np.square(wanted[:, None] - offered).sum(axis=2).argmin(axis=1).astype(np.uint8)
     image = Image.fromarray(nearest[where.reshape(pixels.shape[:2])], "P")
-    image.putpalette(palette.round().astype(np.uint8).tobytes())
+    image.putpalette(palette.tobytes())
     out = io.BytesIO()
-    image.save(out, "png", optimize=True)
+    image.save(out, "png", optimize=True, transparency=alpha.tobytes())
     return out.getvalue()
+
+
+def _weighed(rgba: np.ndarray) -> np.ndarray:
+    """Colours (N, 4) as they add to a page: each channel times alpha, and alpha."""
+    alpha = rgba[:, 3:].astype(np.float64)
+    return np.concatenate([rgba[:, :3] * alpha / 255, alpha], axis=1)
 
 
 def _size(row: Sequence[Points | Curves | Images]) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 The sentence is computed by the lesson, shown as the caption, and stored as the picture's alternative text.
 """
 
-import io
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 
@@ -11,11 +10,13 @@ import numpy as np
 from IPython.display import Markdown, display
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from lessons_src.checks import refuse
-from lessons_src.show.look import BLACK, BLUE, COLOURS, DASHES, STYLE, VERMILLION  # noqa: F401, for notebooks
+from lessons_src.show.look import BLUE, COLOURS, DASHES, INK, STYLE, VERMILLION  # noqa: F401, for notebooks
+from lessons_src.show.panels import small_png
 
 Values = Sequence[float] | Tensor | np.ndarray
 
@@ -31,10 +32,10 @@ def show(fig: Figure, text: str) -> None:
     """Display a figure with its sentence: as caption below, as alternative text, and as plain text for text readers."""
     if not text.strip():
         refuse("text", text, "a sentence that says what the figure shows")
-    buffer = io.BytesIO()
     with rc_context(STYLE):
-        fig.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    picture = {"image/png": b64encode(buffer.getvalue()).decode(), "text/plain": text}
+        canvas = FigureCanvasAgg(fig)
+        canvas.draw()
+    picture = {"image/png": b64encode(small_png(np.asarray(canvas.buffer_rgba()))).decode(), "text/plain": text}
     display(picture, metadata={"image/png": {"alt": text}}, raw=True)
     display(Markdown(f"*{text}*"))
 
@@ -83,7 +84,7 @@ def points(clouds: Mapping[str, Tensor], text: str, limit: float = 3.0, target: 
 def draw_points(axis: Axes, cloud: Tensor, title: str, limit: float = 3.0, target: Tensor | None = None) -> None:
     """Draw one point set on one square axis."""
     if target is not None:
-        axis.scatter(*np.asarray(target).T, s=4, color="#bbbbbb", linewidths=0)
+        axis.scatter(*np.asarray(target).T, s=4, color="0.6", alpha=0.5, linewidths=0)
     axis.scatter(*np.asarray(cloud).T, s=5, color=BLUE, linewidths=0)
     axis.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
 

@@ -2,6 +2,7 @@
 // Shared state: _controls (what to offer), _request {id, values} (written here), _answer {id, error, panels, text, ...}
 // (written by Python). ipywidgets sends a request only when the one before is answered, and merges those in between.
 // While an answer says `more`, a better picture is asked for: {id, values, more}; a moved control takes its place.
+// An explorer with a _script answers what it can by itself (`local`); Python hears of that when the hand rests.
 
 let instances = 0;
 
@@ -48,30 +49,41 @@ function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacin
   return [X, Y];
 }
 
+// Okabe and Ito's colours and the shapes of look.py, so that a group is told apart by either.
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777"];
+const polygon = (...corners) => (pen, x, y, r) => corners.forEach(([u, v]) => pen.lineTo(x + u * r, y + v * r));
+const SHAPES = [
+  (pen, x, y, r) => pen.arc(x, y, r, 0, 7),
+  polygon([-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]),
+  polygon([0, -1.3], [1.15, 0.8], [-1.15, 0.8]),
+  polygon([0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]),
+];
+
 const painters = {
-  points({ data, target, size: n, limit, paths }, k, width, ink, clear) {
+  points({ data, target, size: n, limit, paths, groups }, k, width, ink, clear) {
     const left = 2.2 * ink.size, top = 0.6 * ink.size, side = width - left - top, start = 2 * n * k;
     const pen = clear(top + side + 1.8 * ink.size), span = [-limit, limit];
     const [X, Y] = axes(pen, ink, { left, top, width: side, height: side }, span, span, 3.5);
     const r = n > 600 ? 1.7 : n > 40 ? 2.3 : 4; // a few points may be large, many must not hide each other
     pen.fillStyle = ink.target;
     for (let j = 0; j < target.length; j += 2) pen.fillRect(X(target[j]) - r / 2, Y(target[j + 1]) - r / 2, r, r);
+    const colored = groups.some((g) => g > 0), color = (i) => (colored ? COLOURS[groups[i] % COLOURS.length] : ink.dot);
     [pen.strokeStyle, pen.lineWidth] = [ink.path, n > 40 ? 1 : 2];
     for (const i of k ? paths : []) {
+      if (colored && n <= 40) pen.strokeStyle = `${color(i)}99`;
       pen.beginPath();
       for (let j = 2 * i; j <= start + 2 * i; j += 2 * n) pen.lineTo(X(data[j]), Y(data[j + 1]));
       pen.stroke();
     }
     let outside = 0;
-    pen.fillStyle = ink.dot;
-    pen.beginPath();
-    for (let j = start; j < start + 2 * n; j += 2) {
-      const x = X(data[j]), y = Y(data[j + 1]);
-      pen.moveTo(x + r, y);
-      pen.arc(x, y, r, 0, 7);
-      outside += Math.max(Math.abs(data[j]), Math.abs(data[j + 1])) > limit;
+    for (let i = 0; i < n; i++) {
+      const [u, v] = [data[start + 2 * i], data[start + 2 * i + 1]];
+      pen.fillStyle = color(i);
+      pen.beginPath();
+      SHAPES[groups[i] % SHAPES.length](pen, X(u), Y(v), r);
+      pen.fill();
+      outside += Math.max(Math.abs(u), Math.abs(v)) > limit;
     }
-    pen.fill();
     return outside ? `${outside} of ${n} points lie outside` : "";
   },
 
@@ -144,6 +156,71 @@ function unpack(panel) {
   return Object.fromEntries(Object.entries(panel).map(([name, v]) => [name, v instanceof DataView ? array(v) : v]));
 }
 
+// The script of an explorer as a function from values to a whole answer, or to null for what it leaves to Python.
+async function load(model) {
+  if (!model.get("_script")) return null;
+  const address = URL.createObjectURL(new Blob([model.get("_script")], { type: "text/javascript" }));
+  const { picture } = await import(address);
+  URL.revokeObjectURL(address);
+  const numbers = (v) => new Float64Array(v.buffer.slice(v.byteOffset, v.byteOffset + v.byteLength));
+  const constants = Object.fromEntries(Object.entries(model.get("_constants")).map(([name, v]) => [name, numbers(v)]));
+  const rest = { ...model.get("_answer"), panels: model.get("_answer").panels.map(unpack) };
+  let key = null, found = null;
+  return (values) => {
+    if (key !== JSON.stringify(values)) {
+      key = JSON.stringify(values);
+      const changed = picture(values, constants);
+      found = changed && { ...rest, ...changed, panels: rest.panels.map((p, i) => ({ ...p, ...changed.panels[i] })) };
+    }
+    return found;
+  };
+}
+
+// A sheet of 28 x 28 grey pixels to draw on with mouse, pen or finger; its content travels as base64 of 784 bytes.
+function drawingSheet(changed) {
+  const canvas = h("canvas", { width: 28, height: 28, class: "le-sheet", "aria-hidden": "true" });
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [((event.clientX - box.left) / box.width) * 28, ((event.clientY - box.top) / box.height) * 28];
+  };
+  const clear = () => { [pen.fillStyle] = ["#000"]; pen.fillRect(0, 0, 28, 28); };
+  let last = null;
+  clear();
+  const stroke = (event) => {
+    const here = place(event);
+    [pen.strokeStyle, pen.lineWidth, pen.lineCap] = ["#fff", 2.4, "round"];
+    pen.beginPath();
+    pen.moveTo(...last);
+    pen.lineTo(...here);
+    pen.stroke();
+    last = here;
+    changed();
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    canvas.setPointerCapture(event.pointerId);
+    last = place(event);
+    stroke(event);
+  });
+  canvas.addEventListener("pointermove", (event) => last && stroke(event));
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { last = null; });
+  return {
+    canvas,
+    clear,
+    get() {
+      const { data } = pen.getImageData(0, 0, 28, 28);
+      return btoa(String.fromCharCode(...data.filter((_, i) => i % 4 === 0)));
+    },
+    set(text) {
+      const grey = atob(text), image = pen.createImageData(28, 28);
+      for (let i = 0; i < 784; i++) image.data.fill(grey.charCodeAt(i), 4 * i, 4 * i + 3);
+      for (let i = 0; i < 784; i++) image.data[4 * i + 3] = 255;
+      pen.putImageData(image, 0, 0);
+    },
+  };
+}
+
 // --- one view -----------------------------------------------------------------------------------------------------
 
 function render({ model, el }) {
@@ -151,9 +228,10 @@ function render({ model, el }) {
   const controls = h("div", { class: "le-controls" }), alert = h("p", { role: "alert", class: "le-error" });
   const panels = h("div", { class: "le-panels" }), caption = h("p", { class: "le-caption", id: `${uid}-caption` });
   const status = h("p", { role: "status", "aria-live": "polite", class: "le-status" });
-  const view = h("div", { class: "le-explorer" }, controls, alert, panels, status, caption);
+  const formula = h("p", { class: "le-formula", "aria-hidden": "true" }); // the status reads it to those who do not see
+  const view = h("div", { class: "le-explorer" }, controls, alert, formula, panels, status, caption);
   const reads = [], shows = [], figures = [];
-  let answer = null, playing = 0, saying = 0, waiting = 0, painting = 0;
+  let answer = null, playing = 0, saying = 0, waiting = 0, painting = 0, resting = 0, patience = 0, inBrowser = null;
   el.append(view);
 
   function addControl(tag, name, label, attributes, ...children) {
@@ -161,14 +239,30 @@ function render({ model, el }) {
     const shared = { id: `${uid}-${name}`, name, "data-lm-suppress-shortcuts": "true" };
     const input = h(tag, { ...shared, ...attributes }, ...children), title = h("label", { for: input.id }, label);
     const value = h("span", { class: "le-value", "aria-hidden": "true" });
-    controls.append(title, input, value);
+    const control = h("div", { class: `le-control le-${tag}` }, title, value, input);
+    controls.append(control);
     const show = (text) => { value.textContent = text; input.setAttribute("aria-valuetext", text); };
-    const reveal = (visible) => { input.hidden = title.hidden = value.hidden = !visible; };
-    return { input, title, show, reveal };
+    const reveal = (visible) => { control.hidden = !visible; };
+    return { control, input, title, show, reveal };
   }
 
-  for (const { kind, name, label, options, decimals, when, ...range } of model.get("_controls")) {
-    if (kind === "choice") {
+  for (const { kind, name, label, options, decimals, when, presets, ...range } of model.get("_controls")) {
+    if (kind === "drawing") {
+      const names = Object.keys(presets), own = h("option", { value: "" }, "your own");
+      const { control, input } = addControl("select", name, label, {}, ...names.map((n) => h("option", {}, n)), own);
+      const sheet = drawingSheet(() => { input.value = ""; ask(); });
+      const clear = h("button", { type: "button", "data-lm-suppress-shortcuts": "true" }, "Clear");
+      control.classList.add("le-drawing");
+      control.append(clear);
+      control.prepend(sheet.canvas);
+      clear.addEventListener("click", () => { input.value = ""; sheet.clear(); ask(); });
+      input.addEventListener("input", () => presets[input.value] && sheet.set(presets[input.value]), { capture: true });
+      reads.push(() => [name, sheet.get()]);
+      shows.push((values) => {
+        if (sheet.get() !== values[name]) sheet.set(values[name]);
+        input.value = names.find((n) => presets[n] === values[name]) ?? "";
+      });
+    } else if (kind === "choice") {
       const { input } = addControl("select", name, label, {}, ...options.map((option) => h("option", {}, option)));
       reads.push(() => [name, options[input.selectedIndex]]);
       shows.push((values) => { input.selectedIndex = options.indexOf(values[name]); });
@@ -182,40 +276,67 @@ function render({ model, el }) {
       });
     }
   }
-  const { input: scrub, title: scrubTitle, show: showFrame } = addControl("input", "-replay", "", { type: "range" });
+  const replay = addControl("input", "-replay", "", { type: "range" });
+  const { input: scrub, title: scrubTitle, show: showFrame } = replay;
   const play = h("button", { type: "button", class: "le-play", "data-lm-suppress-shortcuts": "true" }, "Play");
-  controls.append(play);
+  replay.control.classList.add("le-replay");
+  replay.control.append(play);
 
   const draw = () => { painting ||= requestAnimationFrame(paint); };
-  const stop = () => { clearInterval(playing); playing = 0; play.textContent = "Play"; };
+  const stop = () => {
+    clearInterval(playing);
+    playing = 0;
+    play.textContent = "Play";
+    view.classList.remove("le-playing");
+  };
   const say = (text, ms) => { clearTimeout(saying); saying = setTimeout(() => { status.textContent = text; }, ms); };
 
   function ask() {
-    const values = Object.fromEntries(reads.map((read) => read()));
-    model.set("_request", { id: model.get("_request").id + 1, values });
-    model.save_changes();
+    const values = Object.fromEntries(reads.map((read) => read())), local = Boolean(inBrowser?.(values));
+    model.set("_request", { id: model.get("_request").id + 1, values, local });
+    clearTimeout(resting);
+    if (local) resting = setTimeout(() => model.save_changes(), 250);
+    else model.save_changes();
   }
 
   function onRequest() {
-    shows.forEach((show) => show(model.get("_request").values));
+    const { id, values, local } = model.get("_request");
+    shows.forEach((show) => show(values));
+    if (local && inBrowser) receive({ ...inBrowser(values), id, error: "", more: false });
     watch();
   }
 
-  // Say "computing" after a moment without any answer; only the answer to the newest request ends that.
+  // Say "computing" after a moment without any answer, and what to do after many; only the newest answer ends that.
   function watch() {
-    if (model.get("_answer").id === model.get("_request").id) return view.classList.remove("le-busy");
+    if (answer.id === model.get("_request").id) {
+      clearTimeout(patience);
+      patience = 0;
+      return view.classList.remove("le-busy", "le-alone");
+    }
     if (model.get("_request").more) return; // the picture belongs to these settings, it only gets better
     waiting ||= setTimeout(() => { view.classList.add("le-busy"); say("computing \u2026", 0); }, 150);
+    patience ||= setTimeout(() => {
+      view.classList.add("le-alone");
+      alert.textContent = "Python has not answered for 20 seconds. It may still be at work on another cell. If the " +
+        "kernel was restarted or has died, run this cell again: click into it and press Shift+Enter.";
+    }, 20_000);
   }
 
   function onAnswer() {
-    const last = model.get("_answer").frame_names.length - 1;
-    if (last + 1 !== answer?.frame_names.length) {
+    if (answer && inBrowser && model.get("_request").local) return; // Python repeats what is shown
+    receive({ ...model.get("_answer"), panels: model.get("_answer").panels.map(unpack) });
+  }
+
+  function receive(found) {
+    const last = found.frame_names.length - 1, before = answer && answer.frame_names.length - 1;
+    if (last !== before) {
       stop();
+      const part = before ? Number(scrub.value) / before : null; // stay as far down the way as before
       scrub.max = last;
-      scrub.value = model.get("_answer").start;
+      scrub.value = part === null ? found.start : Math.round(part * last);
     }
-    answer = { ...model.get("_answer"), panels: model.get("_answer").panels.map(unpack) };
+    const first = answer === null;
+    answer = found;
     controls.classList.toggle("le-still", last === 0);
     view.classList.toggle("le-failed", answer.error !== "");
     scrubTitle.textContent = answer.frame_label;
@@ -232,7 +353,7 @@ function render({ model, el }) {
     }
     clearTimeout(waiting);
     waiting = 0;
-    watch();
+    if (!first) watch();
     draw();
     view.classList.toggle("le-rough", answer.more);
     if (answer.more && answer.id === model.get("_request").id) improve();
@@ -275,23 +396,27 @@ function render({ model, el }) {
       if (width) note.textContent = painters[panel.kind](panel, Math.min(k, panel.frames - 1), width, ink, clear);
     }
     showFrame(answer.frame_names[k]);
+    formula.textContent = answer.formula[k % answer.formula.length] ?? "";
     caption.textContent = [answer.text, answer.frame_texts[k]].filter(Boolean).join(" ");
-    if (!view.matches(".le-busy, .le-rough")) say(caption.textContent, 300);
+    const words = [formula.textContent, caption.textContent].filter(Boolean).join(". ");
+    if (!view.matches(".le-busy, .le-rough")) say(words, 300);
   }
 
-  play.addEventListener("click", () => {
-    if (playing) return stop();
+  function start() {
     if (scrub.value === scrub.max) scrub.value = 0;
     play.textContent = "Pause";
+    view.classList.add("le-playing");
     playing = setInterval(() => {
       scrub.value = Number(scrub.value) + Math.ceil(scrub.max / 80);
       if (scrub.value === scrub.max) stop();
       draw();
     }, Math.min(Math.max(4000 / scrub.max, 50), 600));
     draw();
-  });
+  }
+
+  play.addEventListener("click", () => (playing ? stop() : start()));
   controls.addEventListener("input", ({ target }) => {
-    if (target !== scrub) return ask();
+    if (target !== scrub) return target.value !== "" && ask();
     stop();
     draw();
   });
@@ -300,10 +425,22 @@ function render({ model, el }) {
   window.addEventListener("resize", draw); // zooming changes the pixel ratio without changing every panel's width
   model.on("change:_request", onRequest);
   model.on("change:_answer", onAnswer);
-  onRequest();
   onAnswer();
+  onRequest();
+  load(model).then((found) => {
+    inBrowser = found;
+    if (inBrowser) onRequest();
+  });
+  const sight = new IntersectionObserver(([{ isIntersecting }]) => {
+    if (!isIntersecting) return;
+    sight.disconnect();
+    if (answer.plays && !matchMedia("(prefers-reduced-motion: reduce)").matches) start();
+  }, { threshold: 0.6 });
+  sight.observe(panels);
   return () => {
     stop();
+    [waiting, patience, resting, saying].forEach(clearTimeout);
+    sight.disconnect();
     sizes.disconnect();
     theme.disconnect();
     window.removeEventListener("resize", draw);

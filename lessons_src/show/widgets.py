@@ -11,6 +11,9 @@ A lesson writes one ordinary function, ``compute(**values) -> Picture``, and han
 If `compute` takes long, make it a generator that yields a rough picture first and better ones after it. Each is shown
 at once, and the next is asked for only while the settings stay.
 
+What JavaScript can compute too, such as exact mixtures in the plane, is answered in the browser itself when an explorer
+has a `script`; the Python function still makes the stored picture, and tests hold the two equal.
+
 A `Live` picture has no controls: a long computation, such as a training run, pushes new ones.
 
 `Picture` checks everything it is given, so a mistake shows up in Python and not as an empty canvas. The same picture is
@@ -18,19 +21,23 @@ drawn twice: live by ``widgets.js`` in the browser, and once by matplotlib for p
 """
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+import binascii
+import html
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
+from IPython.display import display
 
 from lessons_src.checks import refuse
 from lessons_src.show.panels import Curves, Images, Picture, Points, check_items, check_number, check_text
 
-__all__ = ["Choice", "Curves", "Explorer", "Images", "Live", "Picture", "Points", "Slider"]
+__all__ = ["Choice", "Curves", "Drawing", "Explorer", "Images", "Live", "Picture", "Points", "Slider"]
 
 
 @dataclass
@@ -116,19 +123,62 @@ class Choice:
         return {"kind": "choice", "name": self.name, "label": self.label, "options": list(self.options)}
 
 
+@dataclass(eq=False)
+class Drawing:
+    """A field of 28 x 28 grey pixels to draw on; `compute` receives uint8 (28, 28), 0 black to 255 white.
+
+    presets: name -> uint8 (28, 28), for people who do not draw; `value` is the preset to begin with. Raises TypeError
+    or ValueError for presets of another kind or shape, or a `value` that is none of them.
+    """
+
+    name: str
+    label: str
+    presets: Mapping[str, np.ndarray]
+    value: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, self.label)
+        self._wires = {}
+        for name, pixels in self.presets.items():
+            if pixels.dtype != np.uint8 or pixels.shape != (28, 28):
+                refuse(f"Drawing {self.name!r}: preset {name!r}", pixels, "uint8 of shape (28, 28)")
+            self._wires[name] = base64.b64encode(pixels.tobytes()).decode("ascii")
+        if self.value not in self._wires:
+            refuse(f"Drawing {self.name!r}: value", self.value, f"one of {list(self._wires)}")
+        self.value = self._wires[self.value]
+
+    def read(self, value: object) -> np.ndarray:
+        """The pixels that the browser sent, base64 of 784 bytes; ValueError for anything else."""
+        try:
+            pixels = base64.b64decode(value, validate=True)
+        except (TypeError, ValueError, binascii.Error):
+            pixels = b""
+        if len(pixels) != 28 * 28:
+            refuse(f"Drawing {self.name!r}: value", value, "784 bytes in base64")
+        return np.frombuffer(pixels, np.uint8).reshape(28, 28)
+
+    def _message(self) -> dict[str, Any]:
+        return {"kind": "drawing", "name": self.name, "label": self.label, "presets": self._wires}
+
+
 def _check_name(name: object, label: object) -> None:
     if not isinstance(name, str) or not name.isidentifier():
         refuse("name", name, "the name of an argument of compute")
     check_text(f"label of {name!r}", label)
 
 
+_EXACT = Path(__file__).with_name("exact.js").read_text(encoding="utf-8")
+
+
 class Explorer(anywidget.AnyWidget):
     """A picture with controls: each move calls ``compute(**values)`` and shows what it returns.
 
     compute: an ordinary function from the controls' values to a `Picture`, or a generator of better and better ones.
-    controls: `Slider` and `Choice`, in order. The first picture is computed at once, to its best, so a mistake in
-    `compute` raises here. Later exceptions are shown to the
-    learner in the widget, beside the last good picture, and kept in `error` until a computation succeeds.
+    controls: `Slider`, `Choice` and `Drawing`, in order. The first picture is computed at once, to its best, so a
+    mistake in `compute` raises here. Later exceptions are shown to the learner in the widget, beside the last good
+    picture, and kept in `error` until a computation succeeds.
+    script: JavaScript that may use ``exact.js`` and exports picture(values, constants), what changes of the picture, or
+    null where it leaves the answer to Python. constants: name -> numbers that it needs, sent once as float64.
 
     `values`, `picture` and `error` tell what is shown now. The newest setting always wins: the browser sends a setting
     only when the answer to the one before is there, and numbers its requests, so that an older answer is drawn as
@@ -141,13 +191,21 @@ class Explorer(anywidget.AnyWidget):
 
     _hint = "(Run the notebook to move the controls.)"
     _controls = traitlets.List().tag(sync=True)
+    _script = traitlets.Unicode().tag(sync=True)
+    _constants = traitlets.Dict().tag(sync=True)
     _request = traitlets.Dict().tag(sync=True, echo_update=False)
     _answer = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, compute: Callable[..., Picture], controls: Sequence[Slider | Choice]) -> None:
+    def __init__(
+        self,
+        compute: Callable[..., Picture],
+        controls: Sequence[Slider | Choice | Drawing],
+        script: str = "",
+        constants: Mapping[str, Any] | None = None,
+    ) -> None:
         if not callable(compute):
             refuse("compute", compute, "a function", TypeError)
-        check_items("controls", controls, Slider, Choice)
+        check_items("controls", controls, Slider, Choice, Drawing)
         names = [control.name for control in controls]
         if len(set(names)) < len(names):
             refuse("controls, name", names, "each name once")
@@ -158,14 +216,17 @@ class Explorer(anywidget.AnyWidget):
         self._compute = compute
         self._read = {control.name: control.read for control in controls}
         self.error: Exception | None = None
-        self.values: dict[str, Any] = {control.name: control.value for control in controls}
+        sent = {control.name: control.value for control in controls}
+        self.values: dict[str, Any] = {name: self._read[name](value) for name, value in sent.items()}
         self._better: Iterator[Picture] | None = None
         self.picture = self._first(self.values)
         while self._better:  # the saved notebook keeps the best one
             self._improve()
         super().__init__(
             _controls=[control._message() for control in controls],
-            _request={"id": 0, "values": self.values},
+            _script=f"{_EXACT}\n{script}" if script else "",
+            _constants={name: np.asarray(value, np.float64).tobytes() for name, value in (constants or {}).items()},
+            _request={"id": 0, "values": sent},
             _answer={"id": 0, "error": "", "more": False, **self.picture._message()},
         )
         self.observe(self._on_request, "_request")
@@ -199,8 +260,19 @@ class Explorer(anywidget.AnyWidget):
         state = {"id": request, "error": message, "more": self._better is not None}
         self._answer = state | self.picture._message()
 
+    def _ipython_display_(self) -> None:
+        """Show the widget, then its sentence as text: for the saved notebook, hidden while the widget lives."""
+        self._shown = [
+            display(data, metadata=metadata, raw=True, display_id=True) for data, metadata in self._outputs()
+        ]
+
+    def _outputs(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        sentence = self.picture.sentence()
+        text = {"text/html": f'<p class="le-stored">{html.escape(sentence)}</p>', "text/plain": sentence}
+        return [self._repr_mimebundle_(), (text, {})]
+
     def _repr_mimebundle_(self, **kwargs):
-        """The live widget, and for readers of the saved notebook the same picture with its sentence."""
+        """The live widget, and for readers of the saved notebook the same picture."""
         data, metadata = super()._repr_mimebundle_(**kwargs)
         sentence = self.picture.sentence()
         data["image/png"] = base64.b64encode(self.picture.png()).decode("ascii")
@@ -231,6 +303,11 @@ class Live(Explorer):
         """Show `picture` from now on, at once and in one message."""
         self.picture = _check_picture(picture, "picture")
         self._reply(self._request["id"])
+
+    def keep(self) -> None:
+        """Store the picture as it is now in the notebook, in place of the one that was displayed at first."""
+        for shown, (data, metadata) in zip(self._shown, self._outputs(), strict=True):
+            shown.update(data, metadata=metadata, raw=True)
 
 
 def _check_picture(picture: object, name: str = "what compute returns or yields") -> Picture:

@@ -363,8 +363,8 @@ def test_a_heavy_picture_stays_small_and_keeps_its_colours():
     )
     png = heavy.png()
     assert len(png) <= 65_000
-    colors = {tuple(color) for color in np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)}
-    assert {(255, 255, 255), (0, 0x72, 0xB2), (0xD5, 0x5E, 0)} <= colors
+    colors = {tuple(color) for color in np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).reshape(-1, 4).tolist()}
+    assert {(0, 0, 0, 0), (0, 0x72, 0xB2, 255), (0xD5, 0x5E, 0, 255)} <= colors
 
 
 def test_the_script_is_sent_as_text_and_no_file_is_watched(monkeypatch):

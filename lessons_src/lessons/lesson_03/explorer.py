@@ -53,11 +53,11 @@ def watch_training(trainer: Trainer, report_every: int = 10, **options: object) 
     """
     if get_ipython() is None:
         return train(trainer, print_progress, report_every, **options)
-    reports, live, handle, samples = [], None, None, None
+    reports, live, samples = [], None, None
     digits = trainer.net.body.event == (1, 28, 28)
 
     def report(progress: Progress) -> None:
-        nonlocal live, handle, samples
+        nonlocal live, samples
         before = reports[-1].step if reports else 0
         reports.append(progress)
         if digits and 4 * before // progress.steps < 4 * progress.step // progress.steps:
@@ -65,15 +65,15 @@ def watch_training(trainer: Trainer, report_every: int = 10, **options: object) 
         picture = training_picture(reports, trainer, samples)
         if live is None:
             live = Live(picture)
-            handle = display(live, display_id=True)
+            display(live)
         else:
             live.update(picture)
 
     try:
         return train(trainer, report, report_every, **options)
     finally:
-        if handle is not None:
-            handle.update(live)  # what the saved notebook keeps
+        if live is not None:
+            live.keep()
 
 
 def _ten_digits(trainer: Trainer) -> Tensor:
