@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from lessons_src.checks import check_choice, check_int, check_real
+from lessons_src.checks import check_choice, check_int, check_real, refuse
 from lessons_src.files import write_whole
 from lessons_src.oracle import GaussianMixture
 
@@ -47,6 +48,29 @@ def one_each() -> Tensor:
     """The first test digit of each class, (10, 1, 28, 28)."""
     x, y = digits("test")
     return torch.stack([x[y == digit][0] for digit in range(10)])
+
+
+def as_digit(drawing: np.ndarray) -> Tensor:
+    """A drawing, uint8 (H, W) white on black, laid out like the bundled digits: (1, 28, 28), float32 in [-1, 1].
+
+    Its ink is scaled to a box of 20 pixels and its centre of mass moved to pixel 14, as MNIST's makers did (LeCun et
+    al. 1998). A drawing without ink is black. Raises TypeError or ValueError for another dtype or shape.
+    """
+    if not isinstance(drawing, np.ndarray) or drawing.dtype != np.uint8:
+        refuse("drawing", drawing, "an array of dtype uint8", TypeError)
+    if drawing.ndim != 2:
+        refuse("drawing", drawing, "shape (H, W)")
+    sheet = torch.zeros(1, 28, 28)
+    rows, columns = (np.flatnonzero(drawing.max(axis)) for axis in (1, 0))
+    if len(rows):
+        ink = torch.from_numpy(drawing[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32) / 255)
+        size = [max(1, round(20 * n / max(ink.shape))) for n in ink.shape]
+        ink = functional.interpolate(ink[None, None], size, mode="bilinear", antialias=True)[0, 0]
+        places = (torch.arange(n, dtype=torch.float32) for n in size)
+        mass = [(ink.sum(1 - axis) @ place / ink.sum()).item() for axis, place in enumerate(places)]
+        top, left = (min(max(round(14 - m), 0), 28 - n) for m, n in zip(mass, size, strict=True))
+        sheet[0, top : top + size[0], left : left + size[1]] = ink
+    return 2 * sheet - 1
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

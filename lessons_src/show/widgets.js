@@ -50,7 +50,7 @@ function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacin
 }
 
 // Okabe and Ito's colours and the shapes of look.py, so that a group is told apart by either.
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777"];
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
 const polygon = (...corners) => (pen, x, y, r) => corners.forEach(([u, v]) => pen.lineTo(x + u * r, y + v * r));
 const SHAPES = [
   (pen, x, y, r) => pen.arc(x, y, r, 0, 7),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lessons_src.data import DIGITS, POINTS, digits, points, ring
+from lessons_src.data import DIGITS, POINTS, as_digit, digits, points, ring
 
 SHA256 = "0d7bd2d87510cc79a7a9d24336a45431be76c106321df4d87f670e4727518014"
 
@@ -177,3 +177,30 @@ def test_eight_gaussians_are_the_ring(generator):
     distance = torch.cdist(x, ring().means).min(1).values
     assert distance.square().mean() / 2 == pytest.approx(0.15**2, rel=0.03)
     assert x.var(0).tolist() == pytest.approx([1.4**2 / 2 + 0.15**2] * 2, rel=0.03)
+
+
+def test_a_written_digit_stays_where_it_is():
+    x, _ = digits("test")
+    drawn = [((image[0] + 1) * 127.5).round().byte().numpy() for image in x[:50]]
+    gaps = torch.stack([(as_digit(d) - image).abs().mean() for d, image in zip(drawn, x, strict=False)])
+    assert gaps.max() < 0.01
+
+
+def test_a_drawing_is_moved_and_scaled_like_the_digits():
+    drawing = np.zeros((28, 28), np.uint8)
+    drawing[1:11, 2:5] = 255
+    found = as_digit(drawing)
+    assert found.shape == (1, 28, 28)
+    rows, columns = (np.flatnonzero(found[0].max(axis).values > 0) for axis in (1, 0))
+    assert (len(rows), len(columns)) == (20, 6)
+    assert rows.mean() == pytest.approx(14, abs=0.6)
+    assert columns.mean() == pytest.approx(14, abs=0.6)
+    assert bool((as_digit(np.zeros((28, 28), np.uint8)) == -1).all())
+
+
+@pytest.mark.parametrize(
+    ("drawing", "error"), [(np.zeros((28, 28)), TypeError), ([[0]], TypeError), (np.zeros(784, np.uint8), ValueError)]
+)
+def test_only_drawings_are_digits(drawing, error):
+    with pytest.raises(error, match="drawing"):
+        as_digit(drawing)

@@ -2,6 +2,9 @@
 
 import math
 from functools import cache, partial
+from importlib.resources import files
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,48 +13,88 @@ from lessons_src import data, measurements
 from lessons_src.evaluation import accuracy, on_target
 from lessons_src.lessons.digit_runs import digit_run, shipped
 from lessons_src.oracle import GaussianMixture, exact_flow
-from lessons_src.samplers import Counted, ddim, trajectory
+from lessons_src.process import noise_like, posterior_variance
+from lessons_src.samplers import ddim, trajectory
 from lessons_src.schedules import GRIDS, NoiseSchedule, linear, time_grid
 from lessons_src.show.panels import Images, Picture, Points, grey
 from lessons_src.show.widgets import Choice, Explorer, Slider, rough_first
 
-DDIM_POINTS = 400
+DDIM_POINTS, WITH_PATHS = 300, 16
+
+
+class Reference(NamedTuple):
+    """Eight Gaussians, the linear schedule, start noise, and where the exact flow takes it: points and their modes."""
+
+    mixture: GaussianMixture
+    schedule: NoiseSchedule
+    start: Tensor
+    exact: Tensor
+    mode: Tensor
+    data: Tensor
 
 
 @cache
-def _ddim_reference() -> tuple[GaussianMixture, NoiseSchedule, Tensor, Tensor]:
-    """Eight Gaussians, the linear schedule, start noise, and where the exact flow takes it."""
-    mixture, schedule = data.ring(), linear()
-    start = data.noise(DDIM_POINTS, 2, seed=2)
-    return mixture, schedule, start, exact_flow(mixture.eps, start, float(schedule.alpha_bar[-1]), steps=200)
+def _reference() -> Reference:
+    mixture, schedule, start = data.ring(), linear(), data.noise(DDIM_POINTS, 2, seed=2)
+    exact = exact_flow(mixture.eps, start, float(schedule.alpha_bar[-1]), steps=200)
+    mode = torch.cdist(exact, mixture.means).argmin(1)
+    return Reference(mixture, schedule, start, exact, mode, mixture.sample(400, torch.Generator().manual_seed(1))[0])
+
+
+def _noise() -> torch.Generator:
+    """What eta > 0 draws from: one draw a step, the same for every number of steps."""
+    return torch.Generator().manual_seed(4)
 
 
 def ddim_picture(steps: int, eta: float, grid: str) -> Picture:
-    """DDIM from the same start noise on the exact predictor of eight Gaussians, with its distance to the exact flow."""
-    mixture, schedule, start, exact = _ddim_reference()
-    net = Counted(mixture.network(schedule))
+    """DDIM from the same start noise on the exact predictor of eight Gaussians, coloured by where the exact flow ends.
+
+    explorer.js computes the same.
+    """
+    mixture, schedule, start, exact, mode, target = _reference()
     times = time_grid(schedule, steps, grid)
-    path = trajectory(start, ddim(net, start, schedule, times, eta, torch.Generator().manual_seed(4)))
+    path = trajectory(start, ddim(mixture.network(schedule), start, schedule, times, eta, _noise()))
     end = path[-1]
-    distance = (end - exact).square().sum(1).mean().sqrt().item()
-    mode, exact_mode = (torch.cdist(x, mixture.means).argmin(1) for x in (end, exact))
-    same = (mode == exact_mode).double().mean().item()
+    miss = (end - exact).square().sum(1).mean().sqrt().item()
+    same = (torch.cdist(end, mixture.means).argmin(1) == mode).double().mean().item()
+    few = slice(WITH_PATHS)
     return Picture(
         [
-            Points("All points; target: ends of the exact flow", path.numpy(), exact.numpy(), limit=3.0, paths=False),
-            Points("Twelve of them, with their paths", path[:, :12].numpy(), exact[:12].numpy(), limit=3.0),
+            Points("All points", path.numpy(), target.numpy(), 2.4, paths=False, groups=mode),
+            Points(
+                f"{WITH_PATHS} of them, with their paths", path[:, few].numpy(), target.numpy(), 2.4, groups=mode[few]
+            ),
         ],
-        f"{steps} step{'s' if steps > 1 else ''}, eta = {eta:g}, {grid} grid: {net.nfe} network evaluation"
-        f"{'s' if net.nfe > 1 else ''}. Distance to the exact flow's end points, root mean square: {distance:.3f}. "
-        f"{100 * same:.0f} % end nearest to the same mode as with it. {100 * on_target(mixture, end):.1f} % end within "
-        f"three standard deviations of a mode (of the data {100 * (1 - math.exp(-(3**2) / 2)):.1f} %).",
+        f"{len(times) - 1} network evaluation{'s' if len(times) > 2 else ''}: {100 * on_target(mixture, end):.0f} % on "
+        f"target, {miss:.2f} away from where the exact flow ends, {100 * same:.0f} % in its cluster. Colour and shape "
+        "name that cluster.",
         frame_label="Step",
         frame_names=[f"t = {t}" for t in times],
+        formula=[f"Noise at t = {times[0]}", *(_step(schedule, t, s, eta) for t, s in pairwise(times))],
+        plays=True,
     )
+
+
+def _step(schedule: NoiseSchedule, t: int, s: int, eta: float) -> str:
+    """A step of DDIM with its numbers."""
+    ab_t, ab_s = schedule.alpha_bar[[t, s]].tolist()
+    sigma = eta * math.sqrt(posterior_variance(ab_t, ab_s))
+    fresh = f" + {sigma:.2f} · z" if sigma > 0 else ""
+    return f"t = {t} → {s}:  xₛ = {math.sqrt(ab_s):.2f} · x̂₀ + {math.sqrt(1 - ab_s - sigma**2):.2f} · ε̂{fresh}"
 
 
 def explore_ddim() -> Explorer:
     """Move step count, eta and grid; replay the path of every point."""
+    mixture, schedule, start, exact, *_ = _reference()
+    noise = _noise()
+    constants = {
+        "means": mixture.means,
+        "std": mixture.covariances[0, 0, 0].sqrt(),
+        "alpha_bar": schedule.alpha_bar,
+        "start": start,
+        "exact": exact,
+        "noise": torch.stack([noise_like(start, noise) for _ in range(100)]),
+    }
     return Explorer(
         ddim_picture,
         [
@@ -59,6 +102,8 @@ def explore_ddim() -> Explorer:
             Slider("eta", "Noise eta", 0.0, 1.0, 0.1, 0.0),
             Choice("grid", "Time grid", list(GRIDS), "linspace"),
         ],
+        files(__package__).joinpath("explorer.js").read_text(encoding="utf-8"),
+        constants,
     )
 
 

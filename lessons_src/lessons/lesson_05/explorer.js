@@ -1,0 +1,28 @@
+// ddim_picture of explorer.py in the browser; exact.js stands before this text.
+
+const WITH_PATHS = 16;
+
+function stepText(alpha_bar, t, s, eta) {
+  const [ab_t, ab_s] = [alpha_bar[t], alpha_bar[s]];
+  const sigma = eta * Math.sqrt(((1 - ab_s) / (1 - ab_t)) * (1 - ab_t / ab_s)), fresh = sigma > 0 ? ` + ${sigma.toFixed(2)} · z` : "";
+  const kept = Math.sqrt(Math.max(1 - ab_s - sigma ** 2, 0));
+  return `t = ${t} → ${s}:  xₛ = ${Math.sqrt(ab_s).toFixed(2)} · x̂₀ + ${kept.toFixed(2)} · ε̂${fresh}`;
+}
+
+export function picture({ steps, eta, grid }, { means, std: [std], alpha_bar, start, exact, noise }) {
+  const times = timeGrid(alpha_bar, steps, grid), n = times.length - 1;
+  if (n * start.length > noise.length) return null; // more steps than there are draws
+  const states = ddim(mixtureEps({ means, std, alpha_bar }), start, alpha_bar, times, eta, noise), end = states[n];
+  const ends = nearest(end, means), wanted = nearest(exact, means);
+  const same = share(ends.map(([k], i) => k === wanted[i][0])), hit = share(ends.map(([, gap]) => gap < 3 * std));
+  const few = states.map((state) => state.subarray(0, 2 * WITH_PATHS));
+  return {
+    panels: [flat(states), flat(few)].map((data) => ({ data, frames: n + 1 })),
+    text: `${n} network evaluation${n > 1 ? "s" : ""}: ${percent(hit)} % on target, ` +
+      `${distance(end, exact).toFixed(2)} away from where the exact flow ends, ${percent(same)} % in its cluster. ` +
+      "Colour and shape name that cluster.",
+    frame_names: times.map((t) => `t = ${t}`),
+    formula: [`Noise at t = ${times[0]}`, ...times.slice(1).map((s, i) => stepText(alpha_bar, times[i], s, eta))],
+    start: n,
+  };
+}
