@@ -3,7 +3,7 @@
 // Points are interleaved, x = [x0, y0, x1, y1, ...]; a prediction is eps(x, t); a run is an array of states.
 
 const lift = (f) => (...points) => Float64Array.from(points[0], (_, i) => f(...points.map((p) => p[i])));
-const sum = (values) => values.reduce((a, b) => a + b, 0);
+export const sum = (values) => values.reduce((a, b) => a + b, 0);
 
 // 2.5 becomes 2 and 3.5 becomes 4, as in Python.
 export function roundEven(v) {

@@ -170,10 +170,15 @@ async function load(model) {
     if (key !== JSON.stringify(values)) {
       key = JSON.stringify(values);
       const changed = picture(values, constants);
-      found = changed && { ...rest, ...changed, panels: rest.panels.map((p, i) => ({ ...p, ...changed.panels[i] })) };
+      found = changed && { ...rest, ...changed, panels: rest.panels.map((p, i) => renamed({ ...p, ...changed.panels[i] })) };
     }
     return found;
   };
+}
+
+// A panel whose lines a script has given new names.
+function renamed({ named, ...panel }) {
+  return named ? { ...panel, lines: panel.lines.map(([dash, color], i) => [dash, color, named[i]]) } : panel;
 }
 
 // A sheet of 28 x 28 grey pixels to draw on with mouse, pen or finger; its content travels as base64 of 784 bytes.
@@ -396,7 +401,8 @@ function render({ model, el }) {
       if (width) note.textContent = painters[panel.kind](panel, Math.min(k, panel.frames - 1), width, ink, clear);
     }
     showFrame(answer.frame_names[k]);
-    formula.textContent = answer.formula[k % answer.formula.length] ?? "";
+    const parts = (answer.formula[k % answer.formula.length] ?? "").split(/_(\w+)/); // x_t is x with a low t
+    formula.replaceChildren(...parts.map((part, i) => (i % 2 ? h("sub", {}, part) : part)));
     caption.textContent = [answer.text, answer.frame_texts[k]].filter(Boolean).join(" ");
     const words = [formula.textContent, caption.textContent].filter(Boolean).join(". ");
     if (!view.matches(".le-busy, .le-rough")) say(words, 300);

@@ -2,6 +2,8 @@
 
 import math
 from functools import cache, partial
+from importlib.resources import files
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,55 +13,74 @@ from lessons_src import data, measurements
 from lessons_src.evaluation import accuracy
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.digit_runs import digit_run, shipped
-from lessons_src.oracle import GaussianMixture
+from lessons_src.oracle import GaussianMixture, exact_flow
 from lessons_src.samplers import Counted, ddim, trajectory
 from lessons_src.schedules import NoiseSchedule, linear, time_grid
 from lessons_src.show.panels import Curves, Images, Picture, Points, grey
 from lessons_src.show.widgets import Choice, Explorer, Slider, rough_first
 
+STD = 0.5  # of each class of data.three_classes()
+ALONG = torch.linspace(-4, 4, 161, dtype=torch.float64)
+
+
+class Reference(NamedTuple):
+    """Three classes, the linear schedule, start noise, the class it reaches without guidance, and data with labels."""
+
+    mixture: GaussianMixture
+    schedule: NoiseSchedule
+    start: Tensor
+    free: Tensor
+    x: Tensor
+    labels: Tensor
+
 
 @cache
-def _guidance_reference() -> tuple[GaussianMixture, NoiseSchedule, Tensor, Tensor]:
-    """The three classes, the linear schedule, start noise, and 1800 samples of the data with their labels."""
-    x, label = data.three_classes().sample(1800, torch.Generator().manual_seed(5))
-    return data.three_classes(), linear(), data.noise(300, 2, seed=6), x, label
+def _reference() -> Reference:
+    mixture, schedule, start = data.three_classes(), linear(), data.noise(300, 2, seed=6)
+    x, labels = mixture.sample(1800, torch.Generator().manual_seed(5))
+    ends = exact_flow(mixture.eps, start, float(schedule.alpha_bar[-1]), steps=200)
+    return Reference(mixture, schedule, start, mixture.class_posterior(ends, 1.0).argmax(1), x, labels)
 
 
 def guidance_picture(w: float, label: int, steps: int) -> Picture:
-    """Classifier-free guidance on exact predictions: where the samples of one class go as w moves."""
-    mixture, schedule, start, x, labels = _guidance_reference()
+    """Classifier-free guidance on exact predictions: where the samples of one class go as w moves.
+
+    Colours say which class the same noise reaches without guidance. explorer.js computes the same.
+    """
+    mixture, schedule, start, free, x, _ = _reference()
     net = Counted(mixture.network(schedule))
     times = time_grid(schedule, steps, "quadratic")
     path = trajectory(start, ddim(classifier_free(net, label, w), start, schedule, times))
     end, centre = path[-1], mixture.means[label]
     share = (mixture.class_posterior(end, 1.0).argmax(1) == label).double().mean().item()
     spread = end.var(0).mean().sqrt().item()
-    stray = ((end - centre).norm(dim=1) > 0.5 * math.sqrt(2 * math.log(100))).double().mean().item()
-    along = torch.linspace(-4, 4, 161, dtype=torch.float64).unsqueeze(1)
-    cut, smooth = _on_line(mixture.means @ centre, 0.5), _on_line(end @ centre, 0.12)
+    stray = ((end - centre).norm(dim=1) > STD * math.sqrt(2 * math.log(100))).double().mean().item()
+    cut, smooth = _on_line(mixture.means @ centre, STD), _on_line(end @ centre, 0.12)
+    line = ALONG.unsqueeze(1)
     return Picture(
         [
-            Points(f"Samples of class {label}, w = {w:g}", path.numpy(), x[labels == label].numpy(), 4.0, paths=False),
+            Points(f"Samples of class {label}", path.numpy(), x[:600].numpy(), 4.0, paths=False, groups=free),
             Curves(
-                "Seen along the line from the centre through the class",
-                along[:, 0].numpy(),
+                "Along the line from the centre through the class",
+                ALONG.numpy(),
                 {
-                    "samples (smoothed)": smooth.log_density(along, 1.0).exp().numpy(),
-                    "data of the class": cut.log_density(along, 1.0, label).exp().numpy(),
-                    "data of all classes": cut.log_density(along, 1.0).exp().numpy(),
+                    "samples (smoothed)": smooth.log_density(line, 1.0).exp().numpy(),
+                    "data of the class": cut.log_density(line, 1.0, label).exp().numpy(),
+                    "data of all classes": cut.log_density(line, 1.0).exp().numpy(),
                 },
                 "position (0 is the centre of all classes)",
                 "density",
                 (0.0, 3.0),
             ),
         ],
-        f"w = {w:g}, class {label}, {steps} steps, {net.nfe} network evaluations. "
-        f"Classified as class {label}: {100 * share:.0f} % (of its data {100 * _own_share(label):.0f} %). "
-        f"Mean {end.mean(0).norm():.2f} from the centre of all classes (data 1.00). "
-        f"Spread {spread:.2f} per axis (data 0.50). "
-        f"Outside the circle that holds 99 % of the class's data: {100 * stray:.0f} %.",
+        f"{net.nfe} network evaluations. {100 * share:.0f} % of the samples would be classified as class {label} (of "
+        f"its data {100 * _own_shares()[label]:.0f} %). Their mean is {end.mean(0).norm():.2f} from the centre of all "
+        f"classes (data 1.00), their spread {spread:.2f} (data {STD:.2f}); {100 * stray:.0f} % lie where only 1 % of "
+        "the class does. Colour and shape name the class that the same noise reaches without guidance.",
         frame_label="Step",
         frame_names=[f"t = {t}" for t in times],
+        formula=f"ε̂ = ε_u + {w:g} · (ε_c − ε_u)",
+        plays=True,
     )
 
 
@@ -70,14 +91,24 @@ def _on_line(means: Tensor, std: float) -> GaussianMixture:
 
 
 @cache
-def _own_share(label: int) -> float:
-    """Share of a class's own data that the exact classifier gives to it."""
-    mixture, _, _, x, labels = _guidance_reference()
-    return (mixture.class_posterior(x[labels == label], 1.0).argmax(1) == label).double().mean().item()
+def _own_shares() -> list[float]:
+    """Share of each class's own data that the exact classifier gives to it."""
+    mixture, *_, x, labels = _reference()
+    read = mixture.class_posterior(x, 1.0).argmax(1)
+    return [(read[labels == label] == label).double().mean().item() for label in range(3)]
 
 
 def explore_guidance() -> Explorer:
     """Move the guidance scale; the start noise stays the same."""
+    mixture, schedule, start, *_ = _reference()
+    constants = {
+        "means": mixture.means,
+        "std": STD,
+        "alpha_bar": schedule.alpha_bar,
+        "start": start,
+        "along": ALONG,
+        "own": _own_shares(),
+    }
     return Explorer(
         guidance_picture,
         [
@@ -85,6 +116,8 @@ def explore_guidance() -> Explorer:
             Choice("label", "Class", [0, 1, 2], 0),
             Slider("steps", "DDIM steps", 2, 60, 2, 30),
         ],
+        files(__package__).joinpath("explorer.js").read_text(encoding="utf-8"),
+        constants,
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ RACERS = tuple(name for name, solver in SOLVERS.items() if not solver.random)  #
 NOBODY = "nobody"
 BUDGETS = (5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60)
 STARTS = 60
+SCHEDULES = ("linear", "cosine")
 
 
 class Run(NamedTuple):
@@ -69,7 +71,10 @@ def race_picture(first: str, second: str, third: str, budget: int, grid: str, sc
     _, start, end = _track(schedule)
     runs = {name: run(name, budget, grid, schedule) for name in (first, second, third) if name != NOBODY}
     still = start.expand(budget + 1, -1, -1)
-    panels = [Points(name, (r.frames if r else still).numpy(), end.numpy(), 2.6) for name, r in runs.items()]
+    mode = torch.cdist(end, data.ring().means).argmin(1)
+    panels = [
+        Points(name, (r.frames if r else still).numpy(), end.numpy(), 2.6, groups=mode) for name, r in runs.items()
+    ]
     possible = [n for n in BUDGETS if all(n >= SOLVERS[name].nfe(4) for name in runs)]
     errors = {name: [run(name, n, grid, schedule).error for n in possible] for name in runs}
     panels.append(
@@ -85,7 +90,8 @@ def race_picture(first: str, second: str, third: str, budget: int, grid: str, sc
     )
     return Picture(
         panels,
-        f"{budget} network evaluations, {grid} grid, {schedule} schedule, {STARTS} starts. {_results(runs)}",
+        f"{budget} network evaluations, {STARTS} starts. {_results(runs)} Colour and shape name the cluster that the "
+        "exact flow reaches.",
         frame_label="Evaluations spent",
         frame_names=[str(k) for k in range(budget + 1)],
         frame_texts=[
@@ -113,12 +119,22 @@ def _results(runs: dict[str, Run | None]) -> str:
 
 
 def _number(value: float) -> str:
-    """Two significant digits, without an exponent up to a thousand."""
+    """Two significant digits where they say something."""
+    if value < 0.001:
+        return "less than 0.001"
     return f"{value:.2g}" if value < 99.5 else f"{value:.0f}" if value < 1e5 else f"10^{round(math.log10(value))}"
 
 
 def explore_race() -> Explorer:
     """Choose two or three solvers, a budget, a grid and a schedule; the starts stay the same."""
+    tracks = {name: _track(name) for name in SCHEDULES}
+    constants = {
+        "means": data.ring().means,
+        "std": data.ring().covariances[0, 0, 0].sqrt(),
+        "start": tracks["linear"][1],
+        **{f"alpha_bar_{name}": track[0].alpha_bar for name, track in tracks.items()},
+        **{f"end_{name}": track[2] for name, track in tracks.items()},
+    }
     return Explorer(
         race_picture,
         [
@@ -127,6 +143,8 @@ def explore_race() -> Explorer:
             Choice("third", "Third", [NOBODY, *RACERS], "DPM-Solver++(2M)"),
             Slider("budget", "Network evaluations", 5, 60, 1, 10),
             Choice("grid", "Time grid", [grid for grid in GRIDS if grid != "ddim_uniform"], "log_snr"),
-            Choice("schedule", "Noise schedule", ["linear", "cosine"], "linear"),
+            Choice("schedule", "Noise schedule", list(SCHEDULES), "linear"),
         ],
+        files(__package__).joinpath("explorer.js").read_text(encoding="utf-8"),
+        constants,
     )

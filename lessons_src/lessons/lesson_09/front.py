@@ -78,10 +78,10 @@ def draw(rows: Sequence[Row], reference: Row, highest: float = 2.6) -> Figure:
         low, high = zip(*(band(row) for row in own), strict=True)
         shifted = [row["nfe"] * 1.012 ** (i - len(solvers) // 2) for row in own]
         right.vlines(shifted, low, high, color=plots.COLOURS[i % len(plots.COLOURS)], linewidth=0.8)
-    right.axhspan(*band(reference), color="#dddddd", zorder=0)
+    right.axhspan(*band(reference), color="0.5", alpha=0.25, zorder=0)
     ticks = sorted({row["nfe"] for row in rows} - {5, 8, 15, 30, 250})  # those that have room
     for axis in (left, right):
-        axis.axhline(reference["floor"], color=plots.BLACK, linestyle=":", linewidth=1)
+        axis.axhline(reference["floor"], color=plots.INK, linestyle=":", linewidth=1)
         axis.set(xscale="log", xlabel="network evaluations (logarithmic)")
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.minorticks_off()

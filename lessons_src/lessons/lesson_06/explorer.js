@@ -1,0 +1,33 @@
+// guidance_picture of explorer.py in the browser; exact.js stands before this text.
+
+// At each place along a line, the mean over the middles of a Gaussian's density.
+function density(along, middles, std) {
+  const peak = 1 / (std * Math.sqrt(2 * Math.PI) * middles.length);
+  return Array.from(along, (u) => peak * sum(middles.map((m) => Math.exp(-(((u - m) / std) ** 2) / 2))));
+}
+
+export function picture({ w, label, steps }, { means, std: [std], alpha_bar, start, along, own }) {
+  const centre = means.subarray(2 * label, 2 * label + 2), times = timeGrid(alpha_bar, steps, "quadratic");
+  const mixture = { means, std, alpha_bar }, eps_fn = guided(mixtureEps(mixture), mixtureEps(mixture, label), w);
+  const states = ddim(eps_fn, start, alpha_bar, times), end = states[steps], n = end.length / 2;
+  const [x, y] = [0, 1].map((axis) => end.filter((_, i) => i % 2 === axis)), mean = [x, y].map((v) => sum([...v]) / n);
+  const spread = Math.sqrt([x, y].map((v, a) => sum([...v.map((u) => (u - mean[a]) ** 2)]) / (n - 1) / 2).reduce((a, b) => a + b));
+  const hit = share(nearest(end, means).map(([k]) => k === label));
+  const radius = std * Math.sqrt(2 * Math.log(100)), stray = share([...x].map((u, i) => Math.hypot(u - centre[0], y[i] - centre[1]) > radius));
+  const onLine = (points) => Array.from({ length: points.length / 2 }, (_, i) => points[2 * i] * centre[0] + points[2 * i + 1] * centre[1]);
+  const middles = onLine(means);
+  const curves = [density(along, onLine(end), 0.12), density(along, [middles[label]], std), density(along, middles, std)];
+  return {
+    panels: [
+      { title: `Samples of class ${label}`, data: flat(states), frames: steps + 1 },
+      { data: Float32Array.from(curves.flat()) },
+    ],
+    text: `${steps * (w === 0 || w === 1 ? 1 : 2)} network evaluations. ${percent(hit)} % of the samples would be classified as ` +
+      `class ${label} (of its data ${percent(own[label])} %). Their mean is ${Math.hypot(...mean).toFixed(2)} from the ` +
+      `centre of all classes (data 1.00), their spread ${spread.toFixed(2)} (data ${std.toFixed(2)}); ${percent(stray)} % lie ` +
+      "where only 1 % of the class does. Colour and shape name the class that the same noise reaches without guidance.",
+    frame_names: times.map((t) => `t = ${t}`),
+    formula: [`ε̂ = ε_u + ${w} · (ε_c − ε_u)`],
+    start: steps,
+  };
+}

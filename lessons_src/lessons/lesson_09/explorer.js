@@ -1,0 +1,77 @@
+// race_picture of explorer.py in the browser, for three of its solvers; exact.js stands before this text.
+
+const BUDGETS = [5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60], NOBODY = "nobody";
+// A solver, the most steps that a budget pays for, and what a step to s costs.
+const SOLVERS = {
+  DDIM: { solve: ddim, steps: (nfe) => nfe, cost: () => 1 },
+  Heun: { solve: heun, steps: (nfe) => Math.floor((nfe + 1) / 2), cost: (s) => (s > 0 ? 2 : 1) },
+  "DPM-Solver++(2M)": { solve: dpmSolverPP2M, steps: (nfe) => nfe, cost: () => 1 },
+};
+const remembered = new Map();
+
+// Where a solver stands when k evaluations are spent, or null if the budget does not pay for four steps.
+function race(name, budget, grid, schedule, { means, std: [std], start, ...rest }) {
+  const key = [name, budget, grid, schedule].join();
+  if (!remembered.has(key)) {
+    const { solve, steps, cost } = SOLVERS[name], alpha_bar = rest[`alpha_bar_${schedule}`], n = steps(budget);
+    const times = n < 4 ? [] : timeGrid(alpha_bar, n, grid);
+    const states = solve(mixtureEps({ means, std, alpha_bar }), start, alpha_bar, times), frames = [0], at = [times[0]];
+    for (let i = 1; i < times.length; i++) {
+      const waiting = cost(times[i]) - 1;
+      for (let k = 0; k < waiting; k++) {
+        frames.push(i - 1);
+        at.push(times[i - 1]);
+      }
+      frames.push(i);
+      at.push(times[i]);
+    }
+    while (frames.length < budget + 1) {
+      frames.push(n);
+      at.push(0);
+    }
+    const error = n < 4 ? null : distance(states[n], rest[`end_${schedule}`]);
+    remembered.set(key, n < 4 ? null : { steps: n, frames: frames.map((i) => states[i]), times: at, error });
+  }
+  return remembered.get(key);
+}
+
+function number(v) {
+  if (v < 0.001) return "less than 0.001";
+  return v < 99.5 ? String(Number(v.toPrecision(2))) : v < 1e5 ? v.toFixed(0) : `10^${roundEven(Math.log10(v))}`;
+}
+
+export function picture({ first, second, third, budget, grid, schedule }, constants) {
+  const names = [...new Set([first, second, third])].filter((name) => name !== NOBODY);
+  if (names.some((name) => !(name in SOLVERS)) || names.length < 3) return null; // the kernel knows them all
+  const { means, std: [std] } = constants, end = constants[`end_${schedule}`];
+  const runs = names.map((name) => race(name, budget, grid, schedule, constants));
+  if (runs.includes(null)) return null;
+  const possible = BUDGETS.filter((nfe) => names.every((name) => SOLVERS[name].steps(nfe) >= 4));
+  const errors = names.map((name) => possible.map((nfe) => race(name, nfe, grid, schedule, constants).error));
+  const groups = nearest(end, means).map(([mode]) => mode);
+  const said = names.map((name, i) => {
+    const hits = share(nearest(runs[i].frames[budget], means).map(([, gap]) => gap < 3 * std));
+    return `${name}: ${runs[i].steps} steps, ${number(runs[i].error)} from the exact end, ${percent(hits)} % within three ` +
+      "standard deviations of a Gaussian.";
+  });
+  const winner = names[runs.map((r) => r.error).indexOf(Math.min(...runs.map((r) => r.error)))];
+  const clip = (v) => Math.min(Math.max(v, -4), 2);
+  return {
+    panels: [
+      ...runs.map((r, i) => ({ title: names[i], data: flat(r.frames), frames: budget + 1, groups, target: Float32Array.from(end) })),
+      {
+        x: Float32Array.from(possible),
+        data: Float32Array.from(errors.flat(), (v) => clip(Math.log10(v))),
+        frames: budget >= possible[0] ? budget + 1 : 1,
+        marker: Float32Array.from(budget >= possible[0] ? Array(budget + 1).fill(budget) : []),
+        named: names,
+      },
+    ],
+    text: `${budget} network evaluations, ${end.length / 2} starts. ${said.join(" ")} Nearest: ${winner}. Colour and shape name ` +
+      "the cluster that the exact flow reaches.",
+    frame_names: Array.from({ length: budget + 1 }, (_, k) => String(k)),
+    frame_texts: Array.from({ length: budget + 1 }, (_, k) =>
+      `${names.map((name, i) => `${name} stands at t = ${runs[i].times[k]}`).join(", ")}.`),
+    start: budget,
+  };
+}
