@@ -374,9 +374,9 @@ class Picture:
 
 
 def small_png(pixels: np.ndarray) -> bytes:
-    """`pixels` (H, W, 4) in 40 opaque greys and 16 degrees of every colour: a third of the bytes of full colour."""
+    """`pixels` (H, W, 4) in 40 opaque greys and 16 degrees of each colour: a third of the bytes of full colour."""
     greys = np.linspace(0, 255, 40)[:, None].repeat(3, axis=1)
-    hues = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in COLOURS])
+    hues = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (*COLOURS, "#BBBBBB")])
     palette = np.concatenate([greys, hues.repeat(16, axis=0), [[0, 0, 0]]]).astype(np.uint8)
     degrees = np.tile(np.linspace(0, 255, 17)[1:], len(hues))
     alpha = np.concatenate([np.full(40, 255), degrees, [0]]).round().astype(np.uint8)

@@ -12,6 +12,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 from torch import Tensor
 
 from lessons_src.checks import refuse
@@ -32,6 +34,11 @@ def show(fig: Figure, text: str) -> None:
     """Display a figure with its sentence: as caption below, as alternative text, and as plain text for text readers."""
     if not text.strip():
         refuse("text", text, "a sentence that says what the figure shows")
+    for mark in fig.findobj(Text):  # those added outside the course's style are black, and vanish on a dark page
+        if mark.get_color() in ("black", "k"):
+            mark.set_color(INK)
+    for frame in fig.findobj(Legend):
+        frame.set_frame_on(False)
     with rc_context(STYLE):
         canvas = FigureCanvasAgg(fig)
         canvas.draw()

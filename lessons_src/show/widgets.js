@@ -59,6 +59,8 @@ const SHAPES = [
   polygon([0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]),
 ];
 
+const imageWidth = (count) => (count <= 4 ? 280 : 190); // at most, in pixels
+
 const painters = {
   points({ data, target, size: n, limit, paths, groups }, k, width, ink, clear) {
     const left = 2.2 * ink.size, top = 0.6 * ink.size, side = width - left - top, start = 2 * n * k;
@@ -122,7 +124,7 @@ const painters = {
   images({ data, shape: [count, tall, wide], labels }, k, width, ink, clear) {
     const gap = 10, foot = labels.length ? 1.9 * ink.size : 4, across = Math.floor((width + gap) / (64 + gap)) || 1;
     const rows = Math.ceil(count / across), columns = Math.ceil(count / rows);
-    const cell = Math.min((width - (columns - 1) * gap) / columns, 190), high = (cell * tall) / wide;
+    const cell = Math.min((width - (columns - 1) * gap) / columns, imageWidth(count)), high = (cell * tall) / wide;
     const small = h("canvas", { width: wide, height: tall }).getContext("2d");
     const pixels = small.createImageData(wide, tall), rgba = new Uint32Array(pixels.data.buffer);
     const pen = clear(rows * (high + foot + gap) - gap);
@@ -352,6 +354,7 @@ function render({ model, el }) {
       const { root, title, canvas, key, note } = figures[i];
       root.className = `le-panel le-${panel.kind}`;
       root.style.setProperty("--le-count", panel.shape?.[0] ?? 1);
+      root.style.setProperty("--le-each", `${imageWidth(panel.shape?.[0]) + 10}px`);
       title.textContent = panel.title;
       canvas.setAttribute("aria-label", panel.title);
       key.replaceChildren(...(panel.lines ?? []).map(legend), note);
