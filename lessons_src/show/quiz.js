@@ -80,7 +80,7 @@ function choiceControls(item, uid) {
 function numberControls(item, uid) {
   const input = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", id: uid });
   input.setAttribute("aria-describedby", `${uid}-hint`);
-  const label = item.place === "predict" ? "Your prediction" : "Your answer";
+  const label = item.place === "checkpoint" ? "Your answer" : "Your prediction";
   return {
     node: h("div", { class: "dq-number" }, h("label", { for: uid }, label), input,
       h("span", { id: `${uid}-hint`, class: "dq-quiet" }, `${item.unit} within ± ${item.tolerance} is right`)),
@@ -110,7 +110,7 @@ function question(item, eyebrow, onTry = () => {}) {
     status.replaceChildren(remark("div", state, WORDS[state], text));
     if (state === "hint") return;
     tries += 1;
-    if (state === "right" || item.place === "predict" || tries > 1) more.hidden = false;
+    if (state === "right" || item.place !== "checkpoint" || tries > 1) more.hidden = false;
     onTry(state === "right");
   }
   // JupyterLab cancels the line break in text fields of a cell, and with it the browser's own submit on Enter.

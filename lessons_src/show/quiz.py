@@ -4,7 +4,7 @@ The questions of a lesson live in its folder, in ``questions.toml``::
 
     [[items]]
     id = "two-equal-steps"        # lower case, digits, hyphens; unique in the file
-    place = "checkpoint"          # or "predict": asked before the lesson shows the result
+    place = "checkpoint"          # asked at the lesson's end; or "predict" or "deeper", see below
     kind = "number"
     text = "What multiplies the noise after two steps with β = 0.2?"
     answer = 0.6
@@ -16,10 +16,19 @@ The questions of a lesson live in its folder, in ``questions.toml``::
 A choice has ``kind = "choice"``, id, place, text, and two ``[[items.options]]`` or more, each with text and feedback,
 one of them with ``correct = true``. A flashcard is a ``[[cards]]`` with front and back.
 
+Three places: ``checkpoint()`` asks all items of place "checkpoint" at once, at the end of the lesson; ``predict(id)``
+asks one item before its result is shown, in the lesson if its place is "predict" and in the notebook of the same name
+under ``notebooks/deeper`` if it is "deeper".
+
+The order of options in the file does not matter. Learners get them in an order made from id and texts, the same in the
+page and in the stored Markdown, on every machine and in every version of Python. So no text may speak of "the first
+option" or of "B", and no option may refer to another. The right option should be no longer than the wrong ones.
+
 Text is plain Unicode mathematics with inline `code` and *emphasis*: it needs no MathJax and can be read aloud.
 A line end counts as a space, an empty line as a line break.
 """
 
+import hashlib
 import math
 import re
 import tomllib
@@ -58,7 +67,7 @@ class NearMiss:
 
 @dataclass(frozen=True)
 class Item:
-    """A question, asked before a result is shown (`place` is "predict") or at the end of a lesson ("checkpoint")."""
+    """A question; `place` says when it is asked: "checkpoint", "predict" or "deeper" (see above)."""
 
     id: str
     place: str
@@ -67,12 +76,12 @@ class Item:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
             refuse("id", self.id, "lower-case letters, digits and single hyphens")
-        check_choice("place", self.place, ("predict", "checkpoint"))
+        check_choice("place", self.place, ("checkpoint", "predict", "deeper"))
 
 
 @dataclass(frozen=True)
 class Choice(Item):
-    """A question with several options, exactly one of them correct."""
+    """A question with several options, exactly one of them correct, which come in the order that `_rank` gives."""
 
     kind: ClassVar[str] = "choice"
     options: tuple[Option, ...]
@@ -82,6 +91,17 @@ class Choice(Item):
         correct = sum(option.correct for option in self.options)
         if correct != 1 or len(self.options) < 2:
             refuse("options, correct", f"{correct} of {len(self.options)}", "1 correct option of two or more")
+        texts = [option.text for option in self.options]
+        for text in texts:
+            if texts.count(text) > 1:
+                refuse("options, text", text, "texts that differ")
+        ranked = sorted(self.options, key=lambda option: _rank(self.id, option.text))
+        object.__setattr__(self, "options", tuple(ranked))  # the one change in the life of a frozen item
+
+
+def _rank(item: str, option: str) -> str:
+    """Where an option stands among the others of its item: as good as random, and the same everywhere."""
+    return hashlib.sha256(f"{item}\n{option}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -224,8 +244,8 @@ def ask(package: str) -> tuple[Callable[[str], Quiz], Callable[[], Quiz], Callab
     lesson = package.rpartition(".")[2]
 
     def predict(item: str) -> Quiz:
-        """One question of the lesson, to be answered before its result is shown."""
-        found = {entry.id: entry for entry in load(package).items if entry.place == "predict"}
+        """One question of the lesson or its deeper notebook, to be answered before its result is shown."""
+        found = {entry.id: entry for entry in load(package).items if entry.place != "checkpoint"}
         return Quiz("predict", lesson, [found[check_choice("item", item, list(found))]])
 
     def checkpoint() -> Quiz:

@@ -65,6 +65,20 @@ def test_no_answer_is_left_over(lesson):
     assert set(PARTS[lesson].ANSWERS) == {item.id for where, item in ITEMS.values() if where == lesson}
 
 
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_deeper_notebook_asks_its_predictions(lesson):
+    """Each item of place "deeper" once, and no other."""
+    asked = [
+        name
+        for path in (SOURCES.parents[1] / "deeper").glob(f"{lesson[-2:]}_*.ipynb")
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code"
+        for name in re.findall(r'lesson\.predict\("([^"]+)"\)', cell.source)
+    ]
+    written = [item.id for item in quiz.load(f"lessons_src.lessons.{lesson}").items if item.place == "deeper"]
+    assert sorted(asked) == sorted(written)
+
+
 # --- Pictures
 
 

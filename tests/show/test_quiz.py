@@ -50,7 +50,7 @@ FAULTS = {
     "no kind": ('kind = "choice"', "", ["items[1] 'loss', kind is None", "'choice', 'number'"]),
     "no id": ('id = "loss"', "", ["items[1], id is None"]),
     "unknown kind": ('"choice"', '"essay"', ["items[1] 'loss', kind is 'essay'"]),
-    "unknown place": ('"predict"', '"later"', ["items[1] 'loss', place is 'later'", "'predict', 'checkpoint'"]),
+    "unknown place": ('"predict"', '"later"', ["items[1] 'loss', place is 'later'", "'predict', 'deeper'"]),
     "id with a space": ('"loss"', '"the loss"', ["id is 'the loss'", "lower-case"]),
     "two equal ids": ('"loss"', '"two-steps"', ["sample.toml, items, id is 'two-steps'", "once"]),
     "empty text": ('"What multiplies ε?"', '"  "', ["items[0] 'two-steps', text is '  '", "not empty"]),
@@ -59,6 +59,7 @@ FAULTS = {
     "missing feedback": (', feedback = "No."', "", ["options[1], feedback is None"]),
     "no correct option": (", correct = true", "", ["items[1] 'loss', options, correct is '0 of 2'"]),
     "two correct options": ('"No."', '"No.", correct = true', ["options, correct is '2 of 2'"]),
+    "two equal options": ('text = "Two"', 'text = "One `x_t`"', ["options, text is 'One `x_t`'", "differ"]),
     "a single option": ('{ text = "Two", feedback = "No." },', "", ["options, correct is '1 of 1'", "two or more"]),
     "correct as text": ("true", '"true"', ["options[0], correct is 'true'", "true or false"]),
     "answer nan": ("answer = 0.6", "answer = nan", ["items[0] 'two-steps', answer is nan", "finite"]),
@@ -90,8 +91,36 @@ def test_good_text_is_read_and_folded():
     questions = quiz.parse(GOOD.replace('"1"', '"""\none\nline\n\n  next `a * b`\n"""'), "sample")
     number, choice = questions.items
     assert (number.answer, number.tolerance, number.near_misses[0].value) == (0.6, 0.005, 0.36)
-    assert [option.correct for option in choice.options] == [True, False]
+    assert {option.text: option.correct for option in choice.options} == {"One `x_t`": True, "Two": False}
     assert questions.cards == (quiz.Card("ᾱ₀?", "one line\nnext `a * b`"),)
+
+
+def test_options_come_in_an_order_of_their_own():
+    """SHA-256 of id, line end and text decides, so the expected order can be written down once and for all."""
+
+    def choice(name, texts):
+        return quiz.Choice(name, "deeper", "?", tuple(quiz.Option(text, f"{text}!", text == "λ") for text in texts))
+
+    def order(name, texts):
+        return "".join(option.text for option in choice(name, texts).options)
+
+    assert [order("one", texts) for texts in ("λabc", "cbaλ", "aλcb")] == ["bλac"] * 3
+    assert order("two", "λabc") == "λcab"
+    widget = quiz.Quiz("predict", "sample", [choice("one", "λabc")])
+    markdown = widget._repr_mimebundle_()[0]["text/markdown"]
+    assert [option["text"] for option in widget.entries[0]["options"]] == list("bλac")
+    assert re.findall(r"\*\*([A-D])\.\*\* (\w)$", markdown, re.MULTILINE) == list(zip("ABCD", "bλac", strict=True))
+    assert re.findall(r"\*\*([A-D])\.\*\*.*(\w)!$", markdown, re.MULTILINE) == list(zip("ABCD", "bλac", strict=True))
+
+
+def test_a_prediction_of_the_deeper_notebook_is_asked_like_any_other(monkeypatch):
+    monkeypatch.setattr(quiz, "load", lambda lesson: quiz.parse(GOOD.replace('"predict"', '"deeper"'), "sample"))
+    predict, checkpoint, _ = quiz.ask("lessons.sample")
+    assert [entry["id"] for entry in predict("loss").entries] == ["loss"]
+    assert predict("loss").title == "Predict first"
+    assert [entry["id"] for entry in checkpoint().entries] == ["two-steps"]
+    with pytest.raises(ValueError, match="item is 'two-steps'; expected one of 'loss'"):
+        predict("two-steps")
 
 
 def test_unknown_names_list_what_exists():
@@ -109,25 +138,81 @@ def test_a_lesson_without_entries_is_refused(monkeypatch, ask, place):
         quiz.ask("lessons.empty")[ask]()
 
 
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_shipped_questions(lesson):
-    questions = quiz.load(lesson)
-    choices = [item for item in questions.items if isinstance(item, quiz.Choice)]
-    assert questions.items or questions.cards
-    for item in choices:
-        feedback = [option.feedback for option in item.options]
-        assert all(feedback), item.id
-        assert len(set(feedback)) == len(feedback), f"{item.id}: two options share their feedback"
-    if len(choices) >= 3:
-        positions = {[option.correct for option in item.options].index(True) for item in choices}
-        assert len(positions) > 1, "the correct answer always has the same letter"
+CHOICES = {
+    f"{lesson[-2:]}-{item.id}": item
+    for lesson in LESSONS
+    for item in quiz.load(lesson).items
+    if isinstance(item, quiz.Choice)
+}
+
+
+def right(item):
+    """The position of the right option."""
+    return [option.correct for option in item.options].index(True)
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_every_option_has_a_feedback_of_its_own(key):
+    feedback = [option.feedback for option in CHOICES[key].options]
+    assert len(set(feedback)) == len(feedback)
+
+
+# Options are shuffled: a letter or a place in the list means nothing. One letter alone would be taken for one, too.
+PLACES = re.compile(
+    r"\b(?:first|second|third|fourth|fifth|last|next|previous|other|both|two|these|those) "
+    r"(?:options?|answers?|choices?)\b"
+    r"|\b(?:options?|answers?|choices?) (?:[A-E]|one|two|three|four|five|\d|above|below|before|after)\b"
+    r"|\b(?:all|none|both|either|neither) of (?:the above|the others|these|those|them)\b"
+    r"|(?<![-\w])[B-E](?![-\w[‖])|(?<=[a-z,:;] )A\b|\bA(?= (?:is|has|and|or|to)\b)",
+    re.IGNORECASE,
+)
+
+
+def names_a_place(text):
+    """The words by which a text points to an option, or ""; a letter has to be a capital, and no shape or code."""
+    for found in PLACES.finditer(re.sub(r"`[^`]*`|\((?:\w+, ?)*\w*\)", "", text)):
+        if len(found[0]) > 1 or found[0].isupper():
+            return found[0]
+    return ""
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_no_text_speaks_of_the_place_of_an_option(key):
+    item = CHOICES[key]
+    for text in (item.text, *(part for option in item.options for part in (option.text, option.feedback))):
+        assert names_a_place(text) == "", text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "See the first option.",
+        "Unlike option B, yes.",
+        "That is B.",
+        "Take A, not the rest.",
+        "A is right.",
+        "None of the above.",
+        "Both answers hold.",
+    ],
+)
+def test_speaking_of_the_place_of_an_option_is_noticed(text):
+    assert names_a_place(text)
+
+
+def test_the_right_option_stands_anywhere():
+    """Over the course each position holds it as often as chance would, within 2.5 standard deviations."""
+    for place in range(max(len(item.options) for item in CHOICES.values())):
+        chances = [1 / len(item.options) for item in CHOICES.values() if len(item.options) > place]
+        found = sum(right(item) == place for item in CHOICES.values())
+        margin = 2.5 * sum(p * (1 - p) for p in chances) ** 0.5
+        assert abs(found - sum(chances)) <= margin, f"option {place + 1}: {found}, expected {sum(chances):.1f}"
 
 
 def all_of(lesson):
     """Every widget a lesson can show, with the entries it holds."""
     questions = quiz.load(lesson)
     for item in questions.items:
-        if item.place == "predict":
+        if item.place != "checkpoint":
             yield quiz.ask(lesson)[0](item.id), [item]
     checks = [item for item in questions.items if item.place == "checkpoint"]
     if checks:
