@@ -199,6 +199,22 @@ def test_speaking_of_the_place_of_an_option_is_noticed(text):
     assert names_a_place(text)
 
 
+def test_length_does_not_give_the_right_option_away():
+    """Over the course it is no longer than the mean of the others, and the longest or the shortest no more often than
+    one in k, its fair share, and a margin of one item in twenty. Equal lengths share the place."""
+    surplus, extreme = [], {min: 0.0, max: 0.0}
+    for item in CHOICES.values():
+        lengths = [len(option.text) for option in item.options]
+        own = lengths.pop(right(item))
+        surplus.append(own - sum(lengths) / len(lengths))
+        for end in extreme:
+            extreme[end] += (own == end(own, *lengths)) / (1 + lengths.count(own))
+    fair = sum(1 / len(item.options) for item in CHOICES.values())
+    assert sum(surplus) / len(surplus) <= 0
+    for end, found in extreme.items():
+        assert found <= fair + 0.05 * len(CHOICES), f"{end.__name__}: {found:.1f}, fair are {fair:.1f}"
+
+
 def test_the_right_option_stands_anywhere():
     """Over the course each position holds it as often as chance would, within 2.5 standard deviations."""
     for place in range(max(len(item.options) for item in CHOICES.values())):
