@@ -3,18 +3,104 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from by_hand import as_column
 
-from lessons_src import process, schedules
-from lessons_src.lessons.lesson_01 import explorer
+from lessons_src import data, process, schedules
+from lessons_src.lessons.lesson_01 import explorer, figures
+from lessons_src.show.panels import grey
+
+LINEAR = schedules.linear()
 
 
 def test_forward_starts_clean_and_says_its_coefficients():
     picture = explorer.forward_picture(3, "linear")
     clean, _, x_t = picture.panels[0].frames[0]
     assert np.array_equal(clean, x_t)
-    assert picture.frame_texts[25] == "At t = 500, x_t = 0.280 x0 + 0.960 eps."
+    assert picture.formula[25] == "x_t = 0.280 · x0 + 0.960 · eps"
+
+
+@pytest.mark.parametrize("digit", explorer.HIDDEN)
+def test_a_hidden_digit_shows_at_time_0_only(digit):
+    shown, _, x_t = explorer.forward_picture(digit, "linear").panels[0].frames.swapaxes(0, 1)
+    assert len(np.unique(shown)) == 1
+    truth = data.digits("test")[0][explorer.HIDDEN[digit], 0]
+    assert np.array_equal(x_t[0], grey(truth))
+    assert len({int(data.digits("test")[1][place]) for place in explorer.HIDDEN.values()}) == len(explorer.HIDDEN)
+
+
+@pytest.mark.parametrize("wrong", [0, 5])
+def test_the_picture_read_back_is_off_by_the_error_times_noise_over_signal(wrong):
+    picture = explorer.guess_picture(7, wrong)
+    _, x0_hat = picture.panels[0].frames.swapaxes(0, 1)
+    if wrong == 0:
+        assert np.ptp(x0_hat.astype(int), axis=0).max() <= 1  # the same picture at every time, but for rounding to grey
+    assert picture.formula[25] == "x0-hat = (x_t − 0.960 · eps-hat) / 0.280"
+    assert picture.frame_texts[25].endswith(f"are then off by {wrong / 100 * 3.424137:.2f}.")
+
+
+def test_the_program_reads_far_beyond_the_eye_and_ends_with_guessing():
+    at_300, at_500, at_700, at_1000 = figures.reading_rates(LINEAR, (300, 500, 700, 1000))
+    assert at_300 == 1
+    assert 0.98 <= at_500 <= 0.995, "the prediction and the caption say 99 of 100"
+    assert 0.38 < at_700 < 0.48
+    assert 0.08 < at_1000 < 0.14
+    before, after = figures.reading_rates(LINEAR, (650, 710))
+    assert before > 0.5 > after, "the prediction says that half are lost near t = 680"
+
+
+def test_two_doses_meet_at_a_right_angle():
+    old, new, both, angle = figures.two_doses(0.36, pixels=200_000)
+    assert (old, new, both) == pytest.approx((0.48, 0.6, math.sqrt(0.48**2 + 0.6**2)), rel=0.01)
+    assert angle == pytest.approx(90, abs=0.5)
+    assert both**2 == pytest.approx(1 - (1 - 0.36) ** 2, rel=0.02), "1 - alpha_bar after two steps"
+
+
+def test_a_noise_level_is_an_angle_and_its_tangent_the_factor_of_an_error():
+    times = (0, 100, 259, 500, 1000)
+    found = figures.angles(LINEAR, times)
+    assert found == pytest.approx((0, 18.717837, 44.985978, 73.719850, 89.636008), abs=1e-5)
+    assert figures.error_factors(LINEAR, times[1:]) == pytest.approx([math.tan(math.radians(a)) for a in found[1:]])
+
+
+def test_the_end_of_the_linear_schedule():
+    ab = LINEAR.alpha_bar[1000].item()
+    assert ab == pytest.approx(4.035829765375676e-05, rel=1e-9)
+    assert 0.5 * (-math.log1p(-ab)) == pytest.approx(2.018e-5, rel=1e-3)  # KL to N(0, 1) in nats, x0 = +-1
+    assert [schedules.linear(T).alpha_bar[-1].item() for T in (50, 100, 500)] == pytest.approx(
+        (0.603, 0.3636, 0.00635), rel=1e-3
+    )
+
+
+def test_the_levels_of_two_conventions():
+    zero_based = LINEAR.alpha_bar[1:]
+    assert zero_based[[50, 100]].tolist() == pytest.approx((0.969951, 0.895142), abs=5e-7)
+    assert LINEAR.alpha_bar[[50, 100]].tolist() == pytest.approx((0.971016, 0.897018), abs=5e-7)
+
+
+@pytest.mark.parametrize("draw", range(20))
+def test_posterior_is_the_product_of_line_and_step(draw):
+    """Bayes' rule by quadrature at random levels: nothing of the closed form is used."""
+    generator = torch.Generator().manual_seed(draw)
+    low, high = (0.1 + 0.8 * torch.rand(2, generator=generator, dtype=torch.float64)).sort().values.tolist()
+    low *= 0.9
+    x0, x_t = torch.randn(2, 1, 1, generator=generator, dtype=torch.float64)
+    x_s = torch.linspace(-12, 12, 100_001, dtype=torch.float64)
+    alpha = low / high
+    from_x0 = (x_s - math.sqrt(high) * x0.item()).square() / (1 - high)
+    to_x_t = (x_t.item() - math.sqrt(alpha) * x_s).square() / (1 - alpha)
+    density = (-0.5 * (from_x0 + to_x_t)).softmax(0)
+    mean = (density * x_s).sum()
+    formula, variance = process.posterior(x_t, x0, low, high)
+    assert formula.item() == pytest.approx(mean.item(), abs=1e-9)
+    assert variance == pytest.approx((density * (x_s - mean) ** 2).sum().item(), abs=1e-9)
+
+
+def test_same_marginals_same_loss_another_covariance():
+    ab_t, ab_s = 0.8, 0.9
+    assert math.sqrt(ab_t / ab_s) * (1 - ab_s) == pytest.approx(0.09428, abs=5e-6)
+    assert math.sqrt((1 - ab_t) * (1 - ab_s)) == pytest.approx(0.14142, abs=5e-6)
 
 
 def numpy_add_noise(x0, eps, alpha_bar):
@@ -45,6 +131,7 @@ def chain_backwards(x0, beta, generator):
 
 ANSWERS = {
     "signal-at-half": lambda: schedules.linear().alpha_bar[500].sqrt().item(),
+    "pixel-back": lambda: process.predict_x0(torch.full((1, 1), 0.9), torch.full((1, 1), 0.75), 0.36).item(),
     "two-equal-steps": lambda: math.sqrt(1 - (1 - 0.2) ** 2),
 }
 

@@ -125,7 +125,7 @@ def test_a_prediction_of_the_deeper_notebook_is_asked_like_any_other(monkeypatch
 
 def test_unknown_names_list_what_exists():
     predict, *_ = quiz.ask(FIRST)
-    with pytest.raises(ValueError, match=r"item is 'half'; expected one of 'signal-at-half', 'chain-or-jump'"):
+    with pytest.raises(ValueError, match=r"item is 'half'; expected one of 'who-reads-last', 'signal-at-half', "):
         predict("half")
     with pytest.raises(ValueError, match="item is 'two-equal-steps'"):
         predict("two-equal-steps")  # a checkpoint question is no prediction

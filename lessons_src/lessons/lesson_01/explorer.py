@@ -1,53 +1,86 @@
-"""To play with in lesson 01: one digit, one noise, any time."""
+"""To play with in lesson 01: one digit, one noise, any time; and the picture that a guess of the noise implies."""
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from lessons_src import data
-from lessons_src.process import add_noise
+from lessons_src.process import add_noise, predict_x0
 from lessons_src.schedules import make_schedule
-from lessons_src.show.panels import Curves, Images, Picture, grey
+from lessons_src.show.panels import Images, Picture, grey
 from lessons_src.show.widgets import Choice, Explorer
 
+HIDDEN = {"hidden A": 61, "hidden B": 17, "hidden C": 53}  # places in the test set
+TIMES = list(range(0, 1001, 20))
 
-def forward_picture(digit: int, schedule: str) -> Picture:
-    """A digit, one draw of noise, and their blend x_t at every twentieth time of the schedule (T = 1000)."""
-    noise_schedule = make_schedule(schedule)
-    x0, eps = data.one_each()[:, 0][digit], data.noise(28, 28).float()
-    times = list(range(0, noise_schedule.T + 1, 20))
-    alpha_bar = noise_schedule.alpha_bar[times]
-    x_t = add_noise(x0.expand(len(times), -1, -1), eps.expand(len(times), -1, -1), alpha_bar)
-    frames = torch.stack([x0.expand_as(x_t), eps.expand_as(x_t), x_t], 1)
-    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+def _levels(schedule: str) -> tuple[Tensor, list[float], list[float]]:
+    """alpha_bar (F,) at TIMES, and the factors of x0 and of eps."""
+    alpha_bar = make_schedule(schedule).alpha_bar[TIMES]
+    return alpha_bar, alpha_bar.sqrt().tolist(), (1 - alpha_bar).sqrt().tolist()
+
+
+def _same(x: Tensor) -> Tensor:
+    """One picture (28, 28) at each of TIMES, (F, 28, 28)."""
+    return x.expand(len(TIMES), -1, -1)
+
+
+def forward_picture(digit: int | str, schedule: str) -> Picture:
+    """A digit, one draw of noise, and their blend x_t at every twentieth time; a hidden digit shows only in x_t."""
+    hidden = digit in HIDDEN
+    x0 = data.digits("test")[0][HIDDEN[digit], 0] if hidden else data.one_each()[digit, 0]
+    eps = data.noise(28, 28).float()
+    alpha_bar, signal, noise = _levels(schedule)
+    x_t = add_noise(_same(x0), _same(eps), alpha_bar)
+    shown = torch.zeros_like(x0) if hidden else x0
+    labels = ["x0, hidden until t = 0" if hidden else "clean x0", "noise eps", "noisy x_t"]
     return Picture(
-        [
-            Images("One line of arithmetic", grey(frames), ["clean x0", "noise eps", "noisy x_t"]),
-            Curves(
-                "The two coefficients",
-                np.array(times),
-                {"signal √ᾱ": signal.numpy(), "noise √(1-ᾱ)": noise.numpy()},
-                "time t",
-                "coefficient",
-                (0.0, 1.05),
-                marker=np.array(times),
-            ),
-        ],
-        f"Digit {digit} under the {schedule} schedule.",
+        [Images("One line of arithmetic", grey(torch.stack([_same(shown), _same(eps), x_t], 1)), labels)],
+        f"{'A hidden digit' if hidden else f'Digit {digit}'} under the {schedule} schedule.",
+        formula=[f"x_t = {a:.3f} · x0 + {b:.3f} · eps" for a, b in zip(signal, noise, strict=True)],
         frame_label="Time t",
-        frame_names=[f"t = {t}" for t in times],
-        frame_texts=[
-            f"At t = {t}, x_t = {a:.3f} x0 + {b:.3f} eps." for t, a, b in zip(times, signal, noise, strict=True)
-        ],
-        start=len(times) // 4,
+        frame_names=[f"t = {t}" for t in TIMES],
+        start=TIMES.index(240),
+        plays=True,
     )
 
 
 def explore_forward() -> Explorer:
-    """Scrub the noise level of a digit of your choice."""
+    """Scrub the noise level of a digit of your choice, or of one that you do not know."""
     return Explorer(
         forward_picture,
         [
-            Choice("digit", "Digit", list(range(10)), 3),
+            Choice("digit", "Digit", [*range(10), *HIDDEN], 7),
             Choice("schedule", "Schedule", ["linear", "cosine"], "linear"),
+        ],
+    )
+
+
+def guess_picture(digit: int, wrong: int) -> Picture:
+    """x_t and the picture read back off it, when the guess of the noise is `wrong` per cent off (linear schedule)."""
+    x0, eps, off = data.one_each()[digit, 0], data.noise(28, 28).float(), data.noise(28, 28, seed=1).float()
+    alpha_bar, signal, noise = _levels("linear")
+    x_t = add_noise(_same(x0), _same(eps), alpha_bar)
+    x0_hat = predict_x0(x_t, _same(eps + wrong / 100 * off), alpha_bar)
+    return Picture(
+        [Images("The line backwards", grey(torch.stack([x_t, x0_hat], 1)), ["noisy x_t", "guessed picture x0-hat"])],
+        f"Digit {digit}; the guess of the noise is {wrong} % off at every time.",
+        formula=[f"x0-hat = (x_t − {b:.3f} · eps-hat) / {a:.3f}" for a, b in zip(signal, noise, strict=True)],
+        frame_label="Time t",
+        frame_names=[f"t = {t}" for t in TIMES],
+        frame_texts=[
+            f"The pixels of x0-hat, from -1 to 1, are then off by {wrong / 100 * b / a:.2f}."
+            for a, b in zip(signal, noise, strict=True)
+        ],
+        start=TIMES.index(500),
+    )
+
+
+def explore_guess() -> Explorer:
+    """Read a picture back off a guess of its noise that is a little wrong."""
+    return Explorer(
+        guess_picture,
+        [
+            Choice("digit", "Digit", list(range(10)), 7),
+            Choice("wrong", "Guess wrong by, in %", [0, 1, 2, 5, 10, 20, 50], 5),
         ],
     )
