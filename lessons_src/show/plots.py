@@ -11,6 +11,7 @@ from IPython.display import Markdown, display
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
@@ -35,7 +36,7 @@ def show(fig: Figure, text: str) -> None:
     if not text.strip():
         refuse("text", text, "a sentence that says what the figure shows")
     for mark in fig.findobj(Text):  # those added outside the course's style are black, and vanish on a dark page
-        if mark.get_color() in ("black", "k"):
+        if same_color(mark.get_color(), "black"):
             mark.set_color(INK)
     for frame in fig.findobj(Legend):
         frame.set_frame_on(False)
