@@ -121,7 +121,7 @@ class Lab:
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-item[data-command="runmenu:restart-and-run-all"]')
         page.click(".jp-Dialog .jp-mod-accept")
-        page.wait_for_function("() => document.querySelector('.jp-Notebook .jp-InputPrompt').textContent !== '[1]:'")
+        page.wait_for_function("() => document.querySelector('.jp-CodeCell .jp-InputArea-prompt').textContent !== '[1]:'")
         self._wait_for_every_cell(page, seconds)
 
     def reload(self, page) -> None:
@@ -136,7 +136,8 @@ class Lab:
         page.wait_for_function(
             """() => {
                 const done = e => /^\\[\\d+\\]:$/.test(e.textContent.trim());
-                const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];
+                const shown = '.jp-CodeCell .jp-InputPrompt:not(.jp-Placeholder-prompt)'; // collapsed cells have no number
+                const prompts = [...document.querySelectorAll(`.jp-Notebook ${shown}`)];
                 const status = document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status;
                 return status === 'idle' && prompts.length > 0 && prompts.every(done);
             }""",
