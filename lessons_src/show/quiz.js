@@ -1,4 +1,5 @@
-// Predictions, checkpoints and flashcards. Everything happens in the page: no message goes to the kernel.
+// Predictions, checkpoints and flashcards. Everything happens in the page. What the learner has tried is also noted in
+// the model's "answers", so that it is still there after a reload if the kernel is; without a kernel nothing changes.
 
 // Jupyter's command mode would take letters and arrow keys unless each focusable element asks it not to.
 const FOCUSABLE = new Set(["INPUT", "BUTTON", "SUMMARY"]);
@@ -57,7 +58,8 @@ function answerNumber(item, value) {
   return ["wrong", `The number is ${value < item.answer ? "larger" : "smaller"} than ${value}.`];
 }
 
-// How each kind of question is asked: its controls, what Check says, and what there is to know about every answer.
+// How each kind of question is asked: its controls, reading and writing them as a text, what Check says, and what there
+// is to know about every answer.
 function choiceControls(item, uid) {
   const rows = item.options.map((option, i) =>
     h("label", { class: "dq-option" },
@@ -65,12 +67,14 @@ function choiceControls(item, uid) {
       h("span", { class: "dq-letter" }, String.fromCharCode(65 + i)),
       h("span", {}, ...inline(option.text))));
   const node = h("div", { class: "dq-options" }, ...rows);
+  const picked = () => node.querySelector(":checked")?.value;
   return {
     node,
+    read: picked,
+    write: (value) => { node.querySelector(`[value="${value}"]`).checked = true; },
     check() {
-      const picked = node.querySelector(":checked");
-      if (!picked) return ["hint", "Choose one of the options first."];
-      const option = item.options[picked.value];
+      if (!picked()) return ["hint", "Choose one of the options first."];
+      const option = item.options[picked()];
       return [option.correct ? "right" : "wrong", option.feedback];
     },
     answers: item.options.map((option, i) => [option.correct, String.fromCharCode(65 + i), option.feedback]),
@@ -84,6 +88,8 @@ function numberControls(item, uid) {
   return {
     node: h("div", { class: "dq-number" }, h("label", { for: uid }, label), input,
       h("span", { id: `${uid}-hint`, class: "dq-quiet" }, `${item.unit} within ± ${item.tolerance} is right`)),
+    read: () => input.value,
+    write: (value) => { input.value = value; },
     check() {
       const { value, problem } = readNumber(input.value, item.unit);
       return problem ? ["hint", problem] : answerNumber(item, value);
@@ -94,8 +100,8 @@ function numberControls(item, uid) {
 }
 
 // One question. Whoever has solved it, or is stuck, may see everything there is to know about it: after one try when
-// predicting, where being wrong is part of the plan, and after two in a checkpoint.
-function question(item, eyebrow, onTry = () => {}) {
+// predicting, where being wrong is part of the plan, and after two in a checkpoint. Earlier tries are made once more.
+function question(item, eyebrow, note, onTry = () => {}) {
   const uid = `dq${Math.random().toString(36).slice(2)}`;
   const controls = item.kind === "choice" ? choiceControls(item, uid) : numberControls(item, uid);
   const status = h("div", { role: "status" });
@@ -103,38 +109,47 @@ function question(item, eyebrow, onTry = () => {}) {
     ...controls.answers.map(([right, answer, text]) => (right
       ? remark("li", "right", `${answer} is correct.`, text)
       : remark("li", "wrong", `${answer} is not correct.`, text)))));
-  let tries = 0;
-  function check(event) {
-    event.preventDefault();
+  const tried = [];
+  function check() {
     const [state, text] = controls.check();
     status.replaceChildren(remark("div", state, WORDS[state], text));
     if (state === "hint") return;
-    tries += 1;
-    if (state === "right" || item.place !== "checkpoint" || tries > 1) more.hidden = false;
+    tried.push(controls.read());
+    if (state === "right" || item.place !== "checkpoint" || tried.length > 1) more.hidden = false;
     onTry(state === "right");
   }
+  function submit(event) {
+    event.preventDefault();
+    check();
+    note.write([...tried]);
+  }
+  for (const value of note.read() ?? []) {
+    controls.write(value);
+    check();
+  }
   // JupyterLab cancels the line break in text fields of a cell, and with it the browser's own submit on Enter.
-  const enter = (event) => event.key === "Enter" && event.target.tagName === "INPUT" && check(event);
-  return h("form", { onsubmit: check, onkeydown: enter, oninput: () => status.replaceChildren() },
+  const enter = (event) => event.key === "Enter" && event.target.tagName === "INPUT" && submit(event);
+  return h("form", { onsubmit: submit, onkeydown: enter, oninput: () => status.replaceChildren() },
     h("fieldset", {}, h("legend", {}, h("span", { class: "dq-eyebrow" }, eyebrow), h("span", {}, ...inline(item.text))),
       controls.node, h("button", { type: "submit", class: "dq-primary" }, "Check"), status, more));
 }
 
-function predict(root, entries, title) {
-  root.replaceChildren(...entries.map((item) => question(item, title)));
+function predict(root, entries, notes, title) {
+  root.replaceChildren(...entries.map((item, i) => question(item, title, notes[i])));
 }
 
-function checkpoint(root, entries) {
+function checkpoint(root, entries, notes) {
   const total = entries.length;
   const first = entries.map(() => null);
   const solved = entries.map(() => false);
   const score = h("p", { role: "status", class: "dq-score" }, `${total} questions. Take your time.`);
   const again = h("button", { type: "button", hidden: "" }, "Start again");
   again.addEventListener("click", () => {
-    checkpoint(root, entries);
+    for (const note of notes) note.write([]);
+    checkpoint(root, entries, notes);
     root.querySelector("input").focus();
   });
-  const forms = entries.map((item, i) => question(item, `Question ${i + 1} of ${total}`, (right) => {
+  const forms = entries.map((item, i) => question(item, `Question ${i + 1} of ${total}`, notes[i], (right) => {
     first[i] ??= right;
     solved[i] ||= right;
     const open = solved.filter((done) => !done).length;
@@ -145,9 +160,9 @@ function checkpoint(root, entries) {
   root.replaceChildren(...forms, h("div", { class: "dq-row" }, score, again));
 }
 
-function flashcards(root, entries) {
+function flashcards(root, entries, notes) {
   const total = entries.length;
-  const known = entries.map(() => false);
+  const known = notes.map((note) => note.read() ?? false);
   const side = h("div", { class: "dq-quiet" });
   const face = h("div", { class: "dq-face" });
   const progress = h("p", { class: "dq-score" });
@@ -157,6 +172,7 @@ function flashcards(root, entries) {
   const flip = button("Flip", () => show(at, !turned), "dq-primary");
   const rate = (value) => {
     known[at] = value;
+    notes[at].write(value);
     const ahead = entries.map((_, i) => (at + 1 + i) % total);
     show(ahead.find((i) => !known[i]) ?? at, false);
     flip.focus(); // the button just pressed is gone
@@ -175,13 +191,21 @@ function flashcards(root, entries) {
   const next = button("Next", () => show(at + 1, false));
   root.replaceChildren(h("div", { class: "dq-card", role: "status" }, side, face),
     h("div", { class: "dq-row" }, previous, flip, next, rating), progress);
-  show(0, false);
+  show(Math.max(known.indexOf(false), 0), false);
 }
 
 function render({ model, el }) {
   const title = model.get("title");
   const root = h("div", { class: "dq", role: "group", "aria-label": title });
-  ({ predict, checkpoint, flashcards })[model.get("place")](root, model.get("entries"), title);
+  const entries = model.get("entries");
+  const notes = entries.map((_, i) => ({
+    read: () => model.get("answers")[i],
+    write(value) {
+      model.set("answers", { ...model.get("answers"), [i]: value });
+      model.save_changes();
+    },
+  }));
+  ({ predict, checkpoint, flashcards })[model.get("place")](root, entries, notes, title);
   el.append(root);
 }
 

@@ -219,6 +219,7 @@ class Quiz(anywidget.AnyWidget):
     place = traitlets.Unicode().tag(sync=True)
     title = traitlets.Unicode().tag(sync=True)
     entries = traitlets.List().tag(sync=True)
+    answers = traitlets.Dict().tag(sync=True)  # kept by the page: what was tried, by the number of the entry
 
     def __init__(self, place: str, lesson: str, questions: list[Item] | list[Card]) -> None:
         if not questions:

@@ -124,6 +124,14 @@ class Lab:
         page.wait_for_function("() => document.querySelector('.jp-CodeCell .jp-InputArea-prompt').textContent !== '[1]:'")
         self._wait_for_every_cell(page, seconds)
 
+    def shut_down_kernel(self, page) -> None:
+        """Kernel > Shut Down Kernel."""
+        page.click('.lm-MenuBar-itemLabel:text-is("Kernel")')
+        page.click('.lm-Menu-item[data-command="kernelmenu:shutdown"]')
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.jp-StatusBar-TextItem')].some(e => /No Kernel/.test(e.textContent))"
+        )
+
     def reload(self, page) -> None:
         """Save the notebook and load the page again; the kernel goes on."""
         page.click('.lm-MenuBar-itemLabel:text-is("File")')
@@ -145,16 +153,24 @@ class Lab:
         )
 
 
+# JupyterLab tells the console, not the learner, that a kernel which was shut down answers no more.
+SHUT_DOWN = ("Could not send widget sync message", "Could not restore the debugger state: Canceled")
+
+
 class Watcher:
     """Collects what must not happen while a learner works: page errors, console errors, requests to other hosts."""
 
     def __init__(self, page, url: str) -> None:
         self.problems: list[str] = []
         page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
-        page.on("console", lambda m: m.type == "error" and self.problems.append(f"console error: {m.text}"))
+        page.on("console", self._read)
         home = (url, url.replace("http", "ws", 1), "data:", "blob:")
         page.on("request", lambda r: r.url.startswith(home) or self.problems.append(f"external request: {r.url}"))
         page.on("websocket", lambda w: w.url.startswith(home) or self.problems.append(f"external socket: {w.url}"))
+
+    def _read(self, message) -> None:
+        if message.type == "error" and not message.text.startswith(SHUT_DOWN):
+            self.problems.append(f"console error: {message.text}")
 
 
 def pixels(view) -> list[str]:

@@ -76,3 +76,37 @@ def test_flashcards_turn_and_remember(lab, page, notebook):
     view.get_by_role("button", name="Know it").press("Enter")
     assert "Card 2" in view.inner_text()
     assert "1 known" in view.inner_text()
+
+
+def test_answers_survive_a_reload_and_then_the_end_of_the_kernel(lab, page, notebook):
+    calls = ('lesson.predict("signal-at-half")', "lesson.checkpoint()", "lesson.flashcards()")
+    shown(lab, page, notebook, "\n".join(f"display({call})" for call in calls))
+    guess, check, cards = page.locator(".dq").all()
+    items = [item for item in quiz.load(FIRST).items if item.place == "checkpoint"]
+    at, item = next((i, item) for i, item in enumerate(items) if isinstance(item, quiz.Choice))
+    wrong = next(i for i, option in enumerate(item.options) if not option.correct)
+
+    guess.get_by_label("Your prediction").fill("0,28")
+    guess.get_by_role("button", name="Check").click()
+    check.locator("form").nth(at).get_by_role("radio").nth(wrong).check()
+    check.locator("form").nth(at).get_by_role("button", name="Check").click()
+    cards.get_by_role("button", name="Flip").click()
+    cards.get_by_role("button", name="Know it").click()
+    lab.reload(page)
+
+    guess, check, cards = (page.locator(".dq").nth(i) for i in range(3))
+    guess.get_by_text("Correct.", exact=True).wait_for()
+    assert guess.get_by_label("Your prediction").input_value() == "0,28"
+    form = check.locator("form").nth(at)
+    assert form.get_by_role("radio").nth(wrong).is_checked()
+    assert "Not yet." in form.get_by_role("status").inner_text()
+    assert f"0 of {len(items)} right at the first try. {len(items)} still open." in check.inner_text()
+    assert "Card 2" in cards.inner_text()
+    assert "1 known" in cards.inner_text()
+
+    lab.shut_down_kernel(page)
+    form.get_by_role("radio").nth([option.correct for option in item.options].index(True)).check()
+    form.get_by_role("button", name="Check").click()
+    assert "Correct." in form.get_by_role("status").inner_text()
+    assert f"{len(items) - 1} still open." in check.inner_text()
+    assert form.get_by_text("Show all explanations").is_visible()
