@@ -1,4 +1,4 @@
-"""Execute lessons from a fresh kernel and store them with small, reproducible outputs: `make notebooks`.
+"""Execute notebooks from a fresh kernel and store them with small, reproducible outputs: `make notebooks`.
 
 Only notebooks whose code or lesson folder has changed since, unless all are asked for. What differs from run to run is
 left out: widget model numbers (the picture stored beside them stays), execution times, versions of the interpreter.
@@ -20,7 +20,11 @@ KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "nam
 
 
 def digest(notebook: NotebookNode, path: Path) -> str:
-    """What the outputs of a notebook are of: its code, and what it takes from its lesson's folder."""
+    """What the outputs of a notebook are of: its code, and what it takes from its lesson's folder.
+
+    A lesson and its deeper notebook take all but the exercises, an exercise notebook takes those alone. The errata
+    belong to no lesson: their code is all.
+    """
     folder = Path(lessons.__file__).parent / f"lesson_{path.name[:2]}"
     is_exercise = path.resolve().parent.name == "exercises"
     files = [

@@ -1,7 +1,7 @@
-"""Write what the list of lessons decides: tables, links between lessons, plans for a class. `make pages`.
+"""Write what the list of lessons decides: tables, links between notebooks, plans for a class. `make pages`.
 
-In a Markdown page the text between `<!-- NAME -->` and `<!-- /NAME -->` is replaced; in a notebook, the line that
-ends with `<!-- navigation -->`, in the first cell and in the last.
+In a Markdown page the text between `<!-- NAME -->` and `<!-- /NAME -->` is replaced; in a lesson and in a deeper
+notebook, the line that ends with `<!-- navigation -->`, in the first cell and in the last.
 """
 
 import argparse
@@ -16,21 +16,24 @@ from lessons_src.files import write_whole
 from lessons_src.lessons import Lesson, all_lessons
 
 ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "notebooks"
 MARK = "<!-- navigation -->"  # at the end: a line that begins with a comment is HTML, in which no link works
 
 
 def lesson_table(lessons: tuple[Lesson, ...]) -> str:
-    """The README's table: link, question, and what one can do afterwards."""
-    rows = [
-        f"| [{lesson.number} {lesson.title}](notebooks/{lesson.name}.ipynb) | {lesson.question} | {lesson.after} |"
-        for lesson in lessons
-    ]
-    return "\n".join(["| lesson | its question | after it you can |", "|---|---|---|", *rows])
+    """The README's table: links to the lesson and deeper, question, what one can do afterwards, minutes."""
+    rows = []
+    for lesson in lessons:
+        links = f"[{lesson.number} {lesson.title}](notebooks/{lesson.name}.ipynb)"
+        if has_deeper(lesson):
+            links += f" · [deeper](notebooks/deeper/{lesson.name}.ipynb)"
+        rows.append(f"| {links} | {lesson.question} | {lesson.after} | {lesson.minutes} |")
+    return "\n".join(["| lesson | its question | after it you can | minutes |", "|---|---|---|--:|", *rows])
 
 
 def exercise_list(lessons: tuple[Lesson, ...]) -> str:
     """Links to the exercise notebooks there are."""
-    folder = ROOT / "notebooks" / "exercises"
+    folder = NOTEBOOKS / "exercises"
     return "\n".join(
         f"- [{lesson.number} {lesson.title}]({lesson.name}.ipynb)"
         for lesson in lessons
@@ -61,24 +64,47 @@ def filled(page: str, name: str, content: str) -> str:
     return filled if count == 1 else refuse(f"marks called {name}", count, "one pair in the page")
 
 
-def navigation(lessons: tuple[Lesson, ...], place: int) -> str:
-    """The line with the way to the lesson before and after the one at `place`."""
-    links = []
+def has_deeper(lesson: Lesson) -> bool:
+    """Whether there is a notebook for what the lesson leaves out."""
+    return (NOTEBOOKS / "deeper" / f"{lesson.name}.ipynb").exists()
+
+
+def links(lessons: tuple[Lesson, ...], place: int) -> str:
+    """The way from the lesson at `place` to the lesson before, to the one after, and deeper."""
+    found = []
     if place > 0:
         before = lessons[place - 1]
-        links.append(f"[← {before.number} {before.title}]({before.name}.ipynb)")
+        found.append(f"[← {before.number} {before.title}]({before.name}.ipynb)")
     if place + 1 < len(lessons):
         after = lessons[place + 1]
-        links.append(f"[{after.number} {after.title} →]({after.name}.ipynb)")
-    return f"{' · '.join(links)} {MARK}"
+        found.append(f"[{after.number} {after.title} →]({after.name}.ipynb)")
+    if has_deeper(lessons[place]):
+        found.append(f"[deeper](deeper/{lessons[place].name}.ipynb)")
+    return " · ".join(found)
 
 
-def navigated(notebook: NotebookNode, line: str) -> NotebookNode:
-    """The notebook with its navigation below the title and at the very end."""
+def header(lessons: tuple[Lesson, ...], place: int) -> str:
+    """What stands under a lesson's title: how long it takes, what it needs, and the `links`."""
+    lesson = lessons[place]
+    names = {other.number: other.name for other in lessons}
+    needs = ", ".join(f"[{number}]({names[number]}.ipynb)" for number in lesson.needs)
+    return " · ".join([f"**{lesson.minutes} minutes**", *([f"needs {needs}"] if needs else []), links(lessons, place)])
+
+
+def deeper_links(lessons: tuple[Lesson, ...], place: int) -> str:
+    """The way from a deeper notebook back to its lesson, and to the lesson after that."""
+    lesson, *after = lessons[place : place + 2]
+    found = [f"[← {lesson.number} {lesson.title}](../{lesson.name}.ipynb)"]
+    found += [f"[{other.number} {other.title} →](../{other.name}.ipynb)" for other in after]
+    return " · ".join(found)
+
+
+def navigated(notebook: NotebookNode, top: str, end: str) -> NotebookNode:
+    """The notebook with one line of navigation below its title and another at the very end."""
     first, last = notebook.cells[0], notebook.cells[-1]
     title, _, text = _without(first.source).partition("\n\n")
-    first.source = f"{title}\n\n{line}\n\n{text}"
-    last.source = f"{_without(last.source)}\n\n{line}"
+    first.source = f"{title}\n\n{top} {MARK}\n\n{text}".rstrip()
+    last.source = f"{_without(last.source)}\n\n{end} {MARK}"
     return notebook
 
 
@@ -87,7 +113,7 @@ def _without(source: str) -> str:
 
 
 def made() -> dict[Path, str]:
-    """Every file that is made from the list of lessons, with what should stand in it."""
+    """Every file that has something from the list of lessons in it, with what should stand there."""
     lessons = all_lessons()
     found = {}
     for name, parts in PAGES.items():
@@ -96,9 +122,11 @@ def made() -> dict[Path, str]:
             page = filled(page, mark, content(lessons))
         found[ROOT / name] = page
     for place, lesson in enumerate(lessons):
-        path = ROOT / "notebooks" / f"{lesson.name}.ipynb"
-        notebook = navigated(nbformat.read(path, as_version=4), navigation(lessons, place))
-        found[path] = nbformat.writes(notebook) + "\n"
+        ways = {NOTEBOOKS / f"{lesson.name}.ipynb": (header(lessons, place), links(lessons, place))}
+        if has_deeper(lesson):
+            ways[NOTEBOOKS / "deeper" / f"{lesson.name}.ipynb"] = (deeper_links(lessons, place),) * 2
+        for path, (top, end) in ways.items():
+            found[path] = nbformat.writes(navigated(nbformat.read(path, as_version=4), top, end)) + "\n"
     return found
 
 

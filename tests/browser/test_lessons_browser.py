@@ -1,5 +1,7 @@
 """Every lesson in JupyterLab: it runs, every control of every explorer moves something, and nothing complains.
 
+A deeper notebook is driven too if it has an explorer; what else is in it, `make test-notebooks` runs.
+
 Set SCREENSHOTS to a folder to keep a picture of each explorer.
 """
 
@@ -11,15 +13,14 @@ from pathlib import Path
 
 import pytest
 from lab import wait_settled
+from test_anatomy import DEEPER, FOLDER, LESSONS, OLD
 
 pytestmark = pytest.mark.browser
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 RESTARTED = ("00_start_here", "01_forward_shortcut")  # a restart runs the whole lesson again: those that run fastest
 # What a cell shows by its CSS class, and the calls that show it.
 SHOWN_BY = {
-    ".le-explorer": re.compile(r"\.explore_\w+\(|Explorer\(|\.watch_\w+\("),
+    ".le-explorer": re.compile(r"\blesson\.(explore|watch|draw)_\w+\(|\bExplorer\("),
     ".dq": re.compile(r"\.(predict|checkpoint|flashcards)\("),
 }
 
@@ -28,13 +29,18 @@ SHOWN_BY = {
 def lessons(lab) -> str:
     """A copy of the notebooks below the server's root, so that a run never changes the stored ones."""
     ignore = shutil.ignore_patterns(".ipynb_checkpoints")
-    shutil.copytree(NOTEBOOKS, lab.root / "notebooks", ignore=ignore)
+    shutil.copytree(FOLDER, lab.root / "notebooks", ignore=ignore)
     return "notebooks"
 
 
 def code_cells(notebook: Path) -> list[dict]:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def calls(notebook: Path, view: str) -> int:
+    """Number of cells that show something of the CSS class `view`."""
+    return sum(SHOWN_BY[view].search("".join(cell["source"])) is not None for cell in code_cells(notebook))
 
 
 def meant_to_fail(notebook: Path) -> int:
@@ -76,11 +82,9 @@ def check_outputs(page, notebook: Path) -> None:
     """Every cell has run, with the errors and the explorers that belong to it and no others."""
     errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
     assert errors.count() == meant_to_fail(notebook), errors.all_inner_texts()
-    sources = [cell["source"] for cell in code_cells(notebook)]
-    for view, call in SHOWN_BY.items():
-        expected = sum(call.search("".join(source)) is not None for source in sources)
+    for view in SHOWN_BY:
         count = "([css, expected]) => document.querySelectorAll(css).length === expected"
-        page.wait_for_function(count, arg=[f".jp-CodeCell:has({view})", expected])
+        page.wait_for_function(count, arg=[f".jp-CodeCell:has({view})", calls(notebook, view)])
 
 
 def check_first_controls(page) -> None:
@@ -89,9 +93,17 @@ def check_first_controls(page) -> None:
         check_moves(page, view, view.locator("input, select").first)
 
 
-@pytest.mark.parametrize("notebook", LESSONS, ids=lambda path: path.stem)
+def name(notebook: Path) -> str:
+    """Path below the folder of notebooks, without its ending."""
+    return str(notebook.relative_to(FOLDER).with_suffix(""))
+
+
+DRIVEN = [*LESSONS, *(notebook for notebook in DEEPER if calls(notebook, ".le-explorer"))]
+
+
+@pytest.mark.parametrize("notebook", DRIVEN, ids=name)
 def test_lesson(lab, page, lessons, notebook):
-    lab.open(page, f"{lessons}/{notebook.name}")
+    lab.open(page, f"{lessons}/{name(notebook)}.ipynb")
     lab.run_all(page, 300)
     check_outputs(page, notebook)
     folder = os.environ.get("SCREENSHOTS")
@@ -99,7 +111,7 @@ def test_lesson(lab, page, lessons, notebook):
         wait_settled(page, view)
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            view.screenshot(path=Path(folder) / f"{notebook.stem}-{number}.png")
+            view.screenshot(path=Path(folder) / f"{name(notebook).replace('/', '-')}-{number}.png")
         for control in view.locator("input, select").all():
             if control.evaluate("e => e.name") == "-replay" and not control.is_visible():
                 continue  # a still picture has nothing to replay
@@ -113,3 +125,25 @@ def test_lesson(lab, page, lessons, notebook):
         lab.restart_and_run_all(page, 300)
         check_outputs(page, notebook)
         check_first_controls(page)
+
+
+# The pictures of an explorer that are not wholly within the part of the notebook that is in sight.
+OUT_OF_SIGHT = """view => {
+    const seen = view.closest('.jp-NotebookPanel-notebook').getBoundingClientRect();
+    return [...view.querySelectorAll('canvas')].map(canvas => canvas.getBoundingClientRect()).filter(
+        box => !box.width || box.top < seen.top || box.bottom > Math.min(seen.bottom, innerHeight) ||
+            box.left < seen.left || box.right > Math.min(seen.right, innerWidth)
+    ).map(box => `${Math.round(box.top)} to ${Math.round(box.bottom)} of ${Math.round(seen.bottom)}`); }"""
+
+
+@pytest.mark.parametrize("notebook", [lesson for lesson in LESSONS if lesson not in OLD], ids=name)
+def test_first_screen(lab, page, lessons, notebook):
+    """At 1440 x 900, without scrolling: something to move is in sight, and the set-up is not."""
+    page.set_viewport_size({"width": 1440, "height": 900})
+    lab.open(page, f"{lessons}/{name(notebook)}.ipynb")
+    lab.run_all(page, 300)
+    explorer = page.locator(".le-explorer").first
+    explorer.locator("canvas").first.wait_for()
+    assert explorer.evaluate(OUT_OF_SIGHT) == []
+    assert page.locator(".jp-CodeCell").first.locator(".jp-Cell-inputCollapser + .jp-Placeholder").is_visible()
+    assert not page.locator(".jp-CodeCell").first.locator(".jp-InputArea-editor").is_visible()

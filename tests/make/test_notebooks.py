@@ -4,9 +4,9 @@ import nbformat
 import pytest
 
 from lessons_src.make import notebooks
-from lessons_src.make.pages import ROOT
+from lessons_src.make.pages import NOTEBOOKS
 
-PATHS = sorted([*(ROOT / "notebooks").glob("[0-9]*.ipynb"), *(ROOT / "notebooks" / "exercises").glob("[0-9]*.ipynb")])
+PATHS = [path for folder in ("", "deeper", "exercises") for path in sorted((NOTEBOOKS / folder).glob("*.ipynb"))]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -46,10 +46,23 @@ def test_a_change_of_what_the_lesson_shows_counts_and_of_its_exercises_does_not(
         (folder / name).write_text("new")
         seen.append(notebooks.digest(notebook, small))
     assert seen[0] == seen[1] == seen[2] != notebooks.digest(notebook, tmp_path / "06_small.ipynb")
+    assert notebooks.digest(notebook, tmp_path / "deeper" / "05_small.ipynb") == seen[0]
     exercise = tmp_path / "exercises" / "05_small.ipynb"
     before = notebooks.digest(notebook, exercise)
     (folder / "exercises.py").write_text("newer")
     assert notebooks.digest(notebook, exercise) != before
+
+
+def test_the_errata_belong_to_no_lesson(small, tmp_path, monkeypatch):
+    folder = tmp_path / "lessons" / "lesson_05"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(notebooks.lessons, "__file__", str(folder.parent / "__init__.py"))
+    notebook, errata = nbformat.read(small, as_version=4), tmp_path / "deeper" / "errata.ipynb"
+    before = notebooks.digest(notebook, errata)
+    (folder / "explorer.py").write_text("new")
+    assert notebooks.digest(notebook, errata) == before
+    notebook.cells[0].source = "print(2)"
+    assert notebooks.digest(notebook, errata) != before
 
 
 def test_an_error_leaves_the_file_as_it_was(small):

@@ -1,7 +1,5 @@
 """The list of lessons is one: pages, links and plans say what it says, and a faulty list is refused by name."""
 
-import json
-import re
 from dataclasses import replace
 
 import nbformat
@@ -20,18 +18,16 @@ def test_everything_made_from_the_list_is_as_it_says():
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: f"lesson_{lesson.name}")
 def test_a_notebook_says_the_same_as_its_list_entry(lesson):
-    first = nbformat.read(pages.ROOT / "notebooks" / f"{lesson.name}.ipynb", as_version=4).cells[0].source
-    title, nav, header = first.split("\n\n")[:3]
+    first = nbformat.read(pages.NOTEBOOKS / f"{lesson.name}.ipynb", as_version=4).cells[0].source
+    title, header = first.split("\n\n")[:2]
     assert title.startswith(f"# {lesson.number} · ")
     assert lesson.title in title
-    assert nav.endswith(pages.MARK)
-    assert re.match(r"\*\*(\d+) minutes\*\*", header)[1] == str(lesson.minutes)
-    aims = re.findall(r"^- (.*(?:\n  .*)*)[;.]$", first.split("**Afterwards you can**")[1], re.MULTILINE)
-    assert len(aims) == len(lesson.aims)
+    assert header.startswith(f"**{lesson.minutes} minutes** · ")
+    assert header.endswith(pages.MARK)
 
 
 def test_the_first_has_no_lesson_before_it_and_the_last_none_after():
-    first, second, *_, last = (pages.navigation(LESSONS, place) for place in range(len(LESSONS)))
+    first, second, *_, last = (pages.links(LESSONS, place) for place in range(len(LESSONS)))
     assert (first.count("←"), first.count("→")) == (0, 1)
     assert (second.count("←"), second.count("→")) == (1, 1)
     assert (last.count("←"), last.count("→")) == (1, 0)
@@ -40,17 +36,40 @@ def test_the_first_has_no_lesson_before_it_and_the_last_none_after():
 def test_a_new_lesson_moves_its_neighbours_links():
     between = replace(LESSONS[5], name="05_no_lesson", title="No lesson")
     longer = (*LESSONS[:6], between, *LESSONS[6:])
-    assert "05 No lesson →" in pages.navigation(longer, 5)
-    assert "← 05 No lesson" in pages.navigation(longer, 7)
+    assert "05 No lesson →" in pages.links(longer, 5)
+    assert "← 05 No lesson" in pages.links(longer, 7)
     assert "05_no_lesson.ipynb" in pages.lesson_table(longer)
     assert "05_no_lesson" not in pages.exercise_list(longer), "no exercises, no link"
 
 
+def test_the_header_says_minutes_and_needs_and_what_lies_deeper_only_where_there_is_something(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path)
+    some = (replace(LESSONS[0], needs=()), replace(LESSONS[1], needs=("00",), minutes=29), LESSONS[2])
+    assert "needs" not in pages.header(some, 0)
+    way = "[← 00 Start here](00_start_here.ipynb) · [02 Noise schedules →](02_noise_schedules.ipynb)"
+    assert pages.header(some, 1) == f"**29 minutes** · needs [00](00_start_here.ipynb) · {way}"
+    assert "deeper" not in pages.lesson_table(some)
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "01_forward_shortcut.ipynb").touch()
+    assert pages.header(some, 1).endswith("02_noise_schedules.ipynb) · [deeper](deeper/01_forward_shortcut.ipynb)")
+    assert ".ipynb) · [deeper](notebooks/deeper/01_forward_shortcut.ipynb) |" in pages.lesson_table(some)
+
+
+def test_a_deeper_notebook_leads_back_to_its_lesson_and_on():
+    assert pages.deeper_links(LESSONS, 1) == (
+        "[← 01 The forward shortcut](../01_forward_shortcut.ipynb) · "
+        "[02 Noise schedules →](../02_noise_schedules.ipynb)"
+    )
+    assert "→" not in pages.deeper_links(LESSONS, len(LESSONS) - 1)
+
+
 def test_navigation_is_replaced_and_not_added_twice():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in ("# 01\n\nText", "End")])
-    for line in (f"old {pages.MARK}", f"new {pages.MARK}"):
-        notebook = pages.navigated(notebook, line)
-    assert [cell.source for cell in notebook.cells] == [f"# 01\n\nnew {pages.MARK}\n\nText", f"End\n\nnew {pages.MARK}"]
+    for word in ("old", "new"):
+        notebook = pages.navigated(notebook, f"{word} top", f"{word} end")
+    first, last = (cell.source for cell in notebook.cells)
+    assert first == f"# 01\n\nnew top {pages.MARK}\n\nText"
+    assert last == f"End\n\nnew end {pages.MARK}"
 
 
 def test_a_page_without_its_marks_is_refused():
@@ -80,6 +99,6 @@ def test_a_faulty_entry_is_refused(tmp_path, change, named):
 
 
 def test_every_notebook_is_in_the_list():
-    found = sorted(path.stem for path in (pages.ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    found = sorted(path.stem for path in pages.NOTEBOOKS.glob("[0-9]*.ipynb"))
     assert [lesson.name for lesson in LESSONS] == found
-    assert all(json.loads((pages.ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"] for name in found)
+    assert {path.stem for path in (pages.NOTEBOOKS / "deeper").glob("*.ipynb")} <= {*found, "errata"}

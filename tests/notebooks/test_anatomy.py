@@ -1,17 +1,48 @@
-"""Every lesson is stored executed, small and readable, and has the parts that a lesson has."""
+"""Every lesson and every deeper notebook is stored executed, small and readable, and has the form of its kind."""
 
 import base64
+import html
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from lessons_src import lessons
+from lessons_src.make import minutes
 from lessons_src.show import quiz
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("[0-9]*.ipynb"))
-pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+FOLDER = Path(__file__).parents[2] / "notebooks"
+LESSONS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+DEEPER = sorted((FOLDER / "deeper").glob("*.ipynb"))  # with the errata, which belong to no lesson
+# The lessons still in the old form: longer than thirty minutes, words first. A lesson that is rewritten leaves the set.
+OLD_FORM = {"00", "01", "02", "03", "04", "05", "06", "08", "09", "10"}
+OLD = [path for path in LESSONS if path.stem[:2] in OLD_FORM]
+
+
+def number(path):
+    """Two digits; None for the errata."""
+    return path.stem[:2] if path.stem[:2].isdigit() else None
+
+
+def listed(path):
+    """What lesson.toml says of the lesson of a notebook."""
+    return lessons.load(Path(lessons.__file__).parent / f"lesson_{number(path)}" / "lesson.toml")
+
+
+def over(paths):
+    """Runs a test once for each notebook: "05_ddim" is a lesson, "deeper-05_ddim" what it leaves out."""
+    names = [f"deeper-{path.stem}" if path in DEEPER else path.stem for path in paths]
+    return pytest.mark.parametrize("path", paths, ids=names)
+
+
+everywhere = over(LESSONS + DEEPER)
+in_lessons = over(LESSONS)
+in_deeper = over(DEEPER)
+in_new_lessons = over([path for path in LESSONS if path not in OLD])
+in_old_lessons = over(OLD)
 
 
 def read(path):
@@ -26,21 +57,34 @@ def outputs(code):
     return [output for cell in code for output in cell.outputs]
 
 
+def text_of(output):
+    """What an output says in words, in whatever format."""
+    data = [str(value) for key, value in output.get("data", {}).items() if key.startswith("text/")]
+    return html.unescape(" ".join([*data, output.get("text", "")]))
+
+
+# --- Stored: executed, small, readable without a kernel
+
+
+@everywhere
 def test_executed_once_in_order_without_errors(path):
     _, code, _ = read(path)
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not [output for output in outputs(code) if output.output_type == "error" or output.get("name") == "stderr"]
 
 
+@everywhere
 def test_small(path):
     _, code, _ = read(path)
     assert path.stat().st_size < 1_000_000
     for output in outputs(code):
         assert len(base64.b64decode(output.get("data", {}).get("image/png", ""))) < 100_000
     for cell in code:
-        assert len(cell.source.splitlines()) <= 25, f"{cell.id}: a cell a learner cannot take in at once"
+        longest = 40 if minutes.is_collapsed(cell) else 25
+        assert len(cell.source.splitlines()) <= longest, f"{cell.id}: a cell a learner cannot take in at once"
 
 
+@everywhere
 def test_reads_well_without_running(path):
     _, code, _ = read(path)
     for output in outputs(code):
@@ -54,6 +98,19 @@ def test_reads_well_without_running(path):
             assert "text/markdown" in data, f"{data.get('text/plain')}: a bare value or a widget without a picture"
 
 
+@everywhere
+def test_every_picture_says_in_words_below_it_what_it_shows(path):
+    """JupyterLab and GitHub drop the alternative text of a stored picture: the sentence stands below it as text too."""
+    _, code, _ = read(path)
+    for cell in code:
+        for place, output in enumerate(cell.outputs):
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+            if alt is None or (path in OLD and output.data["text/plain"] != alt):
+                continue  # no picture; or an explorer, stored before explorers said their sentence below
+            assert any(alt in text_of(later) for later in cell.outputs[place + 1 :]), f"{cell.id}: {alt}"
+
+
+@everywhere
 def test_headings(path):
     _, _, text = read(path)
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
@@ -61,29 +118,21 @@ def test_headings(path):
     levels = [len(marks) for marks, _ in headings]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert headings[0][1].startswith(path.stem[:2] + " · ")
+    if number(path):
+        assert headings[0][1].startswith(f"{number(path)} · ")
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def test_has_the_parts_of_a_lesson(path):
-    _, code, text = read(path)
-    source = "\n".join(cell.source for cell in code)
-    for part in ("minutes**", "difficulty", "needs:", "**Afterwards you can**", "## Checkpoint", "## What to remember"):
-        assert part in text, f"{part!r} is missing"
-    assert f"from lessons_src.lessons import lesson_{path.stem[:2]} as lesson" in source
-    assert "lesson.checkpoint()" in source
-    assert "lesson.flashcards()" in source
-    assert "lesson.explore_" in source or "widgets.Explorer(" in source
+@in_lessons
+def test_every_prediction_is_asked_where_it_belongs(path):
+    items = quiz.load(f"lessons_src.lessons.lesson_{number(path)}").items
+    for place, where in (("predict", path), ("deeper", FOLDER / "deeper" / path.name)):
+        source = "\n".join(cell.source for cell in read(where)[1]) if where.exists() else ""
+        asked = re.findall(r'lesson\.predict\("([^"]+)"\)', source)
+        assert sorted(asked) == sorted(item.id for item in items if item.place == place), place
 
 
-def test_asks_every_prediction_it_has(path):
-    _, code, _ = read(path)
-    asked = [found for cell in code for found in re.findall(r'lesson\.predict\("([^"]+)"\)', cell.source)]
-    questions = quiz.load(f"lessons_src.lessons.lesson_{path.stem[:2]}")
-    written = [item.id for item in questions.items if item.place == "predict"]
-    assert sorted(asked) == sorted(written)
-
-
+@everywhere
 def test_links_lead_somewhere(path):
     _, _, text = read(path)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -94,6 +143,7 @@ def test_links_lead_somewhere(path):
 QUOTED = {"06_classifier_free_guidance": {"1.55", "2.43"}}  # FIDs as the paper reports them
 
 
+@everywhere
 def test_numbers_in_prose_are_computed(path):
     """Every number with two decimals or more stands, rounded or as per cent, in code or in a stored output."""
     _, code, text = read(path)
@@ -106,8 +156,90 @@ def test_numbers_in_prose_are_computed(path):
         assert any(float(number) in (round(c, digits), round(c / 100, digits)) for c in computed), number
 
 
+@everywhere
 def test_speaks_of_diffusion_only(path):
     _, code, text = read(path)
     everything = text + "\n".join(cell.source for cell in code) + str(outputs(code))
     found = re.search(r"/root/|/home/|/tmp/|\bTODO\b|\bFIXME\b|\([EWN]\d+[a-z]?\)", everything)
     assert found is None, found
+
+
+# --- The form: half an hour, something to move at once, the set-up out of sight
+
+
+def departures(path) -> Iterator[str]:
+    """Where a lesson departs from the form of a lesson."""
+    notebook, code, _ = read(path)
+    lesson = listed(path)
+    length = minutes.of_lesson(path)
+    if lesson.minutes != length.whole_minutes:
+        yield f"lesson.toml says {lesson.minutes} minutes, the ruler {length.minutes:.2f}, rounded up"
+    if lesson.minutes > 30:
+        yield f"{lesson.minutes} minutes are more than 30"
+    if length.first is None or length.first > 4:
+        yield f"the first explorer is in cell {length.first}; expected one within the first five cells, 0 to 4"
+    elif length.before > 120:
+        yield f"{length.before} words stand before the first explorer; expected at most 120"
+    first = notebook.cells[0].source
+    if f"*{lesson.question}*" not in first:
+        yield f"the first cell does not ask *{lesson.question}*"
+    if "**Afterwards you can**" in first:
+        yield "the first cell lists aims"
+    yield from set_up_departures(notebook)
+    for cell in code:
+        lines = len(cell.source.splitlines())
+        if lines > 12 and not minutes.is_collapsed(cell):
+            yield f"{cell.id} has {lines} lines in sight; expected at most 12"
+    whole, place = "\n".join(cell.source for cell in notebook.cells), 0
+    for part in ("## Checkpoint", "lesson.checkpoint()", "## Remember", "lesson.flashcards()", "You can stop here"):
+        place = whole.find(part, max(place, 0))
+        if place < 0:
+            yield f"{part!r} is missing, or not in its order"
+
+
+def set_up_departures(notebook) -> Iterator[str]:
+    """Whether the second cell, and it alone, imports, and is collapsed."""
+    if notebook.cells[1].cell_type != "code" or not minutes.is_collapsed(notebook.cells[1]):
+        yield "the second cell is not the collapsed set-up cell"
+    for cell in notebook.cells[2:]:
+        if cell.cell_type == "code" and re.search(r"^\s*(import|from \S+ import) ", cell.source, re.MULTILINE):
+            yield f"{cell.id} imports; expected all imports in the set-up cell"
+
+
+@in_new_lessons
+def test_has_the_form_of_a_lesson(path):
+    assert list(departures(path)) == []
+
+
+@in_old_lessons
+def test_is_not_yet_in_the_form_of_a_lesson(path):
+    assert list(departures(path)) != [], f"{number(path)} has the form now: take it out of OLD_FORM"
+
+
+@in_old_lessons
+def test_has_the_parts_of_an_old_lesson(path):
+    notebook, code, text = read(path)
+    source = "\n".join(cell.source for cell in code)
+    for part in ("difficulty", "needs:", "**Afterwards you can**", "## Checkpoint", "## What to remember"):
+        assert part in text, f"{part!r} is missing"
+    lesson, first = listed(path), notebook.cells[0].source
+    assert first.split("\n\n")[2].startswith(f"**{lesson.minutes} minutes**")
+    aims = re.findall(r"^- (.*(?:\n  .*)*)[;.]$", first.split("**Afterwards you can**")[1], re.MULTILINE)
+    assert len(aims) == len(lesson.aims)
+    assert "lesson.checkpoint()" in source
+    assert "lesson.flashcards()" in source
+    assert "lesson.explore_" in source or "widgets.Explorer(" in source
+
+
+@in_lessons
+def test_brings_its_lessons_folder(path):
+    _, code, _ = read(path)
+    assert f"from lessons_src.lessons import lesson_{number(path)} as lesson" in "\n".join(cell.source for cell in code)
+
+
+@in_deeper
+def test_has_the_form_of_a_deeper_notebook(path):
+    notebook, _, _ = read(path)
+    assert list(set_up_departures(notebook)) == []
+    if number(path):
+        assert notebook.cells[0].source.startswith(f"# {number(path)} · {listed(path).title}: deeper\n")
