@@ -7,8 +7,10 @@ N ?=
 ALL ?=
 BIN := .venv/bin
 LESSONS := $(sort $(wildcard notebooks/$(or $(N),[0-9][0-9])_*.ipynb))
+DEEPER := $(sort $(wildcard notebooks/deeper/$(if $(N),$(N)_)*.ipynb))
 EXERCISES := $(subst /source/,/,$(sort $(wildcard notebooks/exercises/source/$(or $(N),[0-9][0-9])_*.ipynb)))
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+QUIET := .venv/share/jupyter/lab/settings/overrides.json
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 EXECUTE := $(BIN)/python -m lessons_src.make.notebooks $(if $(ALL),--all)
 NBVAL := $(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile
@@ -17,24 +19,24 @@ NBVAL := $(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile
 test-unit test-notebooks test-browser lesson quick notebooks exercises class-demo: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lesson quick lint test-unit test-notebooks test-browser notebooks exercises pages class-demo weights measurements pareto format clean
+.PHONY: help lab test lesson quick lint test-unit test-notebooks test-browser notebooks exercises pages minutes class-demo weights measurements pareto format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-lab: .venv/lab  ## set up what is missing, then open the course in JupyterLab
+lab: .venv/lab $(QUIET)  ## set up what is missing, then open the course in JupyterLab
 	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.root_dir=$(CURDIR) $(LAB_FLAGS) notebooks/00_start_here.ipynb
 
 test: lint test-unit test-notebooks  ## set up what is missing, then lint, run the unit tests and check every notebook
 
 lesson: lint  ## work on one lesson, as in `make lesson N=05`: style, its tests, its exercise edition, its notebooks
 	@test -n "$(LESSONS)" -a -n "$(N)" || { echo "make lesson N=05: the number of a lesson, two digits"; exit 2; }
-	$(EXECUTE) $(LESSONS)
+	$(EXECUTE) $(LESSONS) $(DEEPER)
 	$(BIN)/python -m lessons_src.exercises.editions $(N)
 	$(if $(EXERCISES),$(EXECUTE) $(EXERCISES))
 	$(BIN)/pytest tests/make/test_pages.py
 	$(BIN)/pytest -n 2 tests/lessons tests/notebooks -k "lesson_$(N) or $(N)_" -m "not slow and not browser"
-	$(NBVAL) $(LESSONS) $(EXERCISES)
+	$(NBVAL) $(LESSONS) $(DEEPER) $(EXERCISES)
 
 quick: lint  ## style, types, and the tests of the package's front room
 	$(BIN)/pytest -n 2 --dist worksteal tests/core -m "not slow and not browser"
@@ -47,14 +49,14 @@ lint: .venv/test  ## check the style of code and notebooks, and the types of the
 test-unit: .venv/test  ## unit tests: numbers, properties, errors, widgets, quizzes
 	$(BIN)/pytest -n 2 --dist worksteal
 
-test-notebooks: .venv/test  ## run every lesson from a fresh kernel and compare text and numbers with the stored outputs
-	$(NBVAL) $(LESSONS) $(EXERCISES)
+test-notebooks: .venv/test  ## run every notebook from a fresh kernel and compare text and numbers with the stored outputs
+	$(NBVAL) $(LESSONS) $(DEEPER) $(EXERCISES)
 
 test-browser: .venv/test  ## drive every lesson in headless Chromium (needs Debian's chromium or another Chromium)
 	$(BIN)/pytest -m browser -n 2 --maxschedchunk 1 tests/browser
 
-notebooks: .venv/test  ## execute the lessons that changed and store their outputs (ALL=1: every lesson)
-	$(EXECUTE) $(LESSONS)
+notebooks: .venv/test  ## execute the notebooks that changed and store their outputs (ALL=1: every lesson, every deeper one)
+	$(EXECUTE) $(LESSONS) $(DEEPER)
 
 exercises: .venv/test  ## make the learners' edition of every exercise notebook from its source
 	$(BIN)/python -m lessons_src.exercises.editions $(N)
@@ -62,6 +64,9 @@ exercises: .venv/test  ## make the learners' edition of every exercise notebook 
 
 pages: .venv/lab  ## write the tables, links and plans that the list of lessons decides
 	$(BIN)/python -m lessons_src.make.pages
+
+minutes: .venv/lab  ## measure how long each lesson takes a reader, and how soon there is something to move
+	$(BIN)/python -m lessons_src.make.minutes $(LESSONS)
 
 class-demo: .venv/test  ## grade a class of twenty made-up submissions, some broken, some hostile, and print the table
 	$(BIN)/python -m lessons_src.grading demo --folder $$(mktemp -d)/class
@@ -82,14 +87,30 @@ format: .venv/test  ## rewrite code and notebooks in the course's style
 clean:  ## remove the environment that make has set up
 	rm -rf .venv
 
-# TORCH_INDEX names another package index for torch alone, for example the CPU-only one that pytorch.org lists.
+# On Linux, PyTorch's default build brings NVIDIA's libraries. TORCH_INDEX names another package index for torch alone,
+# for example the CPU-only one that pytorch.org lists.
+LARGE := $(and $(filter Linux,$(shell uname -s)),$(if $(TORCH_INDEX),,yes))
+# The first time says what it does, with pip's progress bars; later ones, after an update of the course, only what fails.
+AGAIN = $(wildcard $(BIN)/jupyter-lab)
+
 .venv/lab: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 to 3.13 is needed: make PYTHON=python3.12")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(if $(TORCH_INDEX),$(PIP) install -c constraints.txt --no-deps --index-url $(TORCH_INDEX) torch)
-	$(PIP) install -c constraints.txt -e '.[notebooks]'
-	touch $@
+	@test -n "$(AGAIN)" || printf "%s\n" \
+		"Once only: PyTorch, JupyterLab and about a hundred packages that they need go into the folder .venv." \
+		"To download: $(if $(LARGE),2.8 GB,0.3 GB). On disk: $(if $(LARGE),5 GB,1.3 GB)." \
+		"At 100 Mbit/s: $(if $(LARGE),about six minutes,one or two minutes)." \
+		$(if $(LARGE),"(Most of it is for NVIDIA cards. README.md says how to leave that out.)")
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),@$(PIP) $(if $(AGAIN),--quiet) install -c constraints.txt --no-deps --index-url $(TORCH_INDEX) torch)
+	@$(PIP) $(if $(AGAIN),--quiet) install -c constraints.txt -e '.[notebooks]'
+	@touch $@
+
+# Without this, JupyterLab begins by asking whether it may fetch news.
+$(QUIET): | .venv/lab
+	@mkdir -p $(@D)
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $@
 
 .venv/test: .venv/lab
-	$(PIP) install -c constraints.txt -e '.[notebooks,grading,cluster,test]'
+	@echo "What the tests and the grader need goes into .venv too: a minute, once."
+	@$(PIP) --quiet install -c constraints.txt -e '.[notebooks,grading,cluster,test]'
 	touch $@

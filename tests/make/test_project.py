@@ -1,10 +1,14 @@
 """The set-up files agree with each other: pyproject.toml is the one source of dependencies."""
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -64,6 +68,18 @@ def test_every_command_is_explained():
     makefile = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
     assert set(phony) == set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+
+
+def test_make_keeps_jupyterlab_from_asking_for_news(tmp_path):
+    """What make writes says so, in words that the installed JupyterLab takes."""
+    overrides, settings = ".venv/share/jupyter/lab/settings/overrides.json", "@jupyterlab/apputils-extension"
+    make = ["make", "-f", str(ROOT / "Makefile"), "--assume-old=.venv/lab", overrides]
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    (name, said), *others = json.loads((tmp_path / overrides).read_text()).items()
+    assert (name, others) == (f"{settings}:notification", [])
+    assert said == {"fetchNews": "false", "checkForUpdates": False}
+    schema = Path(sys.prefix) / "share" / "jupyter" / "lab" / "schemas" / settings / "notification.json"
+    jsonschema.validate(said, json.loads(schema.read_text()) | {"additionalProperties": False})
 
 
 def test_python_versions_and_torch_floor():
