@@ -121,7 +121,9 @@ class Lab:
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-item[data-command="runmenu:restart-and-run-all"]')
         page.click(".jp-Dialog .jp-mod-accept")
-        page.wait_for_function("() => document.querySelector('.jp-CodeCell .jp-InputArea-prompt').textContent !== '[1]:'")
+        page.wait_for_function(
+            "() => document.querySelector('.jp-CodeCell .jp-InputArea-prompt').textContent !== '[1]:'"
+        )
         self._wait_for_every_cell(page, seconds)
 
     def shut_down_kernel(self, page) -> None:
@@ -144,7 +146,7 @@ class Lab:
         page.wait_for_function(
             """() => {
                 const done = e => /^\\[\\d+\\]:$/.test(e.textContent.trim());
-                const shown = '.jp-CodeCell .jp-InputPrompt:not(.jp-Placeholder-prompt)'; // collapsed cells have no number
+                const shown = '.jp-CodeCell .jp-InputPrompt:not(.jp-Placeholder-prompt)'; // a collapsed cell has none
                 const prompts = [...document.querySelectorAll(`.jp-Notebook ${shown}`)];
                 const status = document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status;
                 return status === 'idle' && prompts.length > 0 && prompts.every(done);
@@ -175,7 +177,7 @@ class Watcher:
 
 def pixels(view) -> list[str]:
     """The canvases of an explorer, as comparable text."""
-    return view.locator("canvas").evaluate_all("all => all.map(canvas => canvas.toDataURL())")
+    return view.locator(".le-panels canvas").evaluate_all("all => all.map(canvas => canvas.toDataURL())")
 
 
 def wait_until(page, check, what: str, seconds: float = 15) -> None:
@@ -188,10 +190,11 @@ def wait_until(page, check, what: str, seconds: float = 15) -> None:
 
 # The sentence and the canvases of an explorer as one text, once they are its final answer, painted, and stay so.
 SETTLED = """async view => {
-    const canvases = [...view.querySelectorAll('canvas')];
+    const canvases = [...view.querySelectorAll('.le-panels canvas')];
     const painted = canvas => canvas.clientWidth > 0 &&
         Math.abs(canvas.width - canvas.clientWidth * devicePixelRatio) <= devicePixelRatio;
-    const picture = () => view.matches('.le-busy, .le-rough') || !canvases.every(painted) ? null : JSON.stringify(
+    const moving = () => view.matches('.le-busy, .le-rough, .le-playing') || !canvases.every(painted);
+    const picture = () => moving() ? null : JSON.stringify(
         [view.querySelector('.le-caption').textContent, ...canvases.map(canvas => canvas.toDataURL())]);
     const frame = () => new Promise(requestAnimationFrame);
     const before = picture();

@@ -352,3 +352,119 @@ def test_an_explorer_survives_a_reload_and_comes_back_after_a_restart(lab, page,
     wait_settled(page, view)
     assert view.get_by_label("Steps").input_value() == "8"
     press(page, view, view.get_by_label("Steps"), "ArrowRight")
+
+
+# --- formulas, playing once, drawing, answers without Python
+
+LOCAL = """
+def bent(n):
+    frames = np.stack([START[:40] * (1 - k / n) for k in range(n + 1)])
+    return Picture([Points("Points", frames, groups=np.arange(40) % 3)], f"n = {n}.", formula=f"x_t = {n}", plays=PLAYS)
+
+SCRIPT = '''export const picture = ({ n }, { start }) => n > 8 ? null : {
+    panels: [{ frames: n + 1, data: Float32Array.from(
+        { length: 80 * (n + 1) }, (_, i) => start[i % 80] * (1 - Math.floor(i / 80) / n)) }],
+    text: `n = ${n}, here.`, formula: [`x_t = ${n}`], frame_names: Array.from({ length: n + 1 }, (_, k) => String(k)),
+    start: n,
+}'''
+Explorer(bent, [Slider("n", "Steps", 1, 12, 1, 4)], SCRIPT, {"start": START[:40]})
+"""
+
+COUNT_MESSAGES = """() => {
+    window.sent = 0;
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (message) { window.sent += 1; return send.call(this, message); }; }"""
+
+
+def test_a_script_answers_without_python_and_leaves_the_rest_to_it(lab, page, notebook):
+    view = run(lab, page, notebook(DEFINE, "PLAYS = False", LOCAL, "import time; time.sleep(1)"))
+    caption, steps = view.locator(".le-caption"), view.get_by_label("Steps")
+    wait_until(page, lambda: caption.inner_text().startswith("n = 4"), "the first picture")
+    page.evaluate(COUNT_MESSAGES)
+    steps.press("ArrowRight")
+    wait_until(page, lambda: caption.inner_text().startswith("n = 5, here."), "an answer of the browser itself", 2)
+    assert view.locator(".le-formula").inner_text().replace("\n", "") == "xt = 5"
+    assert view.locator(".le-formula sub").inner_text() == "t"
+    assert page.evaluate("window.sent") == 0
+    for _ in range(4):
+        steps.press("ArrowRight")
+    wait_until(page, lambda: caption.inner_text().startswith("n = 9."), "an answer of Python")
+    steps.press("ArrowLeft")
+    wait_until(page, lambda: caption.inner_text().startswith("n = 8, here."), "the browser again")
+    page.wait_for_timeout(1500)  # Python has heard of it by now, and its picture must not take the place of ours
+    assert caption.inner_text().startswith("n = 8, here.")
+
+
+def test_it_plays_once_when_it_comes_into_sight(lab, page, notebook):
+    lab.open(page, notebook(DEFINE, "PLAYS = True", LOCAL))
+    lab.run_all(page)
+    view = page.locator(".le-explorer").first
+    view.scroll_into_view_if_needed()
+    replay = view.get_by_label("Replay")
+    wait_until(page, lambda: view.evaluate("e => e.matches('.le-playing')"), "the film to begin")
+    wait_until(page, lambda: not view.evaluate("e => e.matches('.le-playing')"), "the film to end")
+    assert replay.input_value() == replay.get_attribute("max")
+    view.get_by_label("Steps").press("ArrowRight")
+    page.wait_for_timeout(500)
+    assert not view.evaluate("e => e.matches('.le-playing')")
+
+
+def test_who_asked_for_less_motion_sees_the_end_at_once(lab, page, notebook):
+    page.emulate_media(reduced_motion="reduce")
+    view = run(lab, page, notebook(DEFINE, "PLAYS = True", LOCAL))
+    page.wait_for_timeout(800)
+    assert not view.evaluate("e => e.matches('.le-playing')")
+    assert view.get_by_label("Replay").input_value() == "4"
+
+
+DRAW = """
+from lessons_src.show.widgets import Drawing
+sheets = {name: np.zeros((28, 28), np.uint8) for name in ("empty", "dot")}
+sheets["dot"][10:14, 10:14] = 255
+def drawn(sheet):
+    return Picture([Images("Seen", sheet[None, None])], f"{int((sheet > 127).sum())} white pixels.")
+Explorer(drawn, [Drawing("sheet", "Draw, or take", sheets, "empty")])
+"""
+
+
+def test_a_line_drawn_by_hand_a_preset_by_keyboard_and_clear(lab, page, notebook):
+    view = run(lab, page, notebook(DEFINE, DRAW))
+    caption, sheet, preset = view.locator(".le-caption"), view.locator(".le-sheet"), view.get_by_label("Draw, or take")
+    assert caption.inner_text() == "0 white pixels."
+    box = sheet.bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 70)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 70, steps=8)
+    page.mouse.up()
+    wait_until(page, lambda: 30 < int(caption.inner_text().split()[0]) < 90, "the line to be seen")
+    assert preset.evaluate("e => e.selectedOptions[0].textContent") == "your own"
+    page.mouse.move(box["x"] + 60, box["y"] + 10)  # no button held: nothing is drawn
+    before = caption.inner_text()
+    page.wait_for_timeout(300)
+    assert caption.inner_text() == before
+    preset.focus()
+    preset.press("Home")
+    preset.press("ArrowDown")
+    wait_until(page, lambda: caption.inner_text() == "16 white pixels.", "the preset")
+    view.get_by_role("button", name="Clear").press("Enter")
+    wait_until(page, lambda: caption.inner_text() == "0 white pixels.", "an empty sheet")
+
+
+def test_the_stored_sentence_hides_while_the_widget_lives(lab, page, notebook):
+    view = run(lab, page, notebook(DEFINE, "Explorer(points, CONTROLS)"))
+    stored = page.locator(".le-stored")
+    assert stored.count() == 1
+    assert not stored.is_visible()
+    assert stored.text_content().startswith("n = 8, w = 1.0, grid = uniform.")
+    assert view.locator(".le-caption").is_visible()
+
+
+def test_a_dead_kernel_is_named_with_what_to_do(lab, page, notebook):
+    view = run(lab, page, notebook(DEFINE, "Explorer(points, CONTROLS)"))
+    page.clock.install()
+    page.click('.lm-MenuBar-itemLabel:text-is("Kernel")')
+    page.click('.lm-Menu-item[data-command="kernelmenu:shutdown"]')
+    page.clock.run_for(2_000)
+    view.get_by_label("Steps").press("ArrowRight")
+    page.clock.run_for(30_000)
+    wait_until(page, lambda: "run this cell again" in view.get_by_role("alert").inner_text(), "what to do")

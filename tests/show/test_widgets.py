@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lessons_src.show.widgets import Choice, Curves, Explorer, Images, Live, Picture, Points, Slider
+from lessons_src.show.look import LINES, MARKS
+from lessons_src.show.widgets import Choice, Curves, Drawing, Explorer, Images, Live, Picture, Points, Slider
 
 V, T = ValueError, TypeError
 FRAMES = np.random.default_rng(0).normal(size=(5, 40, 2))
@@ -385,3 +386,108 @@ def test_a_slider_may_belong_to_one_option():
     for wrong in [("kind", "c"), ("n", 1), ("other", "a")]:
         with pytest.raises(ValueError, match=message):
             Explorer(compute, [kind, Slider("n", "N", 0, 3, 1, 2, when=wrong)])
+
+
+# --- groups, formulas, playing, drawing, the browser's own answers
+
+
+def test_groups_are_told_apart_by_colour_and_by_shape():
+    looks = {(LINES[g % len(LINES)][0], MARKS[g % len(MARKS)]) for g in range(12)}
+    assert len(looks) == 12
+    plain, grouped = (Points("p", FRAMES, groups=g) for g in (None, np.arange(40) % 8))
+    assert plain._message()["groups"] == [0] * 40
+    assert grouped._message()["groups"][:9] == [*range(8), 0]
+    assert Picture([plain], "t").png() != Picture([grouped], "t").png()
+
+
+@pytest.mark.parametrize(
+    ("groups", "error"), [([0] * 39, V), ([0.5] * 40, V), ([-1] * 40, V), (np.zeros((40, 1), int), V)]
+)
+def test_groups_are_one_whole_number_a_point(groups, error):
+    with pytest.raises(error, match="Points groups"):
+        Points("p", FRAMES, groups=groups)
+
+
+def test_a_formula_is_one_line_or_one_for_each_frame():
+    points = Points("p", FRAMES)
+    assert Picture([points], "t", formula="x = 1")._message()["formula"] == ("x = 1",)
+    each = Picture([points], "t", formula=[f"x = {k}" for k in range(5)], start=2)
+    assert each.sentence() == "x = 2. t"
+    assert Picture([points], "t")._message()["formula"] == ()
+    with pytest.raises(V, match="Picture formula"):
+        Picture([points], "t", formula=["a", "b"])
+
+
+def test_a_drawing_reaches_compute_as_pixels():
+    sheet = np.zeros((28, 28), np.uint8)
+    sheet[3, 4] = 200
+    seen = []
+
+    def drawn(drawing):
+        seen.append(drawing)
+        return Picture([Images("i", drawing[None, None])], "t")
+
+    widget = Explorer(drawn, [Drawing("drawing", "Draw", {"one": sheet}, "one")])
+    assert np.array_equal(seen[0], sheet)
+    ask(widget, 1, drawing=base64.b64encode(bytes(784)).decode())
+    assert seen[1].shape == (28, 28)
+    assert not seen[1].any()
+    for forged in ("", "A", base64.b64encode(bytes(783)).decode(), 7, None):
+        ask(widget, widget._request["id"] + 1, drawing=forged)
+        assert isinstance(widget.error, ValueError)
+        assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("presets", "value"), [({"a": np.zeros((28, 28))}, "a"), ({"a": np.zeros((8, 8), np.uint8)}, "a"), ({}, "a")]
+)
+def test_a_drawing_begins_with_a_preset_of_its_size(presets, value):
+    with pytest.raises(V, match="Drawing 'd'"):
+        Drawing("d", "Draw", presets, value)
+
+
+def test_a_script_comes_with_exact_js_and_its_numbers():
+    widget = Explorer(picture, [], "export function picture() {}", {"a": torch.ones(2, 3), "b": 0.5})
+    assert widget._script.endswith("export function picture() {}")
+    assert "export function mixtureEps" in widget._script
+    assert {name: np.frombuffer(value).tolist() for name, value in widget._constants.items()} == {
+        "a": [1.0] * 6,
+        "b": [0.5],
+    }
+    assert explorer()._script == ""
+
+
+def test_the_sentence_is_stored_as_text_below_the_picture(monkeypatch):
+    shown = []
+    monkeypatch.setattr("lessons_src.show.widgets.display", lambda data, **options: shown.append((data, options)))
+    Explorer(lambda: Picture([Points("p", FRAMES)], "1 < 2."), [])._ipython_display_()
+    (widget, _), (text, options) = shown
+    assert "image/png" in widget
+    assert text == {"text/html": '<p class="le-stored">1 &lt; 2.</p>', "text/plain": "1 < 2."}
+    assert options["raw"]
+
+
+def test_a_live_picture_is_kept_as_it_ends(monkeypatch):
+    class Handle:
+        def __init__(self):
+            self.data = None
+
+        def update(self, data, **options):
+            self.data = data
+
+    monkeypatch.setattr("lessons_src.show.widgets.display", lambda data, **options: Handle())
+    widget = Live(picture())
+    widget._ipython_display_()
+    widget.update(picture(8, "log"))
+    widget.keep()
+    assert widget._shown[1].data["text/plain"] == "8 steps on the log grid. Frame 4."
+    assert base64.b64decode(widget._shown[0].data["image/png"]) == picture(8, "log").png()
+
+
+def test_stored_pictures_are_transparent_and_keep_their_greys():
+    png = Picture([Images("i", np.arange(0, 256, dtype=np.uint8).reshape(1, 1, 16, 16))], "t").png()
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).reshape(-1, 4).astype(int)
+    assert (pixels[:, 3] == 0).any()
+    opaque = pixels[pixels[:, 3] == 255]
+    grey = opaque[(opaque[:, 0] == opaque[:, 1]) & (opaque[:, 1] == opaque[:, 2])]
+    assert len(set(grey[:, 0])) > 30
