@@ -438,8 +438,9 @@ def test_a_line_drawn_by_hand_a_preset_by_keyboard_and_clear(lab, page, notebook
     page.mouse.up()
     wait_until(page, lambda: 30 < int(caption.inner_text().split()[0]) < 90, "the line to be seen")
     assert preset.evaluate("e => e.selectedOptions[0].textContent") == "your own"
-    page.mouse.move(box["x"] + 60, box["y"] + 10)  # no button held: nothing is drawn
+    page.wait_for_timeout(500)  # for the picture of the whole line
     before = caption.inner_text()
+    page.mouse.move(box["x"] + 60, box["y"] + 10)  # no button held: nothing is drawn
     page.wait_for_timeout(300)
     assert caption.inner_text() == before
     preset.focus()
