@@ -15,12 +15,13 @@ function h(tag, props = {}, ...children) {
   return node;
 }
 
-// `code`, *emphasis* and line ends are all the markup there is (see quiz.py).
+// `code`, *emphasis* and line ends are all the markup there is (see quiz.py); x_T is shown with its index below.
 function inline(text) {
-  return text.split(/(`[^`\n]+`|\*[^\s*](?:[^*\n]*[^\s*])?\*|\n)/).map((part) => {
+  return text.split(/(`[^`\n]+`|\*[^\s*](?:[^*\n]*[^\s*])?\*|\n|_[A-Za-z]+)/).map((part) => {
     if (part === "\n") return h("br");
     if (part.length > 2 && part[0] === "`") return h("code", {}, part.slice(1, -1));
     if (part.length > 2 && part[0] === "*") return h("em", {}, part.slice(1, -1));
+    if (part[0] === "_") return h("sub", {}, part.slice(1));
     return part.replace(/ ([−·]) /g, "\u00a0$1\u00a0").replaceAll(" = ", " =\u00a0"); // formulas stay together
   });
 }
@@ -31,6 +32,11 @@ const WORDS = { right: "Correct.", wrong: "Not yet.", hint: "" };
 function remark(tag, state, word, text) {
   const symbol = h("span", { class: "dq-symbol", "aria-hidden": "true" }, SYMBOLS[state]);
   return h(tag, { class: `dq-remark dq-${state}` }, symbol, h("strong", {}, word), " ", h("span", {}, ...inline(text)));
+}
+
+// A number as the texts around it write it, with a minus sign and not a hyphen.
+function minus(number) {
+  return `${number}`.replaceAll("-", "−");
 }
 
 // A number with a dot or a comma; otherwise a friendly reason why it could not be read.
@@ -55,7 +61,7 @@ function answerNumber(item, value) {
   const close = (miss) => Math.min(slack, Math.abs(miss.value) / 10 || slack);
   const near = item.near_misses.filter((miss) => distance(miss) <= close(miss));
   if (near.length) return ["wrong", near.sort((a, b) => distance(a) - distance(b))[0].message];
-  return ["wrong", `The number is ${value < item.answer ? "larger" : "smaller"} than ${value}.`];
+  return ["wrong", `The number is ${value < item.answer ? "larger" : "smaller"} than ${minus(value)}.`];
 }
 
 // How each kind of question is asked: its controls, reading and writing them as a text, what Check says, and what there
@@ -64,7 +70,7 @@ function choiceControls(item, uid) {
   const rows = item.options.map((option, i) =>
     h("label", { class: "dq-option" },
       h("input", { type: "radio", name: uid, value: i }),
-      h("span", { class: "dq-letter" }, String.fromCharCode(65 + i)),
+      h("span", { class: "dq-letter" }, `${String.fromCharCode(65 + i)}.`),
       h("span", {}, ...inline(option.text))));
   const node = h("div", { class: "dq-options" }, ...rows);
   const picked = () => node.querySelector(":checked")?.value;
@@ -94,8 +100,8 @@ function numberControls(item, uid) {
       const { value, problem } = readNumber(input.value, item.unit);
       return problem ? ["hint", problem] : answerNumber(item, value);
     },
-    answers: [[true, item.answer, item.explanation],
-      ...item.near_misses.map((miss) => [false, miss.value, miss.message])],
+    answers: [[true, minus(item.answer), item.explanation],
+      ...item.near_misses.map((miss) => [false, minus(miss.value), miss.message])],
   };
 }
 

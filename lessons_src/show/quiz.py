@@ -25,7 +25,7 @@ page and in the stored Markdown, on every machine and in every version of Python
 option" or of "B", and no option may refer to another. The right option should be no longer than the wrong ones.
 
 Text is plain Unicode mathematics with inline `code` and *emphasis*: it needs no MathJax and can be read aloud.
-A line end counts as a space, an empty line as a line break.
+A line end counts as a space, an empty line as a line break; x_T and ε_u are shown with an index below.
 """
 
 import hashlib
