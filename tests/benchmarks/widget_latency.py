@@ -52,6 +52,7 @@ def replot(percent=50):
 
 ipywidgets.interact(replot, percent=ipywidgets.IntSlider(50, 0, 100));
 """
+IN_BROWSER = "lesson_05.explore_ddim()"
 DIGITS = "lesson_05.explore_digit_steps()"
 
 # Clocked inside the page, from the key event to the end of the first frame in which the pixels differ.
@@ -103,7 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         root = Path(scratch) / "root"
         root.mkdir()
-        cells = [nbformat.v4.new_code_cell(source) for source in (FLOW, EXPLORER, INTERACT, DIGITS)]
+        cells = [nbformat.v4.new_code_cell(source) for source in (FLOW, EXPLORER, INTERACT, IN_BROWSER, DIGITS)]
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
         (root / "latency.ipynb").write_text(json.dumps(book))
@@ -112,7 +113,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1400, "height": 1050})
             lab.open(page, "latency.ipynb")
             lab.run_all(page)
-            points, digits = page.locator(".le-explorer").all()
+            points, exact, digits = page.locator(".le-explorer").all()
             replot = page.locator(".jp-CodeCell").nth(2).locator(".jp-Cell-outputWrapper")
 
             def pause() -> None:
@@ -132,6 +133,12 @@ def main() -> None:
             told("replay without the kernel", measure(page, points, replay, ["ArrowLeft"] * 20, pause))
             usual = told("interact and replot", measure(page, replot, replot.locator("[role=slider]"), ahead, pause))
             print(f"interact and replot takes {usual / live:.1f} times as long")
+            exact.scroll_into_view_if_needed()
+            page.wait_for_timeout(8000)  # it plays once
+            steps = exact.get_by_label("Steps")
+            here = told("DDIM in the browser, 300 points, 10 to 40 steps", measure(page, exact, steps, ahead, pause))
+            told("the same, back", measure(page, exact, steps, back, pause))
+            print(f"interact and replot takes {usual / here:.1f} times as long")
             steps = digits.get_by_label("Steps")
             told("digits not computed before, first picture", measure(page, digits, steps, ahead, finished))
             told("digits computed before", measure(page, digits, steps, back, finished))
