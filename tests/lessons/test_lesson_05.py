@@ -11,15 +11,12 @@ import torch
 from by_hand import library_ddim, number, renoised, rotated, tilde, walk
 from torch.nn import functional as F
 
-from lessons_src import (
-    measurements,
-    process,
-    samplers,
-    schedules,
-    weights,
-)
+from lessons_src import data, measurements, process, samplers, schedules, weights
+from lessons_src.evaluation import on_target
 from lessons_src.guidance import classifier_free
-from lessons_src.lessons.lesson_05 import explorer
+from lessons_src.lessons import digit_runs
+from lessons_src.lessons.lesson_05 import explorer, figures
+from lessons_src.oracle import GaussianMixture
 from lessons_src.samplers import State, ddim, sample
 from lessons_src.schedules import GRIDS, time_grid
 from lessons_src.show.panels import grey
@@ -99,6 +96,164 @@ def test_the_explorers_open_with_their_best_picture():
     assert len(list(short)) == 1
 
 
+@pytest.mark.parametrize(("grid", "low", "high"), [("linspace", 18, 25), ("quadratic", 8, 12)])
+def test_the_dare_has_the_answer_that_the_lesson_gives(grid, low, high):
+    """About 20 steps and about 10 bring 95 % of the points on target."""
+
+    def hit(steps):
+        end = torch.from_numpy(explorer.ddim_picture(steps, 0.0, grid).panels[0].frames[-1]).double()
+        return on_target(data.ring(), end)
+
+    assert low <= next(steps for steps in range(1, 101) if hit(steps) >= 0.95) <= high
+
+
+# --- Pictures of why
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The sentences of the figures shown, in order."""
+    sentences = []
+    monkeypatch.setattr(figures.plots, "show", lambda fig, text: sentences.append(text))
+    return sentences
+
+
+def test_the_walk_by_hand_is_the_library_s():
+    theta = figures.angles(figures.BY_HAND)
+    assert figures.plumb_walk(theta) == pytest.approx([1, 0.936, 0.89856, 0.718848], abs=1e-12)
+    assert [math.degrees(angle) for angle in theta] == pytest.approx([73.7398, 53.1301, 36.8699, 0], abs=1e-4)
+    schedule = schedules.NoiseSchedule(torch.tensor(figures.BY_HAND[::-1], dtype=torch.float64))
+    net = GaussianMixture([1.0], [[0.0]], [[[1.0]]]).network(schedule)
+    path = [state.x.item() for state in ddim(net, number(1), schedule)]
+    assert figures.plumb_walk(theta)[1:] == pytest.approx(path, abs=1e-12)
+
+
+def test_twice_the_steps_half_the_error():
+    theta = figures.angles(figures.BY_HAND)
+    errors = []
+    for _ in range(8):
+        errors.append(1 - figures.plumb_walk(theta)[-1])
+        theta = figures.halved(theta)
+    ratios = [a / b for a, b in pairwise(errors)]
+    assert ratios == sorted(ratios)
+    assert ratios[0] == pytest.approx(1.923, abs=1e-3)
+    assert ratios[-1] == pytest.approx(2, abs=0.01)
+    even = (1 - math.cos(figures.angles(figures.BY_HAND)[0] / 1000) ** 1000) * 1000
+    assert even == pytest.approx(figures.angles(figures.BY_HAND)[0] ** 2 / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("steps", [5, 10, 20, 40])
+def test_what_doubling_changes_is_what_is_left_to_change(steps):
+    """On digits, from one noise, within a third."""
+    few, many = (
+        digit_runs.digit_run("DDIM", n, "linspace", 1.0, tuple(range(10)))[1][-1].clamp(-1, 1)
+        for n in (steps, 2 * steps)
+    )
+    (row,) = (r for r in measurements.load("steps") if (r["sampler"], r["steps"]) == ("DDIM", 1000))
+    left = (many - measurements.digits_of(row)).square().mean().sqrt()
+    assert (few - many).square().mean().sqrt().item() == pytest.approx(left.item(), rel=1 / 3)
+
+
+def test_the_figures_of_steps_say_what_they_draw(shown):
+    figures.show_step()
+    figures.show_walks()
+    assert "from 65° to 30°" in shown[0]
+    assert "Three steps lose 0.281, six lose 0.146" in shown[1]
+
+
+def test_paths_start_together_and_chords_come_closer(shown):
+    at, smooth = figures.one_path("ddim", 1000)
+    assert at == sorted(at, reverse=True)
+    assert (at[0], at[-1]) == pytest.approx((89.636, 0), abs=1e-3)
+    starts = [figures.one_path(sampler, steps)[1][0] for sampler, steps in (("ddpm", 1000), ("ddim", 5))]
+    assert starts == [smooth[0]] * 2
+    lengths = [figures.one_path(sampler, 1000)[1].diff().abs().sum().item() for sampler in ("ddpm", "ddim")]
+    assert lengths[0] > 20 * lengths[1], "a scribble against a curve"
+    figures.show_paths()
+    five, twenty = (float(found) for found in re.findall(r"chords end ([\d.]+) from it", shown[0]))
+    assert five == pytest.approx(0.182, abs=1e-3)
+    assert twenty == pytest.approx(0.046, abs=1e-3)
+    assert "only 2 of the 20 steps" in shown[0]
+
+
+def test_the_quadratic_grid_spends_more_of_its_steps_where_the_path_bends():
+    assert (figures.below_the_bend(20), figures.below_the_bend(10, "quadratic")) == (2, 3)
+
+
+def test_with_a_perfect_predictor_surplus_noise_wins_few_steps():
+    flow, tilde_, beta = figures.exact_race().values()
+    assert [w1 for w1, _ in flow] == pytest.approx([0.22848, 0.09276, 0.04895, 0.02004, 0.00992], abs=1e-4)
+    assert [error for _, error in flow] == [0] * 5
+    assert all(a + 3 * error < b for (a, _), (b, error) in zip(flow, tilde_, strict=True))
+    assert all(b + 3 * error < a for (a, _), (b, error) in zip(flow[:4], beta[:4], strict=True))
+    assert beta[4][0] == pytest.approx(flow[4][0], abs=3 * beta[4][1]), "at 100 steps a draw"
+
+
+def test_with_the_trained_network_the_order_turns_over(shown):
+    flow, tilde_, beta = figures.digit_race().values()
+    assert all(b > 2 * a for (a, _), (b, _) in zip(flow[:3], beta[:3], strict=True))
+    assert all(abs(a - b) < math.hypot(e, f) for (a, e), (b, f) in zip(flow[:2], tilde_[:2], strict=True))
+    assert all(abs(flow[2][0] - later) < error for later, error in flow[3:]), "flat from 20 steps on"
+    assert all(flow[4][0] - other > 2 * flow[4][1] for other, _ in (tilde_[4], beta[4]))
+    figures.show_race()
+    assert "DDIM 1.2 ± 0.2, DDPM, σ² = β̃ 1.2 ± 0.1, DDPM, σ² = β 5.5" in shown[0]
+    scores = {(row["solver"], row["nfe"]): row["frechet"] for row in measurements.load("pareto")}
+    assert [w for w, _ in flow] == [scores["DDIM", steps] for steps in figures.COUNTS], "errors of the same runs"
+
+
+# --- Numbers of the lesson and of its deeper part
+
+
+def test_example_of_the_lecture_notes():
+    x, eps = torch.tensor([[0.3, -0.4]], dtype=torch.float64), torch.tensor([[0.2, -0.5]], dtype=torch.float64)
+    x0 = process.predict_x0(x, eps, 0.8)
+    expected = [0.2865752749322626, -0.345207127207719]
+    assert samplers.renoise(x0, eps, 0.9).flatten().tolist() == pytest.approx(expected, abs=1e-12)
+    mean, variance = process.posterior(x, x0, 0.8, 0.9)
+    by_dial = math.sqrt(0.9) * x0 + math.sqrt(0.1 - variance) * eps
+    academy = (x - (1 / 9) / math.sqrt(0.2) * eps) / math.sqrt(8 / 9)
+    for found in (mean, by_dial, academy):
+        assert found.flatten().tolist() == pytest.approx([0.2654934238644734, -0.2925024995382461], abs=1e-12)
+    assert variance == pytest.approx(1 / 18)
+
+
+def test_three_steps_on_other_data_and_schedules():
+    by_hand = schedules.NoiseSchedule(torch.tensor(figures.BY_HAND[::-1], dtype=torch.float64))
+    two_points = GaussianMixture([0.5, 0.5], [[1.0], [-1.0]], torch.zeros(2, 1, 1))
+    normal = GaussianMixture([1.0], [[0.0]], [[[1.0]]])
+    for mixture, schedule, end in (
+        (two_points, by_hand, 0.97156555970524),
+        (normal, schedules.linear(), 0.49540741140591),
+        (normal, schedules.cosine(), 0.64949862102041),
+    ):
+        states = list(ddim(mixture.network(schedule), number(1), schedule, time_grid(schedule, 3)))
+        assert states[-1].x.item() == pytest.approx(end, abs=1e-9)
+
+
+def test_on_the_official_grid_more_steps_can_be_no_more_and_a_little_worse():
+    schedule, wide = schedules.linear(), GaussianMixture([1.0], [[1.0]], [[[4.0]]])
+
+    def error(steps):
+        x, times = torch.tensor([[0.0], [1.0]], dtype=torch.float64), time_grid(schedule, steps, "ddim_uniform")
+        a, b = sample(ddim(wide.network(schedule), x, schedule, times)).flatten().tolist()
+        return len(times) - 1, abs(a - 1) + abs(b - a - 2)
+
+    for few, many, calls in ((19, 20, 20), (24, 25, 25)):
+        (calls_few, error_few), (calls_many, error_many) = error(few), error(many)
+        assert calls_few == calls_many == calls
+        assert 1 < error_many / error_few < 1.01
+
+
+def test_half_the_noise_predicted_is_not_exact():
+    x0, eps = data.noise(2, 5, 3, seed=2)
+    x = process.add_noise(x0, eps, 0.1)
+    assert torch.allclose(rotated(x, eps, 0.1, 0.9), process.add_noise(x0, eps, 0.9), atol=1e-12)
+    assert not torch.allclose(rotated(x, eps / 2, 0.1, 0.9), process.add_noise(x0, eps, 0.9), atol=0.1)
+
+
+# --- Questions and exercises
+
+
 def walk_by_angles(x, ab):
     angle = [math.acos(math.sqrt(level)) for level in ab]
     factors = [1.0, *(math.cos(a - b) for a, b in pairwise(angle))]
@@ -142,6 +297,7 @@ ANSWERS = {
     "hand-second-x0": lambda: walk([0.0])[1][0],
     "hand-second-x": lambda: walk([0.0])[1][1],
     "hand-final": lambda: walk([0.0])[2][1],
+    "how-many": lambda: 25 * 0.04 / 0.01,
     "last-step": lambda: math.sqrt(process.posterior_variance(schedules.linear().alpha_bar[100].item(), 1.0)),
 }
 

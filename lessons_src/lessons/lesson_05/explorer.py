@@ -137,6 +137,7 @@ def digit_steps_picture(sampler: str, steps: int, grid: str) -> Picture:
         f"white 1).{score}",
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in times],
+        plays=True,
     )
 
 
