@@ -159,7 +159,7 @@ class Points:
         axes.set(xlim=(-self.limit, self.limit), ylim=(-self.limit, self.limit), aspect="equal")
         size = 2.6 if self.frames.shape[1] > 40 else 5
         if self.target is not None:
-            axes.plot(*self.target.T, "s", color="0.6", alpha=0.5, ms=0.8 * size, mew=0, label="target")
+            axes.plot(*self.target.T, "s", color="0.6", alpha=0.5, ms=2, mew=0, label="target")
         if self._with_path():
             walks = self.frames[: frame + 1, self._with_path()]
             axes.plot(walks[..., 0], walks[..., 1], color="0.55", lw=size / 6)

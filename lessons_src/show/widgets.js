@@ -68,7 +68,7 @@ const painters = {
     const [X, Y] = axes(pen, ink, { left, top, width: side, height: side }, span, span, 3.5);
     const r = n > 600 ? 1.7 : n > 40 ? 2.3 : 4; // a few points may be large, many must not hide each other
     pen.fillStyle = ink.target;
-    for (let j = 0; j < target.length; j += 2) pen.fillRect(X(target[j]) - r / 2, Y(target[j + 1]) - r / 2, r, r);
+    for (let j = 0; j < target.length; j += 2) pen.fillRect(X(target[j]) - 1, Y(target[j + 1]) - 1, 2, 2);
     const colored = groups.some((g) => g > 0), color = (i) => (colored ? COLOURS[groups[i] % COLOURS.length] : ink.dot);
     [pen.strokeStyle, pen.lineWidth] = [ink.path, n > 40 ? 1 : 2];
     for (const i of k ? paths : []) {
