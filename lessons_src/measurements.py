@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -71,6 +71,14 @@ def in_hundreds(net: NoisePredictor, n: int, w: float, run: Callable[..., Iterat
         generator = torch.Generator().manual_seed(i)
         parts.append(sample(run(classifier_free(net, label, w), noise, generator)))
     return torch.cat(parts).clamp(-1, 1)
+
+
+def jackknife_error(left_out: Sequence[float]) -> float:
+    """Standard error of a score, from its values when one of several equal parts of the samples is left out.
+
+    The differences of such values of two scores on the same noise give the error of their difference (Efron 1982).
+    """
+    return ((len(left_out) - 1) * torch.tensor(left_out, dtype=torch.float64).var(correction=0)).sqrt().item()
 
 
 def digits_of(row: Row) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from lessons_src import measurements
 from lessons_src.evaluation import class_spread
 from lessons_src.make import measurements as make
-from lessons_src.make.measurements import MEASURE, N, measure, measure_recipes, measure_steps, wanted
-from lessons_src.measurements import NAMES, digits_of, load
+from lessons_src.make.measurements import MEASURE, SCALES, N, measure, measure_recipes, measure_steps, wanted
+from lessons_src.measurements import NAMES, digits_of, jackknife_error, load
 from lessons_src.training import PRECISIONS, Recipe
 
 
@@ -58,9 +58,19 @@ def test_a_recipe_is_trained_and_judged(monkeypatch, recipe, precisions):
 def test_the_same_run_in_two_measurements_has_the_same_scores():
     (plain,) = (row for row in load("steps") if (row["sampler"], row["steps"]) == ("DDIM", 20))
     (guided,) = (row for row in load("guidance") if row["w"] == 1)
-    assert {key: plain[key] for key in plain if key not in ("sampler", "steps")} == {
-        key: guided[key] for key in guided if key != "w"
-    }
+    for key in ("frechet", "accuracy", "neighbour_ratio", "spread", "digits"):
+        assert plain[key] == guided[key], key
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    parts = torch.tensor([1.0, 4.0, 2.0, 8.0, 5.0], dtype=torch.float64)
+    left_out = [((parts.sum() - part) / 4).item() for part in parts]
+    assert jackknife_error(left_out) == pytest.approx((parts.std() / 5**0.5).item())
+
+
+def test_scales_from_the_same_noise_differ_more_surely_than_each_is_known():
+    one, near = (next(row["frechet without a tenth"] for row in load("guidance") if row["w"] == w) for w in (1.0, 1.05))
+    assert jackknife_error([a - b for a, b in zip(one, near, strict=True)]) < 0.5 * jackknife_error(near)
 
 
 def test_fewer_digits_are_the_first_of_more():
@@ -81,9 +91,9 @@ def test_an_interrupted_measurement_goes_on_with_the_next_row(tmp_path, monkeypa
     monkeypatch.setitem(MEASURE, "guidance", fragile)
     with pytest.raises(KeyboardInterrupt):
         measure("guidance", tmp_path)
-    assert [row["w"] for row in load("guidance", tmp_path)] == [0.0, 1.0]
+    assert [row["w"] for row in load("guidance", tmp_path)] == list(SCALES[:2])
     measure("guidance", tmp_path)
-    assert asked == [0.0, 1.0, 2.0, 2.0, 3.0, 5.0, 7.0, 10.0]
+    assert asked == [*SCALES[:3], *SCALES[2:]]
     assert [path.name for path in tmp_path.iterdir()] == ["guidance.json"]
 
 
