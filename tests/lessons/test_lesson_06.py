@@ -11,6 +11,7 @@ import torch
 from by_hand import guided_bill, library_ddim, number, translated, walk
 
 from lessons_src import (
+    data,
     guidance,
     measurements,
     process,
@@ -18,7 +19,7 @@ from lessons_src import (
     weights,
 )
 from lessons_src.guidance import classifier_free
-from lessons_src.lessons.lesson_06 import explorer
+from lessons_src.lessons.lesson_06 import explorer, figures
 from lessons_src.samplers import State, ddim, sample
 from lessons_src.schedules import time_grid
 from lessons_src.show.panels import grey
@@ -44,15 +45,21 @@ def plain_ddim(label: list[int], steps: int, w: float) -> np.ndarray:
 @pytest.mark.parametrize(("w", "evaluations"), [(0.0, 20), (1.0, 20), (2.0, 40), (10.0, 40)])
 def test_guidance_shows_twelve_of_one_digit_and_counts(w, evaluations):
     picture = explorer.digit_guidance_picture(w, 3, 20)
-    np.testing.assert_array_equal(picture.panels[0].frames[-1], plain_ddim([3] * 12, 20, w))
-    assert f"{evaluations} network evaluations each" in picture.text
+    (shown,) = picture.panels
+    np.testing.assert_array_equal(shown.frames[-1], plain_ddim([3] * 12, 20, w))
+    assert f"{evaluations} network evaluations" in picture.text
+    assert picture.formula[0].endswith(f" + {w:g} · (ε_c − ε_u)")
     read = int(re.search(r"reads (\d+) of 12 as 3", picture.text)[1])
-    assert (read == 12) == (w >= 2) or w == 1
-    rows, measured = measurements.load("guidance"), picture.panels[1]
-    assert measured.marker.tolist() == [w] * 21
-    np.testing.assert_allclose(measured.x, [row["w"] for row in rows])
-    curves = [[row[key] for row in rows] for key in ("accuracy", "spread")]
-    np.testing.assert_allclose(list(measured.series.values()), curves, rtol=1e-6)
+    assert sum(label == "3" for label in shown.labels) == read
+    assert all(label == "3" or re.fullmatch(r"[0-24-9] ✗", label) for label in shown.labels)
+    assert (read == 12) == (w >= 2)
+
+
+@pytest.mark.parametrize(("digit", "smallest"), [(0, 1.0), (1, 1.0), (4, 1.0), (3, 2.0), (6, 2.5)])
+def test_the_smallest_scale_that_the_lesson_names(digit, smallest):
+    for w in (smallest - 0.5, smallest):
+        picture = explorer.digit_guidance_picture(w, digit, 20)
+        assert (f"reads 12 of 12 as {digit}." in picture.text) == (w == smallest)
 
 
 def test_guidance_shows_the_digit_that_is_asked_for():
@@ -71,15 +78,140 @@ def test_more_guidance_makes_them_more_alike():
 
 def test_a_long_run_is_previewed_before_it_is_there():
     texts = [p.text for p in rough_first(explorer.digit_guidance_picture, 5, 20, w=2.0, digit=4)]
-    assert texts[0].startswith("Preview with 5 steps; 20 are being computed. w = 2: ")
+    assert texts[0].startswith("Preview with 5 steps; 20 are being computed. A classifier reads ")
     assert "5 DDIM steps" in texts[0]
     assert texts[1:] == [explorer.digit_guidance_picture(2.0, 4, 20).text]
 
 
-def test_the_explorers_open_with_their_best_picture():
+def test_the_explorer_opens_with_a_digit_that_needs_guidance():
     guidance = explorer.explore_digit_guidance()
-    assert guidance.picture.text == explorer.digit_guidance_picture(2.0, 3, 20).text
+    assert guidance.picture.text == explorer.digit_guidance_picture(1.0, 6, 20).text
+    assert "reads 9 of 12 as 6" in guidance.picture.text
     assert len(guidance.picture.png()) < 100_000
+
+
+def test_the_dare_in_the_plane():
+    """The smallest scale with all right, the one from which most lie where few data do, and four steps at a large w."""
+
+    def told(w, steps=30):
+        text = explorer.guidance_picture(w, 0, steps).text
+        return [int(re.search(pattern, text)[1]) for pattern in (r"(\d+) % of the samples", r"(\d+) % lie where")]
+
+    assert told(1.0)[0] < told(1.5)[0] == 100
+    assert told(8.5)[1] <= 50 < told(9.0)[1]
+    assert told(7.5, 4)[1] > 95 > 50 > told(7.5)[1]
+
+
+# --- Figures
+
+
+def test_the_prolonged_step_is_the_guess_that_blended_noise_implies():
+    """Blending guesses and blending noises is the same; at w = 1 the guess is in the class, at w = 3 far beyond."""
+    mixture, x, ab = data.three_classes(), torch.tensor([[0.5, -0.45]], dtype=torch.float64), 0.2
+    guesses = figures.prolonged(guidance.blend, [0.5, -0.45], ab, [0, 1, 3])
+    for w, guess in zip([0, 1, 3], guesses, strict=True):
+        eps = guidance.blend(mixture.eps(x, ab), mixture.eps(x, ab, 0), w)
+        torch.testing.assert_close(process.predict_x0(x, eps, ab)[0], guess)
+    without, with_label, far = ((guess - mixture.means[0]).norm().item() / 0.5 for guess in guesses)
+    assert with_label < 0.5 < 2 < without < far
+    assert guesses[0].norm() < 0.5
+    assert far == pytest.approx(4.0, abs=0.05)
+
+
+def test_the_push_is_a_classifiers_gradient_and_fades_where_the_class_is_clear():
+    x = torch.linspace(-3, 3, 61, dtype=torch.float64).unsqueeze(1)
+    for ab in (0.05, 0.5, 0.95):
+        gradient, difference = figures.push(x, ab)
+        torch.testing.assert_close(gradient, difference)
+        assert (gradient > 0).all()
+        assert (gradient.diff(dim=0) < 0).all()
+
+
+# The same flow by an adaptive solver of order 8: mean, standard deviation, share on the right
+CROWDS = {
+    -1: (-1.831143, 1.568085, 0.1870),
+    0.5: (0.638885, 0.756808, 0.7731),
+    1: (0.998761, 0.499196, 0.9776),
+    2: (1.322669, 0.358983, 1),
+    3: (1.522476, 0.314425, 1),
+    5: (1.810687, 0.274467, 1),
+    7.5: (2.080230, 0.251496, 1),
+}
+
+
+@pytest.mark.parametrize("w", CROWDS)
+def test_the_guided_crowd(w):
+    x = figures.guided_crowd(w)
+    found = x.mean().item(), x.std(correction=0).item(), (x > 0).double().mean().item()
+    assert found == pytest.approx(CROWDS[w], abs=1e-4)
+    _, states = figures.paths(w)
+    wide = figures.guided_crowd(w, 25)
+    assert (states[-1] - wide[:, 0]).abs().max() < 0.04
+
+
+def test_what_lies_beyond_the_guided_mean():
+    assert figures.beyond(1.0) == 0.5
+    assert 100 * figures.beyond(figures.guided_crowd(7.5).mean().item()) == pytest.approx(1.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("w", "mean", "spread"), [(0, 0, 1.118034), (1, 1, 0.5), (3, 1.051146, 0.456739), (7.5, 1.084500, 0.435476)]
+)
+def test_the_tilted_law(w, mean, spread):
+    density, *found = figures.tilted(w)
+    assert found == pytest.approx([mean, spread], abs=1e-5)
+    assert torch.trapezoid(density, figures.GRID[:, 0]).item() == pytest.approx(1)
+
+
+def test_guided_and_tilted_agree_at_0_and_1_only():
+    for w in (0, 1, 2, 3, 7.5):
+        x, (_, mean, spread) = figures.guided_crowd(w), figures.tilted(w)
+        agree = abs(x.mean().item() - mean) < 0.01 and abs(x.std().item() - spread) < 0.01
+        assert agree == (w in (0, 1))
+
+
+def test_what_the_digits_say_about_the_scale():
+    rows = figures.measured()
+    assert min(rows, key=lambda w: rows[w]["frechet"]) == 1.1
+    for w in (1.05, 1.1, 1.15, 1.2):
+        away, error = figures.compared(w, 1)
+        assert abs(away) < 2 * error, "the lesson says that a thousand digits cannot tell 1 to 1.2 apart"
+        assert rows[w]["frechet"] < rows[1]["floor"] + rows[1]["floor_spread"]
+    for w in (1.5, 2, 3, 5, 7, 10):
+        away, error = figures.compared(w, 1)
+        assert away > 2.5 * error
+    assert rows[2]["accuracy"] > 0.99 > rows[1]["accuracy"]
+    spreads = [row["spread"] for row in rows.values()]
+    assert spreads == sorted(spreads, reverse=True)
+    assert min(rows, key=lambda w: abs(rows[w]["spread"] - 1)) == 1.2
+    assert figures.compared(2, 2) == (0, 0)
+
+
+def test_without_label_drop_digits_without_label_are_none():
+    runs = measurements.load("recipes")
+    with_drop, without_drop = (
+        [row["frechet without label"] for row in runs if row["recipe"] == recipe]
+        for recipe in ("as shipped, but 1,500 steps", "labels never dropped")
+    )
+    assert min(without_drop) > 2 * max(with_drop)
+
+
+@pytest.mark.parametrize(
+    ("w", "length"), [(-1, 0.616441400), (1, 0.374165739), (3, 1.349073756), (7.5, 3.552463934), (20, 9.675742866)]
+)
+def test_example_2(w, length):
+    eps_u, eps_c = torch.tensor([[-0.1, 0.1, 0.0], [0.1, -0.3, 0.2]], dtype=torch.float64)
+    guided = guidance.blend(eps_u, eps_c, w)
+    assert guided.norm().item() == pytest.approx(length, abs=1e-9)
+    if w == 7.5:
+        assert guided.tolist() == pytest.approx([1.4, -2.9, 1.5])
+        assert (guided.norm() / eps_c.norm()).item() == pytest.approx(9.494359227607577)
+        assert ((guided - eps_c).norm() / (eps_c - eps_u).norm()).item() == pytest.approx(6.5)
+
+
+@pytest.mark.parametrize("w", [-1, 0, 1, 3, 7.5])
+def test_the_guided_walk_is_a_line_in_w(w):
+    assert walk([0.0, 2.0], w)[2][1] == pytest.approx(0.718848 + 0.79872256 * w * 2, abs=1e-12)
 
 
 def guided_with_library(net, x, label, w, alpha_bar, times):
