@@ -120,10 +120,10 @@ class Lab:
         """Run > Restart Kernel and Run All Cells, confirmed."""
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-item[data-command="runmenu:restart-and-run-all"]')
+        number = page.locator(".jp-CodeCell .jp-InputArea-prompt").first
+        before = number.text_content()
         page.click(".jp-Dialog .jp-mod-accept")
-        page.wait_for_function(
-            "() => document.querySelector('.jp-CodeCell .jp-InputArea-prompt').textContent !== '[1]:'"
-        )
+        wait_until(page, lambda: number.text_content() != before, "the numbers of the run before to go")
         self._wait_for_every_cell(page, seconds)
 
     def shut_down_kernel(self, page) -> None:
@@ -146,7 +146,7 @@ class Lab:
         page.wait_for_function(
             """() => {
                 const done = e => /^\\[\\d+\\]:$/.test(e.textContent.trim());
-                const shown = '.jp-CodeCell .jp-InputPrompt:not(.jp-Placeholder-prompt)'; // a collapsed cell has none
+                const shown = '.jp-CodeCell .jp-InputPrompt:not(.jp-Placeholder-prompt)'; // collapsed: no number
                 const prompts = [...document.querySelectorAll(`.jp-Notebook ${shown}`)];
                 const status = document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status;
                 return status === 'idle' && prompts.length > 0 && prompts.every(done);
@@ -193,8 +193,8 @@ SETTLED = """async view => {
     const canvases = [...view.querySelectorAll('.le-panels canvas')];
     const painted = canvas => canvas.clientWidth > 0 &&
         Math.abs(canvas.width - canvas.clientWidth * devicePixelRatio) <= devicePixelRatio;
-    const moving = () => view.matches('.le-busy, .le-rough, .le-playing') || !canvases.every(painted);
-    const picture = () => moving() ? null : JSON.stringify(
+    const moves = () => view.matches('.le-busy, .le-rough, .le-playing') || !canvases.every(painted);
+    const picture = () => moves() ? null : JSON.stringify(
         [view.querySelector('.le-caption').textContent, ...canvases.map(canvas => canvas.toDataURL())]);
     const frame = () => new Promise(requestAnimationFrame);
     const before = picture();
