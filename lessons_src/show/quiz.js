@@ -140,8 +140,30 @@ function question(item, eyebrow, note, onTry = () => {}) {
       controls.node, h("button", { type: "submit", class: "dq-primary" }, "Check"), status, more));
 }
 
+// The stored result below a prediction would give it away: it is blurred until there is an answer, or no wish for one.
+function veil(root) {
+  const cells = [];
+  for (let cell = root.closest(".jp-Cell"); cell; cell = cell.nextElementSibling) cells.push(cell);
+  const result = cells.slice(1).find((cell) => cell.matches(".jp-CodeCell") && !cell.querySelector(".dq, .le-explorer"));
+  result?.classList.add("dq-veiled");
+  return result;
+}
+
 function predict(root, entries, notes, title) {
-  root.replaceChildren(...entries.map((item, i) => question(item, title, notes[i])));
+  let veiled = null, answered = false;
+  const show = h("button", { type: "button", onclick: () => reveal() }, "Show the result without an answer");
+  const why = h("p", { class: "dq-quiet dq-row", hidden: "" }, "The result below is blurred until you answer. ", show);
+  const reveal = () => {
+    answered = true;
+    why.hidden = true;
+    veiled?.classList.remove("dq-veiled");
+  };
+  root.replaceChildren(...entries.map((item, i) => question(item, title, notes[i], reveal)), why);
+  setTimeout(() => { // once the widget is in its cell
+    veiled = answered ? null : veil(root);
+    why.hidden = !veiled;
+  });
+  return reveal;
 }
 
 function checkpoint(root, entries, notes) {
@@ -211,8 +233,9 @@ function render({ model, el }) {
       model.save_changes();
     },
   }));
-  ({ predict, checkpoint, flashcards })[model.get("place")](root, entries, notes, title);
+  const leave = ({ predict, checkpoint, flashcards })[model.get("place")](root, entries, notes, title);
   el.append(root);
+  return leave;
 }
 
 export default { render };

@@ -50,7 +50,7 @@ function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacin
 }
 
 // Okabe and Ito's colours and the shapes of look.py, so that a group is told apart by either.
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
+const COLOURS = ["#1F7FC0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
 const polygon = (...corners) => (pen, x, y, r) => corners.forEach(([u, v]) => pen.lineTo(x + u * r, y + v * r));
 const SHAPES = [
   (pen, x, y, r) => pen.arc(x, y, r, 0, 7),
@@ -317,16 +317,15 @@ function render({ model, el }) {
   function watch() {
     if (answer.id === model.get("_request").id) {
       clearTimeout(patience);
-      patience = 0;
-      return view.classList.remove("le-busy", "le-alone");
+      return view.classList.remove("le-busy");
     }
     if (model.get("_request").more) return; // the picture belongs to these settings, it only gets better
     waiting ||= setTimeout(() => { view.classList.add("le-busy"); say("computing \u2026", 0); }, 150);
-    patience ||= setTimeout(() => {
-      view.classList.add("le-alone");
-      alert.textContent = "Python has not answered for 20 seconds. It may still be at work on another cell. If the " +
+    clearTimeout(patience);
+    patience = setTimeout(() => {
+      alert.textContent = "Python has not answered for ten seconds. It may still be at work on another cell. If the " +
         "kernel was restarted or has died, run this cell again: click into it and press Shift+Enter.";
-    }, 20_000);
+    }, 10_000);
   }
 
   function onAnswer() {

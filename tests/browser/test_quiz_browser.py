@@ -110,3 +110,22 @@ def test_answers_survive_a_reload_and_then_the_end_of_the_kernel(lab, page, note
     assert "Correct." in form.get_by_role("status").inner_text()
     assert f"{len(items) - 1} still open." in check.inner_text()
     assert form.get_by_text("Show all explanations").is_visible()
+
+
+def test_the_result_below_a_prediction_waits_for_an_answer(lab, page, notebook):
+    ask = 'lesson.predict("{}")'
+    cells = ("from lessons_src.lessons import lesson_05 as lesson", ask.format("few-steps-winner"))
+    lab.open(page, notebook(*cells, ask.format("digits-winner"), "print('the result')", "print('another')"))
+    lab.run_all(page)
+    first, second = page.locator(".dq").all()
+    result, other = (page.locator(".jp-OutputArea", has_text=text).last for text in ("the result", "another"))
+    blurred = "e => getComputedStyle(e).filter.includes('blur')"
+    page.wait_for_function("() => document.querySelectorAll('.dq-veiled').length === 1")
+    assert result.evaluate(blurred)
+    assert not other.evaluate(blurred)
+    first.get_by_role("radio").first.check()
+    first.get_by_role("button", name="Check").click()
+    assert first.get_by_role("button", name="Show the result").is_hidden()
+    assert not result.evaluate(blurred) or second.get_by_role("button", name="Show the result").is_visible()
+    second.get_by_role("button", name="Show the result").click()
+    assert not result.evaluate(blurred)

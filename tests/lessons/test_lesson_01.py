@@ -18,14 +18,19 @@ def test_forward_starts_clean_and_says_its_coefficients():
     picture = explorer.forward_picture(3, "linear")
     clean, _, x_t = picture.panels[0].frames[0]
     assert np.array_equal(clean, x_t)
-    assert picture.formula[25] == "x_t = 0.280 · x0 + 0.960 · eps"
+    assert picture.formula[25] == "xₜ = 0.280 · x₀ + 0.960 · ε"
 
 
 @pytest.mark.parametrize("digit", explorer.HIDDEN)
 def test_a_hidden_digit_shows_at_time_0_only(digit):
-    shown, _, x_t = explorer.forward_picture(digit, "linear").panels[0].frames.swapaxes(0, 1)
-    assert len(np.unique(shown)) == 1
-    truth = data.digits("test")[0][explorer.HIDDEN[digit], 0]
+    picture = explorer.forward_picture(digit, "linear")
+    shown, _, x_t = picture.panels[0].frames.swapaxes(0, 1)
+    assert len(np.unique(shown[1:])) == 1
+    x, y = data.digits("test")
+    truth = x[explorer.HIDDEN[digit], 0]
+    assert np.array_equal(shown[0], grey(truth))
+    assert picture.frame_texts[0] == f"It was a {y[explorer.HIDDEN[digit]]}."
+    assert not {str(n) for n in range(10)} & set("".join(picture.frame_texts[1:]))
     assert np.array_equal(x_t[0], grey(truth))
     assert len({int(data.digits("test")[1][place]) for place in explorer.HIDDEN.values()}) == len(explorer.HIDDEN)
 
@@ -36,7 +41,7 @@ def test_the_picture_read_back_is_off_by_the_error_times_noise_over_signal(wrong
     _, x0_hat = picture.panels[0].frames.swapaxes(0, 1)
     if wrong == 0:
         assert np.ptp(x0_hat.astype(int), axis=0).max() <= 1  # the same picture at every time, but for rounding to grey
-    assert picture.formula[25] == "x0-hat = (x_t − 0.960 · eps-hat) / 0.280"
+    assert picture.formula[25] == "x̂₀ = (xₜ − 0.960 · ε̂) / 0.280"
     assert picture.frame_texts[25].endswith(f"are then off by {wrong / 100 * 3.424137:.2f}.")
 
 

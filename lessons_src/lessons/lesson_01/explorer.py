@@ -27,18 +27,22 @@ def _same(x: Tensor) -> Tensor:
 def forward_picture(digit: int | str, schedule: str) -> Picture:
     """A digit, one draw of noise, and their blend x_t at every twentieth time; a hidden digit shows only in x_t."""
     hidden = digit in HIDDEN
-    x0 = data.digits("test")[0][HIDDEN[digit], 0] if hidden else data.one_each()[digit, 0]
+    digits, labels = data.digits("test")
+    x0 = digits[HIDDEN[digit], 0] if hidden else data.one_each()[digit, 0]
     eps = data.noise(28, 28).float()
     alpha_bar, signal, noise = _levels(schedule)
     x_t = add_noise(_same(x0), _same(eps), alpha_bar)
-    shown = torch.zeros_like(x0) if hidden else x0
-    labels = ["x0, hidden until t = 0" if hidden else "clean x0", "noise eps", "noisy x_t"]
+    shown = _same(torch.zeros_like(x0) if hidden else x0).clone()
+    shown[0] = x0
+    names = ["x₀, hidden until t = 0" if hidden else "clean x₀", "noise ε", "noisy xₜ"]
+    was = f"It was a {labels[HIDDEN[digit]]}." if hidden else "The clean digit."
     return Picture(
-        [Images("One line of arithmetic", grey(torch.stack([_same(shown), _same(eps), x_t], 1)), labels)],
+        [Images("One line of arithmetic", grey(torch.stack([shown, _same(eps), x_t], 1)), names)],
         f"{'A hidden digit' if hidden else f'Digit {digit}'} under the {schedule} schedule.",
-        formula=[f"x_t = {a:.3f} · x0 + {b:.3f} · eps" for a, b in zip(signal, noise, strict=True)],
+        formula=[f"xₜ = {a:.3f} · x₀ + {b:.3f} · ε" for a, b in zip(signal, noise, strict=True)],
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in TIMES],
+        frame_texts=[was, *["Can you still name it?"] * (len(TIMES) - 1)],
         start=TIMES.index(240),
         plays=True,
     )
@@ -62,13 +66,13 @@ def guess_picture(digit: int, wrong: int) -> Picture:
     x_t = add_noise(_same(x0), _same(eps), alpha_bar)
     x0_hat = predict_x0(x_t, _same(eps + wrong / 100 * off), alpha_bar)
     return Picture(
-        [Images("The line backwards", grey(torch.stack([x_t, x0_hat], 1)), ["noisy x_t", "guessed picture x0-hat"])],
+        [Images("The line backwards", grey(torch.stack([x_t, x0_hat], 1)), ["noisy xₜ", "guessed picture x̂₀"])],
         f"Digit {digit}; the guess of the noise is {wrong} % off at every time.",
-        formula=[f"x0-hat = (x_t − {b:.3f} · eps-hat) / {a:.3f}" for a, b in zip(signal, noise, strict=True)],
+        formula=[f"x̂₀ = (xₜ − {b:.3f} · ε̂) / {a:.3f}" for a, b in zip(signal, noise, strict=True)],
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in TIMES],
         frame_texts=[
-            f"The pixels of x0-hat, from -1 to 1, are then off by {wrong / 100 * b / a:.2f}."
+            f"The pixels of x̂₀, from -1 to 1, are then off by {wrong / 100 * b / a:.2f}."
             for a, b in zip(signal, noise, strict=True)
         ],
         start=TIMES.index(500),
