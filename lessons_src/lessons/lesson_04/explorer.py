@@ -1,14 +1,91 @@
-"""To play with in lesson 04: a stored run of a thousand steps."""
+"""To play with in lesson 04: DDPM on an exact predictor with its noise on or off, and a stored run on digits."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from lessons_src.schedules import NoiseSchedule
-from lessons_src.show.panels import Curves, Images, Picture, grey
+from lessons_src import data
+from lessons_src.evaluation import on_target
+from lessons_src.lessons.lesson_04.chain import SPREADS, chain, variance
+from lessons_src.oracle import GaussianMixture
+from lessons_src.schedules import NoiseSchedule, linear, time_grid
+from lessons_src.show.panels import Curves, Images, Picture, Points, grey
 from lessons_src.show.widgets import Choice, Explorer
+
+POINTS, FRAMES = 300, 40
+COUNTS = (10, 20, 50, 200, 1000)
+
+
+def width(mixture: GaussianMixture, x: Tensor) -> float:
+    """Standard deviation of points (N, 2) around the middle of those that are nearest to the same mode."""
+    mode = torch.cdist(x, mixture.means).argmin(1)
+    away = torch.cat([x[mode == k] - x[mode == k].mean(0) for k in mode.unique()])
+    return away.square().mean().sqrt().item()
+
+
+def ddpm_picture(spread: str, count: int) -> Picture:
+    """DDPM from 300 noise points on the exact predictor of eight Gaussians, coloured by the cluster a point ends in."""
+    mixture, schedule = data.ring(), linear()
+    times = time_grid(schedule, count)
+    generator = torch.Generator().manual_seed(4)
+    x = chain(mixture.network(schedule), data.noise(POINTS, 2, seed=2), schedule, times, spread, generator)
+    kept = sorted({round(k * count / FRAMES) for k in range(FRAMES + 1)})
+    end, shown = x[-1], [times[k] for k in kept]
+    ab = schedule.alpha_bar[shown]
+    size = (mixture.weights @ (mixture.means.square() + mixture.covariances.diagonal(dim1=1, dim2=2))).mean()
+    return Picture(
+        [
+            Points(
+                "The points",
+                x[kept].numpy(),
+                mixture.sample(400, torch.Generator().manual_seed(1))[0].numpy(),
+                2.4,
+                paths=False,
+                groups=torch.cdist(end, mixture.means).argmin(1).numpy(),
+            ),
+            Curves(
+                "How spread out all points are",
+                np.array(shown[::-1]),
+                {
+                    "these points": x[kept].square().mean((1, 2)).sqrt().flip(0).numpy(),
+                    "noised data": (ab * size + 1 - ab).sqrt().flip(0).numpy(),
+                },
+                "time t (from right to left)",
+                "standard deviation",
+                (0.0, 1.6),
+                marker=np.array(shown),
+            ),
+        ],
+        f"{count} steps, fresh noise: {spread}. {100 * on_target(mixture, end):.0f} % end on target. The clusters are "
+        f"{width(mixture, end):.2f} wide, those of the data {mixture.covariances[0, 0, 0].sqrt():.2f}. Colour and "
+        "shape name the cluster a point ends in.",
+        frame_label="Time t",
+        frame_names=[f"t = {t}" for t in shown],
+        formula=[f"Noise at t = {times[0]}", *(_step(schedule, times[k - 1], times[k], spread) for k in kept[1:])],
+        plays=True,
+    )
+
+
+def _step(schedule: NoiseSchedule, t: int, s: int, spread: str) -> str:
+    """A step of DDPM with its numbers."""
+    ab_t, ab_s = schedule.alpha_bar[[t, s]].tolist()
+    root = math.sqrt(ab_t / ab_s)
+    taken = (1 - ab_t / ab_s) / math.sqrt(1 - ab_t) / root
+    size = variance(spread, ab_t, ab_s) if s > 0 else 0.0
+    fresh = f" + {math.sqrt(size):.3f} · z" if size > 0 else ""
+    return f"t = {t} → {s}:  xₛ = {1 / root:.3f} · xₜ − {taken:.3f} · ε̂{fresh}"
+
+
+def explore_ddpm() -> Explorer:
+    """Switch DDPM's fresh noise off, choose its size, and the number of steps."""
+    return Explorer(
+        ddpm_picture,
+        [Choice("spread", "Fresh noise", list(SPREADS), "β"), Choice("count", "Steps", list(COUNTS), 1000)],
+    )
 
 
 def run_picture(
@@ -24,23 +101,9 @@ def run_picture(
     x, x0 = x[:, chosen, 0], x0[:, chosen, 0]
     distance = (x0 - x[-1]).square().mean((1, 2, 3)).sqrt()
     signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
-    every = np.arange(schedule.T + 1)
     return Picture(
-        [
-            Images("State x_t", grey(x), labels),
-            Images("Clean prediction x̂0", grey(x0), labels),
-            Curves(
-                "Amplitudes in x_t",
-                every,
-                {"signal √ᾱ": signal.numpy(), "noise √(1-ᾱ)": noise.numpy()},
-                "time t",
-                "amplitude",
-                (0.0, 1.05),
-                marker=np.array(times),
-            ),
-        ],
-        f"A stored run of {schedule.T} steps, {schedule.name} schedule, {len(times)} of its states. "
-        f"Shown: {', '.join(labels)}.",
+        [Images("State x_t", grey(x), labels), Images("Clean prediction x̂0", grey(x0), labels)],
+        f"A stored run of DDPM, {schedule.name} schedule, {len(times)} of its states. Shown: {', '.join(labels)}.",
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in times],
         frame_texts=[
@@ -49,6 +112,7 @@ def run_picture(
             for t, d in zip(times, distance.tolist(), strict=True)
         ],
         start=len(times) // 2,
+        formula=[f"x_t = {signal[t]:.2f} · signal + {noise[t]:.2f} · noise" for t in times],
     )
 
 
