@@ -140,29 +140,29 @@ function question(item, eyebrow, note, onTry = () => {}) {
       controls.node, h("button", { type: "submit", class: "dq-primary" }, "Check"), status, more));
 }
 
-// The stored result below a prediction would give it away: it is blurred until there is an answer, or no wish for one.
-function veil(root) {
-  const cells = [];
-  for (let cell = root.closest(".jp-Cell"); cell; cell = cell.nextElementSibling) cells.push(cell);
-  const result = cells.slice(1).find((cell) => cell.matches(".jp-CodeCell") && !cell.querySelector(".dq, .le-explorer"));
-  result?.classList.add("dq-veiled");
-  return result;
+// The stored result below a prediction would give it away: it is blurred until all predictions above it have an answer.
+function blurResults(book) {
+  for (const cell of book.querySelectorAll(".dq-veiled")) cell.classList.remove("dq-veiled");
+  for (const open of book.querySelectorAll(".dq-open")) {
+    let cell = open.closest(".jp-Cell");
+    do cell = cell.nextElementSibling; while (cell && !(cell.matches(".jp-CodeCell") && !cell.querySelector(".dq")));
+    cell?.classList.add("dq-veiled");
+  }
 }
 
 function predict(root, entries, notes, title) {
-  let veiled = null, answered = false;
   const show = h("button", { type: "button", onclick: () => reveal() }, "Show the result without an answer");
-  const why = h("p", { class: "dq-quiet dq-row", hidden: "" }, "The result below is blurred until you answer. ", show);
+  const why = h("p", { class: "dq-quiet dq-row" }, "The result below is blurred until you answer. ", show);
+  const refresh = () => root.closest(".jp-Notebook") && blurResults(root.closest(".jp-Notebook"));
   const reveal = () => {
-    answered = true;
-    why.hidden = true;
-    veiled?.classList.remove("dq-veiled");
+    root.classList.remove("dq-open");
+    why.remove();
+    refresh();
   };
-  root.replaceChildren(...entries.map((item, i) => question(item, title, notes[i], reveal)), why);
-  setTimeout(() => { // once the widget is in its cell
-    veiled = answered ? null : veil(root);
-    why.hidden = !veiled;
-  });
+  root.classList.add("dq-open");
+  root.append(why);
+  root.prepend(...entries.map((item, i) => question(item, title, notes[i], reveal)));
+  for (const ms of [0, 200, 1000, 3000]) setTimeout(refresh, ms); // questions further down may come later
   return reveal;
 }
 
