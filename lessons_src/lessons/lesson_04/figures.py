@@ -167,7 +167,7 @@ def show_three_runs() -> None:
     """Who decides, the start or the noise on the way?"""
     first, second, third = three_runs()
     plots.image_rows(
-        {"first": first, "same start": second, "same draws": third},
+        {"first": first, "second:\nsame start": second, "third:\nsame draws": third},
         f"Root mean square difference from the first run: {distance(second, first):.1f} with the same start and other "
         f"draws, {distance(third, first):.3f} with another start and the same draws.",
     )
