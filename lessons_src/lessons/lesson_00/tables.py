@@ -27,13 +27,14 @@ def course_map() -> dict[str, list[str]]:
 
 
 def this_machine() -> dict[str, list[str]]:
-    """Columns of a table of one row: versions, the fastest device, and how long a digit in 50 calls takes on the CPU.
+    """Columns of a table of one row: versions, the fastest device, and how long a digit takes on the CPU in 50 calls.
 
     Raises PackageNotFoundError where the notebook runs in another environment than the course.
     """
-    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return {name: [text] for name, text in versions.items()} | {
+    return {
+        "versions": [", ".join(versions)],
         "fastest device": [device],
         "a digit in 50 calls": [f"{_seconds(50):.2f} s"],
     }
