@@ -9,9 +9,9 @@ import pytest
 import torch
 from by_hand import number, rotated
 
-from lessons_src import oracle, process, schedules, sde
-from lessons_src.lessons.lesson_08 import explorer
-from lessons_src.lessons.lesson_08.explorer import POINTS, WEIGHTS, noisy_flow, sde_picture, two_humps
+from lessons_src import oracle, process, samplers, schedules, sde
+from lessons_src.lessons.lesson_08 import explorer, figures
+from lessons_src.lessons.lesson_08.explorer import PLACES, POINTS, WALKERS, WEIGHTS, noisy_flow, sde_picture, two_humps
 from lessons_src.ode import solve
 from lessons_src.oracle import GaussianMixture
 from lessons_src.schedules import linear
@@ -40,12 +40,12 @@ def test_the_ends_of_every_control(share, steps, weight):
     picture = sde_picture(share, steps, weight)
     assert not re.search(r"\b(nan|inf)\b", picture.text)
     assert f"{steps} steps, {steps} network evaluations" in picture.text
-    paths, spread, end = picture.panels
-    assert [len(panel.x) for panel in picture.panels] == [steps + 1, steps + 1, 201]
-    assert (paths.x[0], paths.x[-1]) == (spread.x[0], spread.x[-1]) == (0.0, VP().T)
-    for panel, low, high in ((paths, -4, 4), (spread, 0, 2.5), (end, 0, 3)):
-        for line in panel.series.values():
-            assert low <= line.min() <= line.max() <= high
+    walk, end = picture.panels
+    assert walk.frames.shape == (steps + 1, WALKERS, 2)
+    assert np.allclose(walk.frames[[0, -1], 0, 0], [-PLACES, PLACES], atol=0.03)
+    assert len(picture.frame_names) == steps + 1
+    for line in end.series.values():
+        assert 0 <= line.min() <= line.max() <= 3
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.0])
@@ -56,8 +56,6 @@ def test_every_noise_share_has_the_marginals_of_the_forward_process(share):
     assert std == pytest.approx(0.855, abs=0.03 if share else 0.001)
     assert right == pytest.approx(70, abs=3 if share else 0.5)
     assert distance < (0.06 if share else 0.004)
-    here, exact = picture.panels[1].series.values()
-    assert np.abs(here - exact).max() < (0.1 if share else 0.01)
 
 
 def test_the_data_and_the_starts_are_what_they_should_be():
@@ -71,11 +69,41 @@ def test_the_data_and_the_starts_are_what_they_should_be():
 
 
 def test_text_and_curves_tell_of_the_same_end():
-    picture = sde_picture(1.0, 10, WEIGHTS[0])
-    _, spread, _ = (panel.series for panel in picture.panels)
-    assert numbers(picture.text)[0] == pytest.approx(spread["these paths"][0], abs=6e-4)
-    fine = sde_picture(0.0, 200, WEIGHTS[0]).panels[2].series  # both smoothed alike, or the peaks would differ by 0.06
+    fine = sde_picture(0.0, 200, WEIGHTS[0]).panels[1].series  # both smoothed alike, or the peaks would differ by 0.06
     np.testing.assert_allclose(fine["these paths"], fine["data"], atol=0.02)
+
+
+def kept(share, steps=100):
+    """Per cent of the walkers that end in the hump where the ODE ends."""
+    return int(re.search(r"the ODE ends: (\d+) % end there", sde_picture(share, steps, WEIGHTS[0]).text)[1])
+
+
+def test_the_walkers_are_coloured_by_where_the_exact_flow_ends():
+    walk = sde_picture(0.0, 200, WEIGHTS[0]).panels[0]
+    np.testing.assert_array_equal(walk.groups, walk.frames[-1, :, 1] > 0)
+    assert set(walk.groups.tolist()) == {0, 1}
+    np.testing.assert_array_equal(walk.groups, sde_picture(2.0, 5, WEIGHTS[0]).panels[0].groups)
+
+
+def test_the_dare_has_the_answer_that_the_lesson_gives():
+    """Luck alone brings 58 % to their hump, from about lambda = 0.7 on; at 0.4 it is clearly more."""
+    assert kept(0.0) >= 99
+    assert kept(0.4) > 64
+    assert [abs(kept(share) - 58) <= 2 for share in (0.7, 0.8, 1.0, 2.0)] == [True] * 4
+    collapsed = sde_picture(0.0, 100, WEIGHTS[1]).panels[0].frames[-1, :, 1]
+    assert np.ptp(collapsed) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("share", "weight", "line"),
+    [
+        (0.0, WEIGHTS[0], "dx = [ f − 0.5 · g² · score ] dt + 0 · g dw"),
+        (2.0, WEIGHTS[0], "dx = [ f − 2.5 · g² · score ] dt + 2 · g dw"),
+        (0.0, WEIGHTS[1], "dx = [ f − 1 · g² · score ] dt + 0 · g dw"),
+    ],
+)
+def test_the_formula_has_the_numbers_of_the_controls(share, weight, line):
+    assert sde_picture(share, 5, weight).formula == (line,)
 
 
 def test_dropping_only_the_noise_collapses():
@@ -92,11 +120,9 @@ def test_at_one_both_weights_are_the_reverse_sde():
 
 def test_the_noise_stays_the_same_and_the_paths_do_not_cross_without_it():
     assert sde_picture(1.0, 20, WEIGHTS[0]).text == sde_picture(1.0, 20, WEIGHTS[0]).text
-    series = list(sde_picture(0.0, 50, WEIGHTS[0]).panels[0].series.items())
-    assert [name for name, _ in series] == ["start -1.50", "start -0.50", "start +0.30", "start +1.30"]
-    for (_, below), (_, above) in pairwise(series):
-        assert (below < above).all()
-    assert series[0][1][-1] == pytest.approx(-1.5, abs=0.01)  # noise at the right
+    paths = sde_picture(0.0, 50, WEIGHTS[0]).panels[0].frames[:, :, 1]
+    order = paths[0].argsort()
+    assert (np.diff(paths[:, order], axis=1) > 0).all()
 
 
 @pytest.mark.parametrize("sde", [VP(), VE()], ids=["vp", "ve"])
@@ -118,6 +144,109 @@ def test_noisy_flow_joins_the_ode_and_the_reverse_sde(sde):
 def test_bad_values_are_refused_by_name(values, name):
     with pytest.raises(ValueError, match=f"{name} is"):
         sde_picture(*values)
+
+
+# --- Pictures of why
+
+
+def test_settling_comes_to_the_noisy_data_and_stays():
+    found, vp = figures.settling((5, 200, 400), 0.2), VP()
+    clean, noise = (
+        figures.even_data(20_000, two_humps()),
+        torch.randn(20_000, generator=torch.Generator().manual_seed(1)),
+    )
+    noised = vp.signal(0.2) * clean + vp.noise(0.2) * noise.double()
+    off = {count: figures.wasserstein(x, noised) for count, x in found.items()}
+    assert off[5] > 1
+    assert off[200] < 0.05
+    assert off[400] < 0.05
+
+
+def test_early_mistakes_are_repaired_by_noise_and_late_ones_are_not():
+    race = figures.mistake_race()
+    perfect, early, late = (dict(zip(figures.SHARES, row, strict=True)) for row in race.values())
+    assert early[0.0][0] == pytest.approx(0.305, abs=2e-3)
+    assert early[1.0][0] == pytest.approx(0.044, abs=5e-3)
+    means = [mean for mean, _ in early.values()]
+    assert means == sorted(means, reverse=True)
+    assert late[0.0][0] == pytest.approx(0.028, abs=1e-3)
+    assert late[1.0][0] == pytest.approx(0.046, abs=5e-3)
+    assert late[1.0][0] - late[0.0][0] > 3 * late[1.0][1]
+    assert perfect[0.0][0] < 0.005 < perfect[1.0][0] < 0.02
+
+
+def test_a_mistake_is_the_shift_of_the_predicted_noise():
+    vp, x = VP(), torch.tensor([[0.3], [-1.2]], dtype=torch.float64)
+    score = vp.score(two_humps())
+    wrong = figures.mistaken(vp, score, 0.5, 1.0)
+    for t, off in ((1.0, 0.1), (0.6, 0.1), (0.5, 0.0)):
+        assert torch.allclose(-vp.noise(t) * wrong(x, t), -vp.noise(t) * score(x, t) + off, atol=1e-12)
+
+
+def test_a_corrector_repairs_an_early_mistake():
+    """50 ODE steps, each with a Langevin step, against 100 ODE steps, as in the lesson."""
+    vp, start, truth = VP(), figures.even_normal(4000), figures.even_data(4000, two_humps())
+    wrong, x, generator = figures.mistaken(vp, vp.score(two_humps()), 0.5, 1.0), start, torch.Generator().manual_seed(4)
+    for t, s in pairwise(figures.down(1.0, 50)):
+        x = x + (s - t) * vp.flow(wrong)(x, t)
+        x = next(figures.langevin(lambda x, s=s: wrong(x, s), x, 0.2 * vp.noise(s) ** 2, generator))
+    assert figures.wasserstein(x, truth) < 0.03
+
+
+def test_euler_is_lucky_at_one_start_only():
+    at = figures.start_errors(torch.tensor([[0.0], [1.0]], dtype=torch.float64), 20)["Euler in t"].flatten()
+    assert at[0].item() == pytest.approx(-0.0294, abs=1e-4)
+    assert (at[1] - at[0]).item() == pytest.approx(0.0552, abs=1e-4)
+    assert list(figures.start_rms(20).values()) == pytest.approx([0.0625, 0.1484, 0.0335], abs=1e-4)
+    assert list(figures.start_rms(320).values()) == pytest.approx([0.0038, 0.0191, 0.0022], abs=1e-4)
+
+
+def test_errors_of_starts_are_straight_lines():
+    z = torch.linspace(-3, 3, 7, dtype=torch.float64).unsqueeze(1)
+    for error in figures.start_errors(z, 10).values():
+        assert error.diff(dim=0).diff(dim=0).abs().max() < 1e-12
+
+
+def velocity(x, t):
+    """The mean of eps - x0 given x_t on the straight path, for the two humps."""
+    size = math.hypot(1 - t, t)
+    return (x - two_humps().x0(x / size, ((1 - t) / size) ** 2)) / t
+
+
+def test_the_velocity_is_the_mean_of_its_pairs():
+    """Of 400,000 pairs of data and noise, those near a place have this mean eps - x0."""
+    generator = torch.Generator().manual_seed(0)
+    x0 = two_humps().sample(400_000, generator)[0]
+    eps = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
+    for place in (-0.4, 0.2, 0.8):
+        near = ((0.6 * x0 + 0.4 * eps) - place).abs() < 0.02
+        assert velocity(number(place), 0.4).item() == pytest.approx((eps - x0)[near].mean().item(), abs=0.03)
+
+
+def test_a_step_of_flow_matching_is_a_step_of_ddim():
+    times = figures.down(0.999, 20)
+    start = figures.even_normal(50)
+    *_, straight = solve(velocity, start, times, "euler")
+    t = torch.tensor(times[::-1], dtype=torch.float64)
+    schedule = schedules.NoiseSchedule((1 - t) ** 2 / ((1 - t) ** 2 + t**2))
+    by_ddim = samplers.sample(samplers.ddim(two_humps().network(schedule), start / math.hypot(0.001, 0.999), schedule))
+    assert torch.allclose(straight, by_ddim, atol=1e-10)
+
+
+def test_bend_of_a_circle():
+    angle = torch.linspace(0, math.pi, 101, dtype=torch.float64)
+    assert figures.bend(torch.stack([angle.sin(), 0 * angle], 1)) == pytest.approx(1)
+
+
+def test_every_figure_is_drawn_and_says_its_numbers(monkeypatch):
+    said = []
+    monkeypatch.setattr(figures.plots, "show", lambda fig, text: said.append(text))
+    for draw in (figures.show_paths, figures.show_settling, figures.show_start_errors):
+        draw()
+    figures.show_straight(velocity)
+    assert "6 of 8 and 5 of 8" in said[0]
+    assert "Euler in t 0.063" in said[2]
+    assert "bends at most 0.48" in said[3]
 
 
 def ode_and_correction(x, eps, ab, beta, noise):
@@ -189,6 +318,7 @@ def divergence_of_a_matrix(probe):
 
 ANSWERS = {
     "first-euler-step": first_euler_step,
+    "step-of-velocity": lambda: next(solve(lambda x, t: 0 * x + 0.4, number(0.7), [0.5, 0.25], "euler")).item(),
     "continuous-beta": lambda: 1000 * schedules.linear().beta[1000].item(),
     "one-sign-vector": lambda: divergence_of_a_matrix([1.0, -1.0]),
     "four-times": lambda: (sde.bits_per_dim(number(0) - 3 * math.log(4), 3) - sde.bits_per_dim(number(0), 3)).item(),

@@ -1,9 +1,8 @@
-"""The continuous view, to play with: one predictor, from the probability-flow ODE to the reverse SDE and beyond."""
+"""To play with in lesson 08: one predictor, from the probability-flow ODE to the reverse SDE and beyond."""
 
 import math
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,11 +11,15 @@ from lessons_src.data import two_humps
 from lessons_src.oracle import GaussianMixture
 from lessons_src.samplers import Counted
 from lessons_src.sde import VP, euler_maruyama, noisy_flow
-from lessons_src.show.panels import Curves, Picture
+from lessons_src.show.panels import Curves, Picture, Points
 from lessons_src.show.widgets import Choice, Explorer, Slider
 
 WEIGHTS = ("(1 + λ²) / 2", "1, whatever λ is")
-POINTS = 2000
+POINTS, WALKERS = 2000, 42
+PLACES = 3.2  # half the width of the walk
+LEFT = (
+    0.3  # of the data lie in the left hump; the ODE keeps the order of points, so it takes that share of starts there
+)
 
 
 @cache
@@ -30,7 +33,7 @@ def _start_and_quantiles() -> tuple[Tensor, Tensor]:
 
 
 def sde_picture(share: float, steps: int, weight: str) -> Picture:
-    """Euler-Maruyama from the same starts down to the data: four paths, the spread on the way, and the law at the end.
+    """Euler-Maruyama from the same starts down to the data: the walk over the moving density, and the law at the end.
 
     share: noise lambda, 0 for the ODE, 1 for the reverse SDE. weight: one of WEIGHTS, what multiplies g^2 score.
     """
@@ -38,14 +41,17 @@ def sde_picture(share: float, steps: int, weight: str) -> Picture:
     check_int("steps", steps, 1)
     score = Counted(sde.score(mixture))
     drift, g = noisy_flow(sde, score, share)
+    pull = (1 + share**2) / 2
     if check_choice("weight", weight, WEIGHTS) == WEIGHTS[1]:
-        drift = sde.reverse_drift(score)
+        drift, pull = sde.reverse_drift(score), 1
     times = [sde.T * (steps - i) / steps for i in range(steps + 1)]
     path = torch.stack([start, *euler_maruyama(drift, g, start, times, torch.Generator().manual_seed(1))])[..., 0]
-    end, t = path[-1], np.array(times[::-1])
-    paths = {f"start {path[0, i]:+.2f}": path[:, i].flip(0).clamp(-4, 4).numpy() for i in _nearest(path[0])}
+    end = path[-1]
+    to_right = start[:, 0] > torch.special.ndtri(torch.tensor(LEFT)).item()
+    kept = ((end > 0) == to_right).double().mean().item()
+    across = torch.tensor([_place(sde, s) for s in times])[:, None].expand(-1, WALKERS)
+    walkers = torch.stack([across, path[:, :WALKERS]], 2)
     data_std = quantiles.std().item()
-    exact = np.array([math.hypot(sde.signal(s) * data_std, sde.noise(s)) for s in t])
     along = torch.linspace(-2.5, 2.5, 201, dtype=torch.float64)
     width = 0.06
     smooth = torch.exp(-(((along[:, None] - end) / width) ** 2) / 2).mean(1) / (width * math.sqrt(2 * math.pi))
@@ -53,16 +59,12 @@ def sde_picture(share: float, steps: int, weight: str) -> Picture:
     distance = (end.sort().values - quantiles).abs().mean().item()
     return Picture(
         [
-            Curves(
-                "Four paths, noise at the right, data at the left", t, paths, "time t", "x (cut at ±4)", (-4.2, 4.2)
-            ),
-            Curves(
-                f"Spread of all {POINTS:,} on the way",
-                t,
-                {"these paths": path.std(1).flip(0).clamp(max=2.5).numpy(), "forward process": exact},
-                "time t",
-                "standard deviation (cut at 2.5)",
-                (0.0, 2.6),
+            Points(
+                f"{WALKERS} walkers, from noise (left) to data (right)",
+                walkers.numpy(),
+                _moving_density().numpy(),
+                PLACES + 0.2,
+                groups=to_right[:WALKERS].long().numpy(),
             ),
             Curves(
                 "Where they end (both smoothed)",
@@ -76,16 +78,32 @@ def sde_picture(share: float, steps: int, weight: str) -> Picture:
                 (0.0, 3.1),
             ),
         ],
-        f"λ = {share:g} ({_name(share, weight)}), {steps} steps, {score.nfe} network evaluations. "
+        f"λ = {share:g} ({_name(share, weight)}), {steps} steps, {score.nfe} network evaluations. Colour and shape "
+        f"name the hump where the ODE ends: {100 * kept:.0f} % end there. "
         f"Standard deviation at the end {end.std():.3f} (data {data_std:.3f}). "
         f"{100 * (end > 0).double().mean():.0f} % end in the right hump (data 70 %). "
         f"W1 distance to the data: {distance:.3f}.",
+        frame_label="Time t",
+        frame_names=[f"t = {s:.3g}" for s in times],
+        formula=f"dx = [ f − {pull:.3g} · g² · score ] dt + {share:g} · g dw",
+        plays=True,
     )
 
 
-def _nearest(start: Tensor) -> list[int]:
-    """Indices of the starts nearest to four places."""
-    return [int((start - place).abs().argmin()) for place in (-1.5, -0.5, 0.3, 1.3)]
+def _place(sde: VP, t: float) -> float:
+    """Where a walker at time t stands: its noise angle, from 90 degrees at -PLACES to 0 degrees at PLACES."""
+    return PLACES * (1 - 4 / math.pi * math.atan2(sde.noise(t), sde.signal(t)))
+
+
+@cache
+def _moving_density() -> Tensor:
+    """Noised data of random times, to draw behind the walkers, (1500, 2)."""
+    sde, generator = VP(), torch.Generator().manual_seed(2)
+    clean = two_humps().sample(1500, generator)[0][:, 0]
+    noise, u = (torch.randn(1500, generator=generator).double(), torch.rand(1500, generator=generator).double())
+    times = (sde.T * u**2).tolist()  # noise angles spread nearly evenly
+    x = clean * torch.tensor([sde.signal(t) for t in times]) + noise * torch.tensor([sde.noise(t) for t in times])
+    return torch.stack([torch.tensor([_place(sde, t) for t in times]).double(), x], 1)
 
 
 def _name(share: float, weight: str) -> str:
