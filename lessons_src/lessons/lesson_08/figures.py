@@ -87,7 +87,8 @@ def _moving_density(axis: Axes) -> None:
     times, x = torch.linspace(0, 1, 120).tolist(), torch.linspace(-3, 3, 151, dtype=torch.float64)
     columns = torch.stack([mixture.log_density(x[:, None], vp.alpha_bar(t)).exp() for t in times], 1)
     share = columns / columns.max(0).values
-    axis.contourf(times, x, share, levels=[0.05, 0.2, 0.4, 0.6, 0.8, 1.01], colors=["0.6"] * 5, alpha=0.18)
+    greys = [(0.6, 0.6, 0.6, opacity) for opacity in (0.1, 0.25, 0.4, 0.55, 0.7)]
+    axis.contourf(times, x, share, levels=[0.05, 0.2, 0.4, 0.6, 0.8, 1.01], colors=greys)
     axis.grid(False)
 
 
