@@ -2,7 +2,6 @@
 
 import math
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -26,9 +25,9 @@ def points_trainer(batch_size: int = 64) -> Trainer:
 
 def test_a_watched_run_pushes_every_report_and_stores_its_end(monkeypatch):
     shown, stored, pushed = [], [], []
-    handle = SimpleNamespace(update=stored.append)
     monkeypatch.setattr(explorer, "get_ipython", lambda: "a kernel")
-    monkeypatch.setattr(explorer, "display", lambda live, display_id: shown.append(live) or handle)
+    monkeypatch.setattr(explorer, "display", shown.append)
+    monkeypatch.setattr(Live, "keep", stored.append)
     monkeypatch.setattr(Live, "update", lambda live, new: pushed.append(new.text) or setattr(live, "picture", new))
     trainer = points_trainer()
     assert explorer.watch_training(trainer, report_every=2) is trainer.ema
@@ -43,7 +42,8 @@ def test_a_watched_run_pushes_every_report_and_stores_its_end(monkeypatch):
 def test_a_watched_run_on_digits_shows_samples_after_each_quarter(monkeypatch):
     pushed = []
     monkeypatch.setattr(explorer, "get_ipython", lambda: "a kernel")
-    monkeypatch.setattr(explorer, "display", lambda live, display_id: SimpleNamespace(update=lambda live: None))
+    monkeypatch.setattr(explorer, "display", lambda live: None)
+    monkeypatch.setattr(Live, "keep", lambda live: None)
     monkeypatch.setattr(Live, "update", lambda live, new: pushed.append([panel.title for panel in new.panels]))
     x, label = data.digits("test")
     net = NoisePredictor(UNet(channels=(8, 8)), linear(), "v")
