@@ -27,7 +27,7 @@ def test_a_watched_run_pushes_every_report_and_stores_its_end(monkeypatch):
     shown, stored, pushed = [], [], []
     monkeypatch.setattr(explorer, "get_ipython", lambda: "a kernel")
     monkeypatch.setattr(explorer, "display", shown.append)
-    monkeypatch.setattr(Live, "keep", stored.append)
+    monkeypatch.setattr(Live, "keep", lambda live: stored.append(live))
     monkeypatch.setattr(Live, "update", lambda live, new: pushed.append(new.text) or setattr(live, "picture", new))
     trainer = points_trainer()
     assert explorer.watch_training(trainer, report_every=2) is trainer.ema
