@@ -1,7 +1,8 @@
 """How long a lesson takes a reader, and how soon there is something to move: `make minutes`.
 
 A ruler, not a clock: 180 words a minute, 6 s for a line of code in sight, 75 s for a question in the lesson or its
-checkpoint, 150 s for an explorer. Readers needed what it says within 15 %.
+checkpoint, 150 s for an explorer. It tells lessons apart better than it foretells a reader: whoever plays
+and answers slowly needs half as long again.
 """
 
 import argparse

@@ -141,19 +141,25 @@ function question(item, eyebrow, note, onTry = () => {}) {
 }
 
 // The stored result below a prediction would give it away: it is blurred until all predictions above it have an answer.
+// What there is to move gives nothing away before it is moved, and stays as it is.
+function resultBelow(root) {
+  let cell = root.closest(".jp-Cell");
+  do cell = cell?.nextElementSibling; while (cell && !(cell.matches(".jp-CodeCell") && !cell.querySelector(".dq")));
+  return cell?.querySelector(".le-explorer") ? null : cell;
+}
+
 function blurResults(book) {
   for (const cell of book.querySelectorAll(".dq-veiled")) cell.classList.remove("dq-veiled");
-  for (const open of book.querySelectorAll(".dq-open")) {
-    let cell = open.closest(".jp-Cell");
-    do cell = cell.nextElementSibling; while (cell && !(cell.matches(".jp-CodeCell") && !cell.querySelector(".dq")));
-    cell?.classList.add("dq-veiled");
-  }
+  for (const open of book.querySelectorAll(".dq-open")) resultBelow(open)?.classList.add("dq-veiled");
 }
 
 function predict(root, entries, notes, title) {
   const show = h("button", { type: "button", onclick: () => reveal() }, "Show the result without an answer");
-  const why = h("p", { class: "dq-quiet dq-row" }, "The result below is blurred until you answer. ", show);
-  const refresh = () => root.closest(".jp-Notebook") && blurResults(root.closest(".jp-Notebook"));
+  const why = h("p", { class: "dq-quiet dq-row", hidden: "" }, "The result below is blurred until you answer. ", show);
+  const refresh = () => {
+    if (root.closest(".jp-Notebook")) blurResults(root.closest(".jp-Notebook"));
+    why.hidden = !resultBelow(root);
+  };
   const reveal = () => {
     root.classList.remove("dq-open");
     why.remove();

@@ -127,8 +127,8 @@ class Choice:
 class Drawing:
     """A field of 28 x 28 grey pixels to draw on; `compute` receives uint8 (28, 28), 0 black to 255 white.
 
-    presets: name -> uint8 (28, 28), for people who do not draw; `value` is the preset to begin with. Raises TypeError
-    or ValueError for presets of another kind or shape, or a `value` that is none of them.
+    presets: name -> uint8 (28, 28), for people who do not draw; `value` is the preset to begin with. Raises ValueError
+    for a preset that is anything else, or a `value` that is none of them.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Drawing:
         _check_name(self.name, self.label)
         self._wires = {}
         for name, pixels in self.presets.items():
-            if pixels.dtype != np.uint8 or pixels.shape != (28, 28):
+            if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (28, 28):
                 refuse(f"Drawing {self.name!r}: preset {name!r}", pixels, "uint8 of shape (28, 28)")
             self._wires[name] = base64.b64encode(pixels.tobytes()).decode("ascii")
         if self.value not in self._wires:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import threading
 import time
 
@@ -400,6 +401,14 @@ def test_groups_are_told_apart_by_colour_and_by_shape():
     assert Picture([plain], "t").png() != Picture([grouped], "t").png()
 
 
+def test_the_browser_has_the_same_colours_and_as_many_shapes():
+    script = Explorer._esm
+    colours = re.search(r"const COLOURS = \[(.*?)\]", script)[1]
+    assert re.findall(r"#\w{6}", colours) == [color for color, *_ in LINES]
+    shapes = re.search(r"const SHAPES = \[(.*?)\n\]", script, re.DOTALL)[1]
+    assert len(re.findall(r"^  \S", shapes, re.MULTILINE)) == len(MARKS)
+
+
 @pytest.mark.parametrize(
     ("groups", "error"), [([0] * 39, V), ([0.5] * 40, V), ([-1] * 40, V), (np.zeros((40, 1), int), V)]
 )
@@ -439,7 +448,13 @@ def test_a_drawing_reaches_compute_as_pixels():
 
 
 @pytest.mark.parametrize(
-    ("presets", "value"), [({"a": np.zeros((28, 28))}, "a"), ({"a": np.zeros((8, 8), np.uint8)}, "a"), ({}, "a")]
+    ("presets", "value"),
+    [
+        ({"a": np.zeros((28, 28))}, "a"),
+        ({"a": np.zeros((8, 8), np.uint8)}, "a"),
+        ({"a": [[0] * 28] * 28}, "a"),
+        ({}, "a"),
+    ],
 )
 def test_a_drawing_begins_with_a_preset_of_its_size(presets, value):
     with pytest.raises(V, match="Drawing 'd'"):

@@ -11,7 +11,7 @@ from torch import Tensor
 from lessons_src import data
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.digit_runs import shipped
-from lessons_src.lessons.lesson_04.chain import chain
+from lessons_src.lessons.lesson_04.chain import chain, variance
 from lessons_src.process import noise_like, posterior, posterior_variance
 from lessons_src.schedules import linear, time_grid
 from lessons_src.show import plots
@@ -124,8 +124,7 @@ def final_variance(data_variance: float, steps: int, spread: str) -> float:
     for ab_t, ab_s in pairwise(levels):
         gain = math.sqrt(ab_t) * data_variance / (ab_t * data_variance + 1 - ab_t)  # x0-hat = gain * x
         factor = (math.sqrt(ab_s) * (1 - ab_t / ab_s) * gain + math.sqrt(ab_t / ab_s) * (1 - ab_s)) / (1 - ab_t)
-        fresh = {"none": 0.0, "β̃": posterior_variance(ab_t, ab_s), "β": 1 - ab_t / ab_s}[spread]
-        V = factor**2 * V + (fresh if ab_s < 1 else 0.0)
+        V = factor**2 * V + (variance(spread, ab_t, ab_s) if ab_s < 1 else 0.0)
     return V
 
 
