@@ -1,8 +1,8 @@
 """Inversion and editing: from data back to the noise that makes it, and what can be done with it.
 
-DDIM's step t -> s can be run from s to t. The explicit recursion takes eps at s for eps at t, and errs in proportion to
-the step; the implicit ones solve for the x_t whose step lands on x_s. Times fall to 0 as everywhere; inversion visits
-them upwards, and its last State is at times[0].
+DDIM's step t -> s can be run from s to t. The explicit recursion takes eps at x_s for eps at x_t, and errs in
+proportion to the step; the implicit ones solve for the x_t whose step lands on x_s. Times fall to 0 as everywhere;
+inversion visits them upwards, and its last State is at times[0].
 """
 
 import inspect
@@ -27,15 +27,23 @@ def invert(
     schedule: NoiseSchedule,
     times: Sequence[int] | None = None,
     at_zero: str = "first_time",
+    ask: str = "s",
+    generator: torch.Generator | None = None,
 ) -> Iterator[State]:
     """DDIM's step run upwards, s -> t, with eps at x_s: x_t = sqrt(ab_t) x0(x_s) + sqrt(1 - ab_t) eps(x_s, s).
 
     x is data (B, *event). No network predicts at t = 0: at_zero = "first_time" asks it for the lowest time above,
-    "zero" takes eps = 0. Costs one evaluation a step ("zero": one less).
+    "zero" takes eps = 0, "noise" draws eps from generator, so that flat data have something to invert (Staniszewski et
+    al. 2024, arXiv 2410.23530). Costs one evaluation a step ("zero", "noise": one less). ask = "t" takes eps(x_s, t),
+    as DDIMInverseScheduler of diffusers does: nearer to the exact inverse for wide data, further from it for narrow.
     """
-    check_choice("at_zero", at_zero, ("first_time", "zero"))
+    check_choice("at_zero", at_zero, ("first_time", "zero", "noise"))
+    check_choice("ask", ask, ("s", "t"))
     for t, s, ab_t, ab_s in _upwards(schedule, times):
-        eps = _predict_upwards(eps_fn, x, t, s, at_zero)
+        if s == 0 and at_zero == "noise":
+            eps = noise_like(check_batch("x", x), generator)
+        else:
+            eps = _predict_upwards(eps_fn, x, t, s, at_zero, ask)
         x0 = predict_x0(x, eps, ab_s)
         x = renoise(x0, eps, ab_t)
         yield State(t, x, x0, eps)
@@ -109,8 +117,10 @@ def invert_by_bisection(
         yield State(t, x, predict_x0(x, eps, ab_t), eps)
 
 
-def _predict_upwards(eps_fn: EpsFn, x: Tensor, t: int, s: int, at_zero: str) -> Tensor:
-    return torch.zeros_like(x) if s == 0 and at_zero == "zero" else predict(eps_fn, x, s or t)
+def _predict_upwards(eps_fn: EpsFn, x: Tensor, t: int, s: int, at_zero: str, ask: str = "s") -> Tensor:
+    if s == 0 and at_zero == "zero":
+        return torch.zeros_like(x)
+    return predict(eps_fn, x, t if ask == "t" else s or t)
 
 
 def _upwards(schedule: NoiseSchedule, times: Sequence[int] | None) -> Iterator[Step]:

@@ -25,7 +25,7 @@ from lessons_src.inversion import (
     slerp,
 )
 from lessons_src.oracle import GaussianMixture
-from lessons_src.process import predict_x0
+from lessons_src.process import add_noise, predict_x0
 from lessons_src.samplers import Counted, ddim, ddpm, renoise, sample, trajectory
 from lessons_src.schedules import GRIDS, NoiseSchedule, linear, time_grid
 from lessons_src.solvers import dpm_solver_pp
@@ -93,6 +93,24 @@ def test_the_recursion():
             x = math.sqrt(ab) * clean + math.sqrt(1 - ab) * eps
             assert torch.allclose(states[i].x, x, rtol=0, atol=1e-12)
             assert torch.equal(states[i].eps, eps)
+
+
+def test_asking_at_t():
+    image = x = draws(3, 2)
+    states = list(invert(wavy, image, SHORT, TIMES, ask="t"))
+    for i, (s, t) in enumerate(pairwise(reversed(TIMES))):
+        eps = wavy(x, torch.full((3,), t))
+        x = renoise(predict_x0(x, eps, float(SHORT.alpha_bar[s])), eps, float(SHORT.alpha_bar[t]))
+        assert torch.allclose(states[i].x, x, rtol=0, atol=1e-12)
+
+
+def test_real_noise_at_zero():
+    """The first state is add_noise; from there on nothing is drawn."""
+    counted, generator = Counted(wavy), seeded(3)
+    first, *rest = invert(counted, draws(3, 2), SHORT, TIMES, at_zero="noise", generator=generator)
+    noise = torch.randn(3, 2, generator=seeded(3), dtype=torch.float64)
+    torch.testing.assert_close(first.x, add_noise(draws(3, 2), noise, float(SHORT.alpha_bar[3])))
+    assert counted.nfe == len(rest) == 4
 
 
 def test_zero_at_zero():
@@ -174,7 +192,9 @@ def test_bisection_refuses_what_it_cannot_order():
         next(invert_by_bisection(point, draws(3, 1), SHORT, TIMES))
 
 
-@pytest.mark.parametrize(("options", "name"), [({"at_zero": "last"}, "at_zero"), ({"times": [5, 9, 0]}, "times")])
+@pytest.mark.parametrize(
+    ("options", "name"), [({"at_zero": "last"}, "at_zero"), ({"ask": "x"}, "ask"), ({"times": [5, 9, 0]}, "times")]
+)
 def test_bad_options_are_refused(options, name):
     with pytest.raises(ValueError, match=f"^{name} is .*; expected"):
         next(invert(wavy, draws(3, 1), SHORT, **options))
