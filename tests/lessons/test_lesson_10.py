@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,14 +13,21 @@ from torch.nn import functional as F
 from lessons_src import data, inversion, oracle, process, samplers, schedules, weights
 from lessons_src.guidance import classifier_free
 from lessons_src.inversion import invert
-from lessons_src.lessons.lesson_10 import explorer
+from lessons_src.lessons.lesson_10 import explorer, figures, measures
 from lessons_src.lessons.lesson_10.explorer import (
+    AT_T,
+    FRESH,
     LABELS,
+    NOISE_FIRST,
     STARTS,
+    WAYS,
     between_picture,
+    draw_edit,
+    drawn_picture,
     edit_picture,
     explore_between,
     explore_edit,
+    presets,
 )
 from lessons_src.process import add_noise
 from lessons_src.samplers import ddim, sample
@@ -27,6 +35,7 @@ from lessons_src.show.panels import grey
 from lessons_src.show.widgets import rough_first
 
 DEFAULT = {"digit": 7, "target": 3, "start": "inversion", "top": 1000, "w": 2.0, "steps": 20}
+DRAWN = {"target": 9, "way": "inversion", "top": 1000, "steps": 20}
 
 
 def first_digit(digit):
@@ -38,7 +47,10 @@ def stated(pattern, picture):
     return float(re.search(pattern, picture.text)[1])
 
 
-@pytest.mark.parametrize(("explore", "picture"), [(explore_edit, edit_picture), (explore_between, between_picture)])
+@pytest.mark.parametrize(
+    ("explore", "picture"),
+    [(draw_edit, drawn_picture), (explore_edit, edit_picture), (explore_between, between_picture)],
+)
 def test_it_opens_with_its_best_picture_which_is_small_when_stored(explore, picture):
     explorer = explore()
     assert explorer.picture.text == picture(**explorer.values).text
@@ -138,6 +150,233 @@ def test_examples_are_counted_in_each_class():
     np.testing.assert_array_equal(pixels[[0, 4]], grey(x[y == 4][[2, 19], 0]))
 
 
+# --- Your own digit
+
+
+@pytest.fixture(scope="module")
+def leaning_7():
+    return presets()["a leaning 7"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_drawn_digit_goes_up_and_comes_down_twice(leaning_7, way):
+    picture = drawn_picture(leaning_7, **DRAWN | {"way": way, "top": 800, "steps": 4})
+    frames = picture.panels[0].frames
+    net, x0 = weights.load("digits")[0], data.as_digit(leaning_7)[None]
+    times = [800, 600, 400, 200, 20, 0] if way == NOISE_FIRST else [800, 600, 400, 200, 0]
+    generator, own = torch.Generator().manual_seed(0), classifier_free(net, 7, 1.0)
+    if way == FRESH:
+        noise = torch.randn(x0.shape, generator=generator)
+        up = [x0, *(add_noise(x0, noise, net.schedule.alpha_bar[t]) for t in times[-2::-1])]
+    else:
+        up, x = [x0], x0
+        for s, t in zip(times[::-1], times[-2::-1], strict=False):
+            if s == 0 and way == NOISE_FIRST:
+                eps = torch.randn(x0.shape, generator=generator)
+            else:
+                with torch.no_grad():
+                    eps = own(x, torch.tensor([t if s == 0 or way == AT_T else s]))
+            x = rotated(x, eps, *net.schedule.alpha_bar[[s, t]].tolist())
+            up.append(x)
+    ends = [
+        [state.x for state in ddim(classifier_free(net, label, w), up[-1], net.schedule, times)]
+        for label, w in ((7, 1.0), (9, 2.0))
+    ]
+    n = len(times) - 1
+    assert np.abs(frames[: n + 1, 1].astype(int) - grey(torch.cat(up)[:, 0])).max() <= 1
+    assert (frames[:, 0] == grey(x0[0, 0])).all()
+    assert (frames[n:, 1] == frames[n, 1]).all()
+    assert (frames[: n + 1, 3:] == 0).all(), "nothing has come down yet"
+    assert (frames[0, 2] == frames[0, 0]).all()
+    np.testing.assert_array_equal(frames[-1, 2], frames[-1, 4])  # the last guess is what comes down
+    for column, states in zip((3, 4), ends, strict=True):
+        assert np.abs(frames[n + 1 :, column].astype(int) - grey(torch.cat(states)[:, 0])).max() <= 1
+    assert picture.frame_names[:2] == ("up, t = 0", f"up, t = {times[-2]}")
+    assert picture.frame_names[n : n + 2] == ("up, t = 800", "down, t = 600")
+    assert stated(r"within ([\d.]+) a pixel", picture) == pytest.approx(measures.apart(ends[0][-1], x0), abs=0.006)
+
+
+def test_the_formula_says_who_was_asked_where(leaning_7):
+    formulas = {way: drawn_picture(leaning_7, **DRAWN | {"way": way, "top": 800, "steps": 4}).formula for way in WAYS}
+    assert formulas["inversion"][0] == "x_0 is your digit"
+    assert formulas["inversion"][2].endswith("ε̂(x_200, 200)")
+    assert formulas[AT_T][2].endswith("ε̂(x_200, 400)")
+    assert formulas["inversion"][1] == formulas[AT_T][1]
+    assert formulas["inversion"][1].endswith("ε̂(x_0, 200)"), "no network knows t = 0"
+    assert formulas[NOISE_FIRST][1] == "x_20 = 1.00 · x₀ + 0.04 · ε, drawn"
+    assert formulas[FRESH][4] == "x_800 = 0.31 · x₀ + 0.95 · ε, drawn"
+    for way, formula in formulas.items():
+        last = 20 if way == NOISE_FIRST else 200
+        assert formula[-1] == f"x_0 = 1.00 · x̂₀ + 0.00 · ε̂(x_{last}, {last})"
+
+
+def test_the_dare_and_what_the_lesson_says_you_see(leaning_7):
+    """33 degrees; nearly upright from 1000, within five degrees from 700, a 7 still at 600; asked at t, 23."""
+
+    def degrees(**changed):
+        text = drawn_picture(leaning_7, **DRAWN | changed).text
+        yours, other = (int(found) for found in re.findall(r"leans (\d+)° to the right", text))
+        assert yours == 33
+        return other, int(text[-2])
+
+    assert degrees() == (4, 9)
+    assert degrees(top=700) == (28, 9)
+    assert degrees(top=600)[1] == 7
+    assert degrees(way=AT_T) == (23, 9)
+    first_guess = torch.from_numpy(drawn_picture(leaning_7, **DRAWN).panels[0].frames[21, 2]) / 127.5 - 1
+    assert weights.load("classifier")[0](first_guess[None, None]).argmax().item() == 9
+
+
+def test_an_empty_sheet_asks_for_a_digit():
+    picture = drawn_picture(np.zeros((28, 28), np.uint8), **DRAWN)
+    assert picture.text.startswith("The sheet is empty.")
+
+
+def test_a_long_way_of_your_own_is_previewed(leaning_7):
+    values = {"drawing": leaning_7} | DRAWN | {"steps": 30}
+    first, last = rough_first(drawn_picture, explorer.ROUGH_STEPS, **values)
+    assert first.text.startswith("Preview with 10 steps; 30 are being computed. Yours is read as 7")
+    assert last.text == drawn_picture(**values).text
+
+
+def test_presets_are_digits_with_a_hand_of_their_own():
+    found = {name: data.as_digit(image)[None] for name, image in presets().items()}
+    judge = weights.load("classifier")[0]
+    for name, x in found.items():
+        assert str(judge(x).argmax().item()) in name, name
+    slants = {name: measures.slant(x).item() for name, x in found.items()}
+    assert min(slants["a leaning 7"], slants["a leaning 1"]) > 0.6
+    assert slants["a 1 that leans left"] < -0.3
+    assert measures.ink(found["a bold 7"]) > 1.5 * measures.ink(found["a thin 4"])
+
+
+# --- Measures
+
+
+def bar(lean, width=1):
+    """A stroke from row 4 to 23 that moves `lean` pixels to the right for each row up."""
+    x = torch.full((1, 1, 28, 28), -1.0)
+    for row in range(4, 24):
+        column = round(14 + lean * (13.5 - row))
+        x[..., row, column : column + width] = 1
+    return x
+
+
+@pytest.mark.parametrize("lean", [-0.5, 0.0, 0.5])
+def test_slant_is_pixels_a_row(lean):
+    assert measures.slant(bar(lean)).item() == pytest.approx(lean, abs=0.01)
+
+
+def test_ink_and_distance():
+    assert measures.ink(bar(0, 3)).item() == pytest.approx(60 / 784)
+    assert measures.slant(torch.full((1, 1, 28, 28), -1.0)).item() == pytest.approx(0, abs=1e-4)
+    assert measures.apart(torch.ones(3, 1, 2, 2), -3 * torch.ones(3, 1, 2, 2)) == 2
+    pictures = torch.rand(40, 1, 5, 5, generator=torch.Generator().manual_seed(0)) - 0.5
+    pairs = torch.cdist(pictures.flatten(1), pictures.flatten(1)).square() / 25
+    assert measures.variety(pictures) == pytest.approx((pairs.sum() / (40 * 39)).sqrt().item(), rel=1e-5)
+
+
+# --- Figures
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The sentences of the figures and tables shown, in order."""
+    sentences = []
+    monkeypatch.setattr(figures.plots, "show", lambda fig, text: sentences.append(text))
+    monkeypatch.setattr(figures.plots, "table", lambda columns, text: sentences.append((columns, text)))
+    return sentences
+
+
+def climb(eps_fn, x, schedule, times, ask):
+    """The lesson's loop, written anew."""
+    for s, t in pairwise(times[::-1]):
+        eps = eps_fn(x, torch.full((len(x),), t if ask == "t" or s == 0 else s))
+        x = rotated(x, eps, *schedule.alpha_bar[[s, t]].tolist())
+    return x
+
+
+def test_which_t_wins_where():
+    humps = [figures.hump_trips(climb, ask, schedules.linear()) for ask in "st"]
+    written = [figures.digit_trips(climb, ask) for ask in "st"]
+    assert humps[0] == pytest.approx([0.2559, 0.1132], abs=1e-4)
+    assert humps[1] == pytest.approx([0.1219, 0.0627], abs=1e-4)
+    assert written[0] == pytest.approx([0.216, 0.052], abs=2e-3)
+    assert written[1] == pytest.approx([0.112, 0.076], abs=2e-3)
+
+
+def test_the_end_of_the_schedule_turns_it_over_and_not_the_digits():
+    """Humps on the cosine schedule: t, then s. Digits up to 900: t, both times."""
+    assert weights.load("digits")[0].schedule.name == "cosine"
+    humps = [figures.hump_trips(climb, ask, schedules.cosine()) for ask in "st"]
+    assert humps[0] == pytest.approx([0.248, 0.075], abs=1e-3)
+    assert humps[1] == pytest.approx([0.136, 0.087], abs=1e-3)
+    asked_at_s, asked_at_t = (figures.digit_trips(climb, ask, 900) for ask in "st")
+    assert asked_at_s == pytest.approx([0.110, 0.024], abs=2e-3)
+    assert asked_at_t == pytest.approx([0.050, 0.015], abs=2e-3)
+
+
+def test_wide_data_want_t_and_narrow_data_s():
+    assert figures.normal_trip(1.0, 10, "t") == pytest.approx(0.0404, abs=1e-4)
+    assert figures.normal_trip(1.0, 10, "s") == pytest.approx(0.2374, abs=1e-4)
+    assert figures.crossing(10) == pytest.approx(0.51, abs=0.005)
+    trips = {(steps, ask): figures.narrow_trip(steps, ask) for steps in (5, 10, 20, 50, 100, 200) for ask in "st"}
+    assert all(trips[steps, "t"][0] < trips[steps, "s"][0] for steps in (5, 10, 20, 50))
+    assert all(trips[steps, "s"][0] < trips[steps, "t"][0] for steps in (100, 200))
+    assert [trips[steps, "t"][1] for steps in (5, 10, 20, 50)] == [0] * 4
+    assert trips[20, "s"][1] == 8
+
+
+def test_for_a_single_point_asking_at_s_is_exact():
+    """On the flow of a point, x_t = sqrt(ab) p + sqrt(1 - ab) eps with one eps; the pair (x_s, s) tells it."""
+    schedule, point = schedules.linear(), oracle.GaussianMixture([1.0], [[0.8]], torch.zeros(1, 1, 1))
+    eps, eps_fn = number(1.3), point.network(schedule)
+    x_s, x_t = (process.add_noise(number(0.8), eps, float(schedule.alpha_bar[t])) for t in (200, 400))
+    levels = schedule.alpha_bar[[200, 400]].tolist()
+    step = {t: rotated(x_s, eps_fn(x_s, torch.tensor([t])), *levels) for t in (200, 400)}
+    assert step[200].item() == pytest.approx(x_t.item(), abs=1e-10)
+    assert abs(step[400].item() - x_t.item()) > 0.05
+
+
+def test_a_little_real_noise_repairs_the_latents():
+    plain, repaired = figures.latent_of("inversion"), figures.latent_of(NOISE_FIRST)
+    assert plain.std().item() == pytest.approx(0.488, abs=0.005)
+    assert repaired.std().item() == pytest.approx(0.986, abs=0.005)
+    spread = figures.spreads(plain)
+    assert spread["on the strokes"] > 2 * spread["off the strokes"]
+    assert spread["in pixels black in all training digits"] == pytest.approx(0.13, abs=0.01)
+    assert figures.spreads(repaired)["in pixels black in all training digits"] > 0.95
+    assert measures.correlation(repaired.flatten(), figures.given_noise().flatten()) == pytest.approx(0.87, abs=0.01)
+    assert figures.home("inversion") == pytest.approx(0.052, abs=0.002)
+    assert figures.home(NOISE_FIRST) == pytest.approx(0.044, abs=0.002)
+
+
+def test_memory_against_freedom(shown):
+    slants = [figures.kept(measures.slant, way) for way in WAYS]
+    assert slants == pytest.approx([0.50, 0.83, 0.26, -0.03], abs=0.02)
+    assert figures.kept(measures.ink, "inversion") == pytest.approx(0.67, abs=0.02)
+    assert abs(figures.kept(measures.ink, FRESH)) < 0.12
+    varied = [measures.variety(figures.edited(way).three) for way in WAYS]
+    assert varied == pytest.approx([0.43, 0.575, 0.52, 0.55], abs=0.02)
+    figures.show_ways()
+    [(columns, _)] = shown
+    assert columns["read as 3"] == ["100 %", "95 %", "100 %", "100 %"]
+    assert columns["spread of the latents"] == ["0.39", "0.45", "0.97", "1.00"]
+
+
+def test_inversion_reaches_the_3_nearer_to_the_digit(shown):
+    figures.show_heights()
+    assert "from 0.45 away on by inversion, from 0.62 away on by fresh noise" in shown[0]
+
+
+def test_guidance_breaks_the_way_back_and_null_predictions_mend_it():
+    x = data.one_each()
+    plain, guided, repaired = (measures.apart(end, x) for end in figures.guided_home().values())
+    assert plain == pytest.approx(0.10, abs=0.005)
+    assert guided == pytest.approx(0.41, abs=0.01)
+    assert repaired < 1e-3
+
+
 def test_times_to():
     assert explorer.times_to(100, 5) == [100, 80, 60, 40, 20, 0]
     assert explorer.times_to(1000, 3) == [1000, 667, 333, 0]
@@ -225,8 +464,16 @@ def length_of_a_straight_mean(dim):
     return (torch.lerp(a, b, 0.5).norm() / a.norm()).item()
 
 
+def one_step_asked_at_t():
+    """Up from the clean 1 to alpha_bar = 0.64, for N(0, 1) data."""
+    schedule = schedules.NoiseSchedule(torch.tensor([1.0, 0.64], dtype=torch.float64))
+    net = oracle.GaussianMixture([1.0], [[0.0]], [[[1.0]]]).network(schedule)
+    return samplers.sample(inversion.invert(net, number(1), schedule, ask="t")).item()
+
+
 ANSWERS = {
     "there-and-back": there_and_back,
+    "asked-at-t": one_step_asked_at_t,
     "sdedit-mean": lambda: sdedit_on_normal(0.5, 3.0)[0],
     "sdedit-variance": lambda: sdedit_on_normal(0.9, 3.0)[1],
     "gap-of-edict": lambda: gap_of_edict(20),

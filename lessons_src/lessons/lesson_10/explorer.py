@@ -1,24 +1,46 @@
-"""Explorations of editing with the shipped digit network: invert, edit, decode; and the way between two digits.
+"""Explorations of editing with the shipped digit network: your own digit becomes another one; a test digit, with more
+knobs; and the way between two digits.
 
-Both work on test digits, which the network has never seen. Every picture says what is seen, and what it cost.
+The network has seen none of them in training. Every picture says what is seen, and what it cost.
 """
 
+import math
 from functools import cache, partial
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lessons_src import data
-from lessons_src.guidance import classifier_free
+from lessons_src.guidance import blend, classifier_free
 from lessons_src.inversion import invert, invert_as_printed, slerp
 from lessons_src.lessons.digit_runs import shipped
+from lessons_src.lessons.lesson_10.measures import apart, slant
+from lessons_src.networks import NoisePredictor
 from lessons_src.process import add_noise, predict_x0
-from lessons_src.samplers import Counted, ddim, sample
+from lessons_src.samplers import Counted, EpsFn, State, ddim, sample
 from lessons_src.schedules import time_grid, times_to
 from lessons_src.show.panels import Images, Picture, grey
-from lessons_src.show.widgets import Choice, Explorer, Slider, rough_first
+from lessons_src.show.widgets import Choice, Drawing, Explorer, Slider, rough_first
 
 ROUGH_STEPS = 10
+W = 2.0  # guidance scale of an edit
+FIRST = 20  # so little real noise that the eye does not see it
+AT_T, NOISE_FIRST, FRESH = "inversion, asking at t", "a little real noise, then inversion", "fresh noise (SDEdit)"
+WAYS = ("inversion", AT_T, NOISE_FIRST, FRESH)
+# Places in the test set: digits with a hand of their own
+PRESETS = {
+    "a leaning 7": 1326,
+    "a bold 7": 171,
+    "a thin 4": 420,
+    "a leaning 1": 354,
+    "a 1 that leans left": 46,
+    "a bold 3": 1832,
+    "a square 3": 1298,
+    "an 8": 242,
+    "a 0": 192,
+}
 STARTS = ("inversion", "inversion as printed", "fresh noise (SDEdit)")
 LABELS = ("none", "of the first", "of the second")
 
@@ -30,9 +52,111 @@ def _written(digit: int, example: int = 1) -> Tensor:
     return x[y == digit][example - 1 : example]
 
 
-def _apart(a: Tensor, b: Tensor) -> float:
-    """Root mean square difference a pixel, where black is -1 and white 1."""
-    return (a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean().sqrt().item()
+def _both(net: NoisePredictor, own: int, target: int) -> EpsFn:
+    """Predictions for two pictures at once: the first as `own` at w = 1, the second as `target` at w = W."""
+    labels = torch.tensor([own, target, net.num_classes])
+
+    def eps_fn(x: Tensor, t: Tensor) -> Tensor:
+        eps = net(x[[0, 1, 1]], t[[0, 1, 1]], labels)
+        return torch.cat([eps[:1], blend(eps[2:], eps[1:2], W)])
+
+    return eps_fn
+
+
+def _leaning(x: Tensor) -> str:
+    """How far one picture leans, in words."""
+    degrees = round(math.degrees(math.atan(slant(x).item())))
+    return "stands upright" if degrees == 0 else f"leans {abs(degrees)}° to the {'right' if degrees > 0 else 'left'}"
+
+
+def way_up(way: str, x0: Tensor, label: int | Tensor, times: list[int]) -> list[State]:
+    """Digits x0 (B, 1, 28, 28) on a way up, one of WAYS: where they stand at each of times but for the last, 0.
+
+    Inversion asks the shipped network, under the digits' own label or labels (B,), at w = 1.
+    """
+    net, generator = shipped()[0], torch.Generator().manual_seed(0)
+    if way == FRESH:
+        noise = torch.randn(x0.shape, generator=generator)
+        return [State(t, add_noise(x0, noise, net.schedule.alpha_bar[t]), x0, noise) for t in times[-2::-1]]
+    options = {"at_zero": "noise"} if way == NOISE_FIRST else {"ask": "t" if way == AT_T else "s"}
+    return list(invert(classifier_free(net, label, 1.0), x0, net.schedule, times, generator=generator, **options))
+
+
+def times_of(way: str, times: list[int]) -> list[int]:
+    """times, with FIRST as the last before 0 where real noise comes first."""
+    return [*(t for t in times if t > FIRST), FIRST, 0] if way == NOISE_FIRST else times
+
+
+def _lines(way: str, times: list[int]) -> list[str]:
+    """What each step of `way_up`, and each down again, does, in numbers."""
+    ab = shipped()[0].schedule.alpha_bar
+    found = []
+    for s, t in pairwise(times[::-1]):
+        if way == FRESH or (s == 0 and way == NOISE_FIRST):
+            found.append(_line(ab, t, "x₀", "ε, drawn"))
+        else:
+            found.append(_line(ab, t, "x̂₀", f"ε̂(x_{s}, {t if s == 0 or way == AT_T else s})"))
+    return found + [_line(ab, s, "x̂₀", f"ε̂(x_{t}, {t})") for t, s in pairwise(times)]
+
+
+def _line(ab: Tensor, t: int, x0: str, eps: str) -> str:
+    """What x at time t is made of, in numbers."""
+    return f"x_{t} = {ab[t].sqrt():.2f} · {x0} + {(1 - ab[t]).sqrt():.2f} · {eps}"
+
+
+def drawn_picture(drawing: np.ndarray, target: int, way: str, top: int, steps: int) -> Picture:
+    """A drawn digit taken up to time `top`, and down again twice: as itself, w = 1, and as `target`, w = W.
+
+    The guess is the clean picture that each step is made with: as itself on the way up, as `target` on the way down.
+    drawing: uint8 (28, 28). way: one of WAYS; where real noise comes first, FIRST is one more time to visit. What the
+    digit is, the shipped classifier says.
+    """
+    (net, judge), x0 = shipped(), data.as_digit(drawing)[None]
+    if not drawing.any():
+        sheet = Images("There and back", grey(x0), ["an empty sheet"])
+        return Picture([sheet], "The sheet is empty. Draw a digit, or take one from the list.")
+    own, times = judge(x0).argmax().item(), times_of(way, times_to(top, steps))
+    up = way_up(way, x0, own, times)
+    down = list(ddim(_both(net, own, target), up[-1].x.repeat(2, 1, 1, 1), net.schedule, times))
+    black, n = torch.full_like(down[0].x, -1), len(times) - 1
+    frames = [(x0, x0, black), *((state.x, state.x0, black) for state in up)]
+    frames += [(up[-1].x, state.x0[1:], state.x) for state in down]
+    itself, edited = down[-1].x.split(1)
+    return Picture(
+        [
+            Images(
+                "There and back",
+                grey(torch.stack([torch.cat([x0, *parts])[:, 0] for parts in frames])),
+                ["yours", "up", "the guess x̂₀", f"down as {own}", f"down as {target}"],
+            )
+        ],
+        f"Yours is read as {own} and {_leaning(x0)}. Up to t = {top} by {way}, {n} steps each way. As {own} it comes "
+        f"back to within {apart(itself, x0):.2f} a pixel (black is -1, white 1). As {target} it {_leaning(edited)}, "
+        f"and a classifier reads {judge(edited.clamp(-1, 1)).argmax().item()}.",
+        frame_label="Way",
+        frame_names=[f"{'up' if k <= n else 'down'}, t = {t}" for k, t in enumerate([*times[::-1], *times[1:]])],
+        formula=["x_0 is your digit", *_lines(way, times)],
+        plays=True,
+    )
+
+
+def presets() -> dict[str, np.ndarray]:
+    """The digits of PRESETS, for people who do not draw: name -> uint8 (28, 28)."""
+    return {name: grey(data.digits("test")[0][place, 0]) for name, place in PRESETS.items()}
+
+
+def draw_edit() -> Explorer:
+    """Draw a digit and what it shall become; choose how it is taken up, how far, and in how many steps."""
+    return Explorer(
+        partial(rough_first, drawn_picture, ROUGH_STEPS),
+        [
+            Drawing("drawing", "Draw a digit, or take", presets(), "a leaning 7"),
+            Choice("target", "Decode as", list(range(10)), 9),
+            Choice("way", "Way up", list(WAYS), "inversion"),
+            Slider("top", "Up to time t", 100, 1000, 50, 1000),
+            Slider("steps", "Steps each way", 5, 50, 5, 20),
+        ],
+    )
 
 
 def edit_picture(digit: int, target: int, start: str, top: int, w: float, steps: int) -> Picture:
@@ -70,8 +194,8 @@ def edit_picture(digit: int, target: int, start: str, top: int, w: float, steps:
         ],
         f"Digit {digit} up to t = {top} by {start}, down as {target} with w = {w:g}: {steps} steps each way, "
         f"{evaluations} network evaluations. Decoded as {digit} at w = 1 it comes back to within "
-        f"{_apart(back, x0):.2f} a pixel (root mean square, black -1, white 1); as {target} it ends "
-        f"{_apart(edited, x0):.2f} away, and a classifier reads {read}. At t = {top} the noise has "
+        f"{apart(back, x0):.2f} a pixel (root mean square, black -1, white 1); as {target} it ends "
+        f"{apart(edited, x0):.2f} away, and a classifier reads {read}. At t = {top} the noise has "
         f"{noise_left:.2f} of the strength that fresh noise has.",
         frame_label="Way",
         frame_names=names,
