@@ -1,4 +1,10 @@
-"""To watch in lesson 03: a network while it trains."""
+"""To play with in lesson 03: what a trained network sees in your digit, and a network while it trains."""
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -7,77 +13,195 @@ from IPython.display import display
 from torch import Tensor
 
 from lessons_src import data
-from lessons_src.guidance import classifier_free
+from lessons_src.lessons.digit_runs import shipped
+from lessons_src.lessons.lesson_00.explorer import presets
 from lessons_src.networks import NoisePredictor
+from lessons_src.process import add_noise, predict_x0
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import time_grid
 from lessons_src.show.panels import Curves, Images, Picture, grey
-from lessons_src.show.widgets import Live
-from lessons_src.training import Progress, Trainer, print_progress, train
+from lessons_src.show.widgets import Drawing, Explorer, Live, Slider
+from lessons_src.training import Trainer, print_progress, train
+
+TIMES = range(10, 1001, 30)  # where the loss of a drawing is computed
+EVERY = 1.0  # seconds between two pictures of a running training
+BIN = 10  # steps that a dot of the loss curve averages over
+FILM = 40  # pictures that are kept of a training, at most
 
 
-def training_picture(reports: list[Progress], trainer: Trainer, samples: tuple[int, Tensor] | None = None) -> Picture:
-    """Loss so far, loss by time at the first and the newest of the reports, and samples (n, 1, H, W) with their step.
+# --- The guess
 
-    A range of times that a report has no loss for is bridged by a straight line.
+
+@torch.no_grad()
+def noise_guess(x0: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x_t of one digit (1, 1, 28, 28) at times (n,), the shipped network's eps-hat, and its loss at each (n,).
+
+    The noise is always the same, and the network is not told which digit it is.
     """
-    first, last, tenth = reports[0], reports[-1], np.arange(10)
-    series = []
-    for report in (first, last):
-        loss = np.array(report.loss_by_time)
-        series.append(np.interp(tenth, tenth[np.isfinite(loss)], loss[np.isfinite(loss)]))
-    by_time = dict(zip(("first report", "newest report"), series, strict=True))
-    centres = (tenth + 0.5) * trainer.net.schedule.T / 10
-    top = 1.1 * max(*(report.loss for report in reports), *np.concatenate(series))
-    panels = [Curves("Loss by time", centres, by_time, "time t", "loss", (0.0, top))]
-    if len(reports) > 1:
-        steps, losses = (np.array(values) for values in zip(*((r.step, r.loss) for r in reports), strict=True))
-        curve = Curves("Loss since the report before", steps, {"loss": losses}, "step", "loss", (0.0, top))
-        panels.insert(0, curve)
-    if samples is not None:
-        panels.append(Images(f"Samples after step {samples[0]}", grey(samples[1][:, 0])[None]))
-    if last.step < last.steps:
-        left = (last.steps - last.step) * trainer.recipe.batch_size / last.images_per_second
-        text = f"Step {last.step} of {last.steps}: loss {last.loss:.3f}, about {left:.0f} s left."
-    else:  # nothing that differs from machine to machine: this text is stored
-        halved = "less" if last.loss < 0.5 * first.loss else "more"
-        text = f"All {last.steps} steps done. The loss is {halved} than half of what it was in the first report."
-    return Picture(panels, text)
+    net, _ = shipped()
+    x0, eps = (x.expand(len(times), -1, -1, -1) for x in (x0, data.noise(1, 1, 28, 28, seed=3).float()))
+    x_t = add_noise(x0, eps, net.schedule.alpha_bar[times])
+    guess = net(x_t, times)
+    return x_t, guess, (guess - eps).square().flatten(1).mean(1)
 
 
-def watch_training(trainer: Trainer, report_every: int = 10, **options: object) -> NoisePredictor:
-    """`training.train` with a live picture, with ten samples after each quarter if it trains on digits.
+@lru_cache(maxsize=50)
+def _losses(drawing: bytes) -> np.ndarray:
+    pixels = np.frombuffer(drawing, np.uint8).reshape(28, 28)
+    return noise_guess(data.as_digit(pixels)[None], torch.tensor(TIMES))[2].numpy()
 
-    In a terminal, plain lines. options: checkpoint and checkpoint_every, as in `train`. After Ctrl-C the picture stays
-    as far as it got.
+
+def guess_picture(drawing: np.ndarray, t: int) -> Picture:
+    """What the shipped network sees of a drawn digit at time t, and what it answers; drawing: uint8 (28, 28)."""
+    net, judge = shipped()
+    alpha_bar = net.schedule.alpha_bar[t].item()
+    x0 = data.as_digit(drawing)[None]
+    x_t, eps, loss = noise_guess(x0, torch.tensor([t]))
+    left = predict_x0(x_t, eps, alpha_bar).clamp(-1, 1)
+    read = judge(torch.cat([x_t, left])).argmax(1).tolist()
+    labels = ["yours, x0", "it sees, x_t", "it guesses, eps-hat", "left, x0-hat"]
+    losses = _losses(drawing.tobytes())
+    top = max(0.3, 1.1 * float(losses.max()))
+    return Picture(
+        [
+            Images("One look, one guess", grey(torch.cat([x0, x_t, eps / 2, left])[:, 0])[None], labels),
+            Curves("How wrong is it?", np.array(TIMES), {"loss": losses}, "time t", "loss", (0.0, top), np.array([t])),
+        ],
+        f"At t = {t} the guess of the noise has a loss of {loss.item():.3f}. A second network reads what is left as "
+        f"{read[1]}; the noisy picture itself it would read as {read[0]}.",
+        formula=f"x0-hat = (x_t − {math.sqrt(1 - alpha_bar):.2g} · eps-hat) / {math.sqrt(alpha_bar):.2g}",
+    )
+
+
+def explore_guess() -> Explorer:
+    """Draw a digit, choose how much noise, and see what the network makes of it in one call."""
+    return Explorer(
+        guess_picture,
+        [Drawing("drawing", "Draw here, or take", presets(), "a 7"), Slider("t", "Time t", 10, 1000, 10, 500)],
+    )
+
+
+# --- The training
+
+
+class RunFirst(RuntimeError):
+    """A cell was run before one that it needs; a notebook shows the sentence alone, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+@dataclass
+class History:
+    """What was seen of a training: the loss of every step, and (step, ten digits drawn after it) now and then."""
+
+    losses: list[float] = field(default_factory=list)
+    film: list[tuple[int, Tensor]] = field(default_factory=list)
+
+    def look(self, trainer: Trainer) -> None:
+        """Draw digits with the network as it is now; of more than FILM drawings every second one is dropped."""
+        if not self.film or self.film[-1][0] < trainer.step_count:
+            self.film.append((trainer.step_count, ten_digits(trainer.ema)))
+        if len(self.film) > FILM:
+            del self.film[1:-1:2]
+
+    def recent(self) -> float:
+        """Mean loss of the last BIN steps."""
+        return float(np.mean(self.losses[-BIN:]))
+
+
+_HISTORIES: WeakKeyDictionary[Trainer, History] = WeakKeyDictionary()
+
+
+def ten_digits(net: NoisePredictor) -> Tensor:
+    """Digits 0 to 9 (10, 1, 28, 28) in ten DDIM steps, always from the same noise."""
+    noise, label = data.noise(10, 1, 28, 28).float(), torch.arange(10)
+    return sample(ddim(lambda x, t: net(x, t, label), noise, net.schedule, time_grid(net.schedule, 10)))
+
+
+def training_picture(history: History, text: str) -> Picture:
+    """The digits drawn so far, one frame a drawing, and the losses, of which each point is the mean of up to BIN steps.
+
+    The first point is the loss of the untrained network.
     """
+    losses, (steps, drawn) = history.losses, zip(*history.film, strict=True)
+    panels: list[Images | Curves] = [
+        Images("Ten digits, always from the same noise", grey(torch.stack(drawn)[:, :, 0]))
+    ]
+    if len(losses) > 1:
+        ends = [0, *range(BIN, len(losses), BIN), len(losses)]
+        means = [losses[0], *(float(np.mean(losses[max(0, end - BIN) : end])) for end in ends[1:])]
+        top = 1.05 * max(1.0, *means)
+        curve = {"loss": np.array(means)}
+        panels.append(Curves("Loss", np.array(ends), curve, "step", "loss", (0.0, top), np.array(steps)))
+    names = [f"step {step}" for step in steps]
+    return Picture(panels, text, frame_label="Look back to", frame_names=names)
+
+
+def watch_training(trainer: Trainer | None) -> NoisePredictor:
+    """Train on digits to the end of the recipe and return the averaged network; the picture is renewed every second.
+
+    The stop button ends it with a sentence, and `watch_more` takes it up again. In a terminal, plain lines.
+    """
+    if trainer is None:
+        raise RunFirst("There is nothing to train yet: run the cell that begins with `net =`.")
     if get_ipython() is None:
-        return train(trainer, print_progress, report_every, **options)
-    reports, live, samples = [], None, None
-    digits = trainer.net.body.event == (1, 28, 28)
-
-    def report(progress: Progress) -> None:
-        nonlocal live, samples
-        before = reports[-1].step if reports else 0
-        reports.append(progress)
-        if digits and 4 * before // progress.steps < 4 * progress.step // progress.steps:
-            samples = progress.step, _ten_digits(trainer)
-        picture = training_picture(reports, trainer, samples)
-        if live is None:
-            live = Live(picture)
-            display(live)
-        else:
-            live.update(picture)
-
+        return train(trainer, print_progress)
+    history, live = _HISTORIES.setdefault(trainer, History()), None
+    started, steps, begun = trainer.step_count, trainer.recipe.steps, time.perf_counter()
+    bar = display(_bar(started, steps, ""), raw=True, display_id=True)
     try:
-        return train(trainer, report, report_every, **options)
-    finally:
-        if live is not None:
-            live.keep()
+        live = _show(live, history, trainer, "This is the network before the first of its steps.")
+        shown = time.perf_counter()
+        for step in trainer.run():
+            history.losses.append(step.each.mean().item())
+            if not math.isfinite(history.losses[-1]):
+                raise FloatingPointError(f"loss is {history.losses[-1]}; expected a finite number: lower the rate")
+            if time.perf_counter() - shown > EVERY:
+                done = trainer.step_count
+                left = (time.perf_counter() - begun) * (steps - done) / (done - started)
+                bar.update(_bar(done, steps, f", about {left:.0f} s left"), raw=True)
+                live = _show(live, history, trainer, f"Step {done}: the loss is {history.recent():.2f}.")
+                shown = time.perf_counter()
+        said = f"All {steps} steps are done."
+    except KeyboardInterrupt:
+        for optimizer in trainer.optimizers:
+            optimizer.zero_grad()  # of a step that was cut off
+        said = (
+            f"You stopped the training after {trainer.step_count} of {steps} steps. The network keeps what it has "
+            "learned, and lesson.watch_more(trainer) goes on from here."
+        )
+    bar.update(_bar(trainer.step_count, steps, ""), raw=True)
+    if history.losses:  # this is stored: nothing in it may differ from machine to machine
+        low = "less" if history.recent() < 0.3 * history.losses[0] else "more"
+        said += f" The loss is {low} than a third of what it was before the first step."
+    _show(live, history, trainer, said).keep()
+    return trainer.ema
 
 
-def _ten_digits(trainer: Trainer) -> Tensor:
-    """Digits 0 to 9 by the averaged network, guided, in fifteen steps, from noise that is always the same."""
-    net, label = trainer.ema, torch.arange(10, device=trainer.device)
-    noise = data.noise(10, 1, 28, 28).float().to(trainer.device)
-    return sample(ddim(classifier_free(net, label, 2.0), noise, net.schedule, time_grid(net.schedule, 15))).cpu()
+def _show(live: Live | None, history: History, trainer: Trainer, text: str) -> Live:
+    """The picture of a training as it is now, displayed if there is none yet."""
+    history.look(trainer)
+    picture = training_picture(history, text)
+    if live is None:
+        live = Live(picture)
+        display(live)
+    else:
+        live.update(picture)
+    return live
+
+
+def watch_more(trainer: Trainer | None, steps: int = 400) -> NoisePredictor:
+    """Watch a trainer go on: to the end of its recipe if it was stopped before that, otherwise for `steps` more."""
+    if trainer is None:
+        raise RunFirst("There is no training to go on with: run the cell that begins with `net =` first.")
+    if trainer.step_count == trainer.recipe.steps:
+        trainer.recipe = replace(trainer.recipe, steps=trainer.recipe.steps + steps)
+    return watch_training(trainer)
+
+
+def _bar(done: int, steps: int, left: str) -> dict[str, str]:
+    """A progress bar with its words, as raw display data."""
+    words = f"{done} of {steps} steps{left}"
+    bar = f'<progress max="{steps}" value="{done}" aria-label="Training"></progress> {words}'
+    return {"text/html": bar, "text/plain": words}

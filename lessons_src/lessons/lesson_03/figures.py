@@ -1,0 +1,233 @@
+"""The figures of lesson 03, and the scores of a network. What a figure says in numbers is computed by a function."""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lessons_src import data, process, weights
+from lessons_src.evaluation import Reference, accuracy
+from lessons_src.guidance import classifier_free
+from lessons_src.lessons.digit_runs import shipped
+from lessons_src.lessons.lesson_03.explorer import RunFirst
+from lessons_src.networks import NoisePredictor
+from lessons_src.oracle import GaussianMixture
+from lessons_src.samplers import ddim, sample
+from lessons_src.schedules import time_grid
+from lessons_src.show import plots
+from lessons_src.show.look import BLUE, VERMILLION
+
+PER_CLASS = 20  # digits of each class that a network is judged by
+
+
+# --- What it learns
+
+
+def fits(x_t: Tensor, alpha_bar: float, x0: Tensor) -> Tensor:
+    """How likely each of the clean x0 (N, *event) lies behind one x_t (1, *event): shares (N,), together 1."""
+    misfit = (x_t - math.sqrt(alpha_bar) * x0).square().flatten(1).sum(1) / (2 * (1 - alpha_bar))
+    return (-misfit).softmax(0)
+
+
+@torch.no_grad()
+def show_average(number: int = 0, t: int = 850, shown: int = 6) -> None:
+    """A test digit under noise, the training digits that fit best, their average, and the shipped network's guess."""
+    net, _ = shipped()
+    alpha_bar = net.schedule.alpha_bar[t].item()
+    x0, (known, _) = data.digits("test")[0][number : number + 1], data.digits()
+    x_t = process.add_noise(x0, data.noise(*x0.shape, seed=number).float(), alpha_bar)
+    share = fits(x_t, alpha_bar, known)
+    best = share.topk(shown)
+    average = (share.view(-1, 1, 1, 1) * known).sum(0, keepdim=True)
+    guess = process.predict_x0(x_t, net(x_t, torch.tensor([t])), alpha_bar)
+    pictures = torch.cat([x_t, known[best.indices], average, guess])[:, 0].clamp(-1, 1)
+    names = ["it sees", *(f"{100 * value:.0f} %" for value in best.values), "average", "its guess"]
+    fig, axes = plots.figure(len(names), 1, width=9.2, height=1.45)
+    for axis, picture, name in zip(axes[0], pictures, names, strict=True):
+        axis.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        axis.set_title(name, fontsize=10)
+        axis.axis("off")
+    plots.show(
+        fig,
+        f"A digit at t = {t}. The {shown} training digits that fit best, with their share; the average of all "
+        f"{len(known):,}, each by its share; and what the network answers, which has no list of digits to look into.",
+    )
+
+
+# --- The network
+
+
+def show_waves(frequencies: Tensor, shown: tuple[int, ...] = (9, 14, 19, 31)) -> None:
+    """The sines of all times at frequencies (F,), as a map, and some of them as curves."""
+    time = torch.arange(1, 1001)
+    waves = (time[:, None] * frequencies).sin().T
+    fig, axes = plots.figure(2, 1, width=9.2, height=2.9)
+    chart, curves = axes[0]
+    chart.imshow(waves, aspect="auto", cmap="gray", extent=(1, 1000, len(waves) - 0.5, -0.5), interpolation="nearest")
+    chart.set(xlabel="time t", ylabel="wave", title="All waves: a time is a column")
+    chart.grid(False)
+    for row, number in enumerate(shown):
+        curves.plot(time, waves[number] - 2.5 * row, color=BLUE, lw=1.4)
+    curves.set(xlabel="time t", title="Four of them", yticks=[-2.5 * row for row in range(len(shown))])
+    curves.set_yticklabels([f"wave {number}" for number in shown])
+    plots.show(
+        fig,
+        f"{len(waves)} sine waves; {len(waves)} cosines go with them. The quick ones tell t from t + 1, the slow ones "
+        "tell early from late.",
+    )
+
+
+@torch.no_grad()
+def stages(number: int = 0, t: int = 400) -> dict[str, Tensor]:
+    """A test digit at time t on its way through the shipped U-Net: what each stage holds, (C, H, W)."""
+    net, _ = shipped()
+    alpha_bar = net.schedule.alpha_bar[t].item()
+    x0 = data.digits("test")[0][number : number + 1]
+    x_t, kept = process.add_noise(x0, data.noise(*x0.shape, seed=number).float(), alpha_bar), {}
+    body = net.body
+    layers = {"enter": body.enter, "down": body.down[1], "middle": body.middle[1], "up": body.up[1]}
+    hooks = [
+        layer.register_forward_hook(lambda _, inputs, output, name=name: kept.update({name: output[0]}))
+        for name, layer in layers.items()
+    ]
+    eps = net(x_t, torch.tensor([t]))
+    for hook in hooks:
+        hook.remove()
+    return {"in": x_t[0], **kept, "out": process.predict_x0(x_t, eps, alpha_bar)[0].clamp(-1, 1)}
+
+
+def show_unet() -> None:
+    """`stages` laid out as the U that the network is named after, the liveliest channel of each."""
+    found, size = stages(), {28: 1.0, 14: 0.8, 7: 0.62}
+    places = dict(zip(found, ((0, 2), (1.5, 1.15), (2.9, 1.15), (4.3, 0), (5.7, 1.15), (7.2, 2)), strict=True))
+    fig, axes = plots.figure(width=8.6, height=3.3)
+    axis = axes[0, 0]
+    for name, channels in found.items():
+        x, y, half = *places[name], size[channels.shape[-1]] / 2
+        liveliest = channels[channels.flatten(1).std(1).argmax()]
+        axis.imshow(liveliest, cmap="gray", extent=(x - half, x + half, y - half, y + half), interpolation="nearest")
+        count, height, width = channels.shape
+        axis.text(x, y - half - 0.06, f"{name}: {count} x {height} x {width}", ha="center", va="top", fontsize=9)
+    for one, other in (*pairwise(found), ("down", "up")):
+        (x0, y0), (x1, y1) = places[one], places[other]
+        ends = ((x0 + 0.55, y0), (x1 - 0.55, y1))
+        skip = (one, other) == ("down", "up")
+        style = {"arrowstyle": "-|>", "color": VERMILLION if skip else BLUE, "lw": 1.6}
+        axis.annotate("", ends[1], ends[0], arrowprops=style)
+    axis.text(4.3, 1.2, "details cross here", color=VERMILLION, ha="center", va="bottom", fontsize=9)
+    axis.set(xlim=(-0.7, 7.9), ylim=(-0.7, 2.65), aspect="equal")
+    axis.axis("off")
+    plots.show(
+        fig,
+        "A noisy 7 on its way through the shipped network. Each picture is one channel of a stage; below it stand "
+        "channels x height x width. At 7 x 7 a unit sees the whole digit. Out comes noise; shown is what it leaves.",
+    )
+
+
+# --- When it is done
+
+
+@cache
+def _ring_losses() -> tuple[Tensor, Tensor, Tensor]:
+    return split_loss(weights.load("points")[0], data.ring())
+
+
+@torch.no_grad()
+def split_loss(net: NoisePredictor, mixture: GaussianMixture, n: int = 20_000) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of a point network, smallest possible loss, and excess, in tenths of the times, (10,) each."""
+    generator = torch.Generator().manual_seed(9)
+    x0, _ = mixture.sample(n, generator)
+    t = torch.randint(1, net.schedule.T + 1, (n,), generator=generator)
+    eps = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    x_t = process.add_noise(x0, eps, net.schedule.alpha_bar[t])
+    best, guess = mixture.eps(x_t, net.schedule.alpha_bar[t]), net(x_t.float(), t).double()
+    tenth = 10 * (t - 1) // net.schedule.T
+    pairs = ((guess, eps), (best, eps), (guess, best))
+    found = [(a - b).square().mean(1) for a, b in pairs]
+    return tuple(torch.stack([each[tenth == k].mean() for k in range(10)]) for each in found)
+
+
+def show_floor() -> None:
+    """The loss of the shipped point network by time, split into what nobody can remove and its own fault."""
+    loss, lowest, excess = _ring_losses()
+    plots.lines(
+        [100 * k + 50 for k in range(10)],
+        {"loss of the network": loss, "the floor: smallest possible": lowest, "the network's fault": excess},
+        f"Points on a circle. Mean loss {loss.mean():.3f}: it looks poor. But {lowest.mean():.3f} of it is the floor, "
+        f"and only {excess.mean():.3f} is the network's fault.",
+        "time t",
+        "loss",
+        markers=True,
+    )
+
+
+class Score(NamedTuple):
+    """How good a digit network is: v-loss on training digits and on test digits, share of its digits that a classifier
+    reads as asked, and their feature-Frechet distance to test digits."""
+
+    seen: float
+    unseen: float
+    read: float
+    distance: float
+
+
+@cache
+def _reference() -> Reference:
+    return Reference(shipped()[1].features, data.digits("test")[0], data.digits("train")[0])
+
+
+@torch.no_grad()
+def v_loss(net: NoisePredictor, split: str, n: int = 500) -> float:
+    """Mean v-loss on the first n digits of a split, over evenly spread times and noise that is always the same."""
+    x0, label = (part[:n] for part in data.digits(split))
+    t = 1 + net.schedule.T * torch.arange(n) // n
+    x_t, v = process.rotate(x0, data.noise(*x0.shape).float(), *net.level(t, x0))
+    return F.mse_loss(net.output(x_t, t, label), v).item()
+
+
+def score(net: NoisePredictor | None) -> Score:
+    """Judge a digit network by its loss, and by digits of every class that it draws in twenty DDIM steps."""
+    if net is None:
+        raise RunFirst("There is no trained network to judge yet. Run the cell that begins with `trainer =` first.")
+    label = torch.arange(10 * PER_CLASS) % 10
+    noise = data.noise(len(label), 1, 28, 28).float()
+    drawn = [
+        sample(ddim(classifier_free(net, y, 1.0), z, net.schedule, time_grid(net.schedule, 20)))
+        for z, y in zip(noise.split(100), label.split(100), strict=True)
+    ]
+    x = torch.cat(drawn).clamp(-1, 1)
+    return Score(v_loss(net, "train"), v_loss(net, "test"), accuracy(shipped()[1], x, label), _reference().frechet(x))
+
+
+def real_score() -> tuple[float, float]:
+    """What real digits score: share read right of the test digits, and distance of training digits, as many of each
+    class as `score` draws, to the test digits; mean of ten draws."""
+    x, label = data.digits()
+    generator, distances = torch.Generator().manual_seed(0), []
+    for _ in range(10):
+        order = torch.randperm(len(x), generator=generator)
+        chosen = torch.cat([order[label[order] == digit][:PER_CLASS] for digit in range(10)])
+        distances.append(_reference().frechet(x[chosen]))
+    return accuracy(shipped()[1], *data.digits("test")), sum(distances) / len(distances)
+
+
+def show_scores(scores: Mapping[str, Score]) -> None:
+    """A table of scores, with real digits as its last row."""
+    read, distance = real_score()
+    looks = [*((each.read, each.distance) for each in scores.values()), (read, distance)]
+    plots.table(
+        {
+            "network": [*scores, "real digits"],
+            "loss, seen digits": [*(f"{each.seen:.3f}" for each in scores.values()), ""],
+            "loss, new digits": [*(f"{each.unseen:.3f}" for each in scores.values()), ""],
+            "read right, %": [f"{100 * share:.0f}" for share, _ in looks],
+            "distance": [f"{far:.1f}" for _, far in looks],
+        },
+        f"Each network draws {10 * PER_CLASS} digits. A second network reads them, and measures how far from real ones "
+        "they are, taken together.",
+    )
