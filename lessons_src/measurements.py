@@ -45,6 +45,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "as shipped, but 1,500 steps": {},
     "linear schedule": {"schedule": "linear"},
     "ε-prediction": {"prediction": "eps"},
+    "ε-prediction, first call at t = 951": {"prediction": "eps", "grid": "ddim_uniform"},
     "float32": {"precision": "float32"},
     "blind to t": {"blind": True},
     "labels never dropped": {"label_drop": 0.0},
@@ -58,9 +59,11 @@ def start_noise(n: int) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(7)), torch.arange(n) % 10
 
 
-def draw(net: NoisePredictor, n: int, sampler: str = "DDIM", steps: int = 20, w: float = 1.0) -> Tensor:
+def draw(
+    net: NoisePredictor, n: int, sampler: str = "DDIM", steps: int = 20, w: float = 1.0, grid: str = "linspace"
+) -> Tensor:
     """n digits in [-1, 1] from `start_noise`, the same whatever n is up to batches of 100."""
-    times, take = time_grid(net.schedule, steps), SAMPLERS[check_choice("sampler", sampler, SAMPLERS)]
+    times, take = time_grid(net.schedule, steps, grid), SAMPLERS[check_choice("sampler", sampler, SAMPLERS)]
     return in_hundreds(net, n, w, lambda eps_fn, x, g: take(eps_fn, x, net.schedule, times, generator=g))
 
 

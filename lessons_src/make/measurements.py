@@ -97,8 +97,8 @@ def measure_guidance(row: Row) -> Row:
 
 def measure_recipes(row: Row) -> Row:
     """Train the small network for 1,500 steps with one thing changed; scores at w = 1 and for no label, 20 steps."""
-    change = {"schedule": "cosine", "prediction": "v", "precision": "auto", "blind": False, "label_drop": 0.1}
-    change |= RECIPES[row["recipe"]]
+    usual = {"schedule": "cosine", "prediction": "v", "precision": "auto", "blind": False, "label_drop": 0.1}
+    change = usual | {"grid": "linspace"} | RECIPES[row["recipe"]]
     recipe = Recipe(1500, 32, ema=0.995, seed=row["seed"])
     torch.manual_seed(recipe.seed)
     body = UNet(**UNET_PRESETS["small"])
@@ -109,9 +109,9 @@ def measure_recipes(row: Row) -> Row:
     trainer = Trainer(net, loss, samples, recipe, precision=change["precision"])
     losses: list[float] = []
     net = train(trainer, lambda progress: losses.append(progress.loss), report_every=300)
-    without = judge(draw(net, N, w=0.0))
+    without = judge(draw(net, N, w=0.0, grid=change["grid"]))
     run = {"precision": trainer.precision, "last loss": losses[-1]}
-    return run | judge(draw(net, N)) | {"frechet without label": without["frechet"]}
+    return run | judge(draw(net, N, grid=change["grid"])) | {"frechet without label": without["frechet"]}
 
 
 def wanted(name: str) -> Iterator[Row]:

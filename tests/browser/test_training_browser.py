@@ -48,7 +48,7 @@ def test_stopped_gone_on_with_and_started_anew(lab, page, notebook):
     run(page, SET_UP)
     run(page, MORE)
     wait_until(page, lambda: errors(page) != [], "what to do first", 60)
-    assert errors(page) == ["There is no training to go on with: run the cell that begins with `net =` first."]
+    assert errors(page) == ["There is no training to go on with: run the cell below the heading Train it first."]
 
     run(page, TRAIN)
     caption.wait_for()

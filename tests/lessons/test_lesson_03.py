@@ -1,70 +1,250 @@
-"""Lesson 03: its pictures, the answers to its questions, and right answers to its exercises."""
+"""Lesson 03: its pictures, its training, the answers to its questions, and right answers to its exercises."""
 
 import math
 import re
+import signal
+from itertools import pairwise
 
-import numpy as np
+import pytest
 import torch
 from by_hand import as_column, number
 from torch.nn import functional as F
 
 from lessons_src import data, oracle, process, schedules
-from lessons_src.lessons.lesson_03 import explorer
+from lessons_src.lessons import lesson_03
+from lessons_src.lessons.digit_runs import shipped
+from lessons_src.lessons.lesson_03 import explorer, figures
 from lessons_src.losses import Denoising, Samples
-from lessons_src.networks import NoisePredictor, PointMLP, UNet
-from lessons_src.schedules import linear
+from lessons_src.networks import NoisePredictor, UNet
 from lessons_src.show.widgets import Live
-from lessons_src.training import Recipe, Trainer, train
+from lessons_src.training import Recipe, Trainer
+
+# --- The guess
 
 
-def points_trainer(batch_size: int = 64) -> Trainer:
-    x0, label = data.ring().sample(500, torch.Generator().manual_seed(0))
-    net = NoisePredictor(PointMLP(num_classes=8), linear())
-    return Trainer(net, Denoising(), Samples(x0.float(), label), Recipe(steps=5, batch_size=batch_size, warmup=2))
+def test_the_guess_and_its_loss_are_those_of_the_network():
+    net, _ = shipped()
+    x0 = data.digits("test")[0][:1]
+    x_t, eps, loss = explorer.noise_guess(x0, torch.tensor([200, 700]))
+    noise = data.noise(1, 1, 28, 28, seed=3).float()
+    for i, t in enumerate((200, 700)):
+        ab = net.schedule.alpha_bar[t].item()
+        assert torch.allclose(x_t[i], (ab**0.5 * x0 + (1 - ab) ** 0.5 * noise)[0], atol=1e-6)
+        assert loss[i].item() == pytest.approx((eps[i] - noise[0]).square().mean().item())
 
 
-def test_a_watched_run_pushes_every_report_and_stores_its_end(monkeypatch):
-    shown, stored, pushed = [], [], []
+def test_a_guess_says_what_is_read_in_it():
+    seven = explorer.presets()["a 7"]
+    early, late, end = (explorer.guess_picture(seven, t) for t in (300, 700, 1000))
+    assert "reads what is left as 7" in early.text
+    assert "reads what is left as 9" in late.text  # the lesson: "a 7 gets the loop of a 9"
+    losses = [float(re.search(r"a loss of (\S+)\.", picture.text)[1]) for picture in (early, late, end)]
+    assert losses[2] < 0.001 < losses[1] < losses[0]
+    assert early.formula == ("x̂₀ = (xₜ − 0.46 · ε̂) / 0.89",)
+
+
+# --- The training
+
+
+@pytest.fixture
+def live(monkeypatch):
+    """A front end that keeps what it is shown: texts and titles of every picture, what the bar says, what is stored."""
+    seen = {"texts": [], "titles": [], "bars": [], "stored": []}
+
+    def keep(new):
+        seen["texts"].append(new.text)
+        seen["titles"].append([panel.title for panel in new.panels])
+
+    class Bar:
+        def update(self, bar, raw):
+            seen["bars"].append(bar["text/plain"])
+
+    def display(thing, **options):
+        if isinstance(thing, Live):
+            keep(thing.picture)
+        return Bar()
+
     monkeypatch.setattr(explorer, "get_ipython", lambda: "a kernel")
-    monkeypatch.setattr(explorer, "display", shown.append)
-    monkeypatch.setattr(Live, "keep", lambda live: stored.append(live))
-    monkeypatch.setattr(Live, "update", lambda live, new: pushed.append(new.text) or setattr(live, "picture", new))
-    trainer = points_trainer()
-    assert explorer.watch_training(trainer, report_every=2) is trainer.ema
-    assert shown == stored
-    assert len(shown) == 1
-    assert [text[:11] for text in pushed] == ["Step 4 of 5", "All 5 steps"]
-    assert "s left" in pushed[0]
-    assert not re.search(r"\d s\b|images/s", shown[0].picture.text)  # what is stored is the same on every machine
-    assert [panel.title for panel in shown[0].picture.panels] == ["Loss since the report before", "Loss by time"]
+    monkeypatch.setattr(explorer, "display", display)
+    monkeypatch.setattr(explorer, "EVERY", 0.0)
+    monkeypatch.setattr(Live, "update", lambda live, new: keep(new) or setattr(live, "picture", new))
+    monkeypatch.setattr(Live, "keep", lambda live: seen["stored"].append(live.picture))
+    return seen
 
 
-def test_a_watched_run_on_digits_shows_samples_after_each_quarter(monkeypatch):
-    pushed = []
-    monkeypatch.setattr(explorer, "get_ipython", lambda: "a kernel")
-    monkeypatch.setattr(explorer, "display", lambda live: None)
-    monkeypatch.setattr(Live, "keep", lambda live: None)
-    monkeypatch.setattr(Live, "update", lambda live, new: pushed.append([panel.title for panel in new.panels]))
+def tiny_trainer(steps: int = 6) -> Trainer:
     x, label = data.digits("test")
-    net = NoisePredictor(UNet(channels=(8, 8)), linear(), "v")
-    recipe = Recipe(steps=8, batch_size=2, warmup=2)
-    explorer.watch_training(Trainer(net, Denoising(), Samples(x[:8], label[:8]), recipe), report_every=1)
-    curves = ["Loss since the report before", "Loss by time"]
-    assert pushed == [[*curves, *([f"Samples after step {k // 2 * 2}"] if k > 1 else [])] for k in range(2, 9)]
+    net = NoisePredictor(UNet(channels=(8, 8)), schedules.cosine(), "v")
+    return Trainer(net, Denoising(), Samples(x[:8], label[:8]), Recipe(steps=steps, batch_size=2, warmup=2))
 
 
-def test_a_report_may_lack_a_range_of_times(monkeypatch):
-    pictures = []
-    trainer = points_trainer(batch_size=2)
-    train(trainer, lambda progress: pictures.append(explorer.training_picture([progress], trainer)), 1)
-    assert all(np.isfinite(y).all() for picture in pictures for y in picture.panels[0].series.values())
+def test_a_watched_run_shows_the_untrained_network_every_report_and_its_end(live):
+    trainer = tiny_trainer(6)
+    assert lesson_03.watch_training(trainer) is trainer.ema
+    assert live["texts"][0] == "This is the network before the first of its steps."
+    assert [text.partition(":")[0] for text in live["texts"][1:-1]] == [f"Step {k}" for k in range(1, 7)]
+    assert live["titles"][0] == ["Ten digits, always from the same noise"]
+    assert live["titles"][-1] == ["Ten digits, always from the same noise", "Loss"]
+    assert re.fullmatch(r"3 of 6 steps, about \d+ s left", live["bars"][2])
+    assert live["bars"][-1] == "6 of 6 steps"
+
+
+def test_what_is_stored_says_nothing_that_differs_from_machine_to_machine(live):
+    lesson_03.watch_training(tiny_trainer(30))
+    (picture,) = live["stored"]
+    assert re.fullmatch(
+        r"All 30 steps are done\. The loss is (less|more) than a third of what it was before the first step\.",
+        picture.sentence(),
+    )
+    curve = picture.panels[1]
+    assert picture.frame_names[-1] == "step 30"
+    assert curve.x.tolist() == [0, 10, 20, 30]  # of steps, not of the clock
+
+
+def test_pictures_come_by_the_clock(live, monkeypatch):
+    monkeypatch.setattr(explorer, "EVERY", 1e6)
+    lesson_03.watch_training(tiny_trainer(6))
+    assert len(live["texts"]) == 2  # the untrained network, and the end
+
+
+def test_the_film_of_a_long_run_is_thinned_evenly():
+    history, trainer = explorer.History(), tiny_trainer()
+    for step in range(3 * explorer.FILM):
+        trainer.step_count = step
+        history.look(trainer)
+    steps = [step for step, _ in history.film]
+    assert len(steps) <= explorer.FILM
+    assert (steps[0], steps[-1]) == (0, 3 * explorer.FILM - 1)
+    assert max(b - a for a, b in pairwise(steps)) <= 6
+
+
+def stop_at(trainer: Trainer, step: int) -> None:
+    """Let the stop button be pressed in the middle of a step, after its gradients are there."""
+    averaged = trainer._average
+
+    def average():
+        if trainer.step_count == step:
+            trainer._average = averaged
+            trainer.loss(trainer.net, trainer.batches(2, trainer.generator), trainer.generator).each.mean().backward()
+            signal.raise_signal(signal.SIGINT)
+        averaged()
+
+    trainer._average = average
+
+
+def test_stop_ends_a_run_with_a_sentence_and_the_network_as_it_is(live):
+    trainer = tiny_trainer(8)
+    stop_at(trainer, 3)
+    before = [weight.clone() for weight in trainer.net.parameters()]
+    assert lesson_03.watch_training(trainer) is trainer.ema
+    assert live["texts"][-1].startswith(
+        "You stopped the training after 3 of 8 steps. The network keeps what it has learned, and "
+        "lesson.watch_more(trainer) goes on from here. The loss is "
+    )
+    assert live["bars"][-1] == "3 of 8 steps"
+    assert any(not torch.equal(old, new) for old, new in zip(before, trainer.net.parameters(), strict=True))
+    assert all(weight.grad is None for weight in trainer.net.parameters())  # nothing is left of the step cut off
+
+
+def test_a_stopped_run_goes_on_to_its_end_and_a_finished_one_beyond(live):
+    trainer = tiny_trainer(8)
+    stop_at(trainer, 3)
+    lesson_03.watch_training(trainer)
+    lesson_03.watch_more(trainer, 5)
+    assert trainer.step_count == 8
+    lesson_03.watch_more(trainer, 5)
+    assert trainer.step_count == trainer.recipe.steps == 13
+    assert live["texts"][-1].startswith("All 13 steps are done.")
+    assert live["stored"][-1].frame_names[0] == "step 0"  # one film of the whole way
+
+
+def test_a_stop_before_the_first_picture_is_no_error(live, monkeypatch):
+    trainer, look = tiny_trainer(8), explorer.History.look
+
+    def stopped(history, trainer):
+        monkeypatch.setattr(explorer.History, "look", look)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explorer.History, "look", stopped)
+    lesson_03.watch_training(trainer)
+    assert live["texts"][-1].startswith("You stopped the training after 0 of 8 steps.")
+
+
+def test_a_new_trainer_starts_anew(live):
+    for _ in range(2):
+        lesson_03.watch_training(tiny_trainer(4))
+        assert live["stored"][-1].panels[1].x.tolist() == [0, 4]
+
+
+def test_a_loss_that_is_no_number_ends_the_run(live):
+    trainer = tiny_trainer(4)
+    with torch.no_grad():
+        next(trainer.net.parameters()).fill_(math.nan)
+    with pytest.raises(FloatingPointError, match="loss is nan"):
+        lesson_03.watch_training(trainer)
+
+
+@pytest.mark.parametrize("use", [lesson_03.watch_training, lesson_03.watch_more, figures.score])
+def test_a_cell_run_too_early_says_in_one_sentence_what_to_run(use):
+    with pytest.raises(explorer.RunFirst) as caught:
+        use(None)
+    (sentence,) = caught.value._render_traceback_()
+    assert "below the heading Train it" in sentence
 
 
 def test_without_a_front_end_progress_is_plain_lines(capsys):
-    explorer.watch_training(points_trainer(), report_every=2)
-    assert [line.split("loss")[0].split() for line in capsys.readouterr().out.splitlines()] == [
-        ["step", step, "of", "5"] for step in "245"
-    ]
+    lesson_03.watch_training(tiny_trainer(5))
+    assert capsys.readouterr().out.split("loss")[0].split() == ["step", "5", "of", "5"]
+
+
+# --- The figures
+
+
+def test_what_fits_is_weighed_by_bayes():
+    known = torch.tensor([[0.0, 0.0], [1.0, 0.0], [3.0, 4.0]], dtype=torch.float64)
+    x_t, ab = torch.tensor([[0.2, 0.1]], dtype=torch.float64), 0.3
+    law = torch.distributions.Normal(ab**0.5 * known, (1 - ab) ** 0.5)
+    likelihood = law.log_prob(x_t).sum(1).exp()
+    assert torch.allclose(figures.fits(x_t, ab, known), likelihood / likelihood.sum())
+
+
+def test_the_average_of_what_fits_is_near_to_the_guess():
+    """The lesson says so of one picture; here of twenty, beside the distance to the digit itself."""
+    net, _ = shipped()
+    ab, t = net.schedule.alpha_bar[850].item(), torch.full((20,), 850)
+    x0, known = data.digits("test")[0][:20], data.digits()[0]
+    x_t = process.add_noise(x0, data.noise(*x0.shape).float(), ab)
+    average = torch.stack([(figures.fits(x[None], ab, known).view(-1, 1, 1, 1) * known).sum(0) for x in x_t])
+    with torch.no_grad():
+        guess = process.predict_x0(x_t, net(x_t, t), ab)
+    assert (guess - average).square().mean() < 0.6 * (guess - x0).square().mean()
+
+
+def test_the_stages_are_those_that_the_figure_names():
+    shapes = {name: tuple(held.shape) for name, held in figures.stages().items()}
+    assert list(shapes) == ["in", "enter", "down", "middle", "up", "out"]
+    assert [shapes[name] for name in ("in", "down", "middle")] == [(1, 28, 28), (32, 14, 14), (48, 7, 7)]
+    assert not any(layer._forward_hooks for layer in shipped()[0].modules())
+
+
+def test_floor_and_fault_add_up_to_the_loss():
+    loss, lowest, excess = figures.ring_losses()
+    assert torch.allclose(loss, lowest + excess, atol=0.02)
+    assert loss.mean().item() == pytest.approx((lowest + excess).mean().item(), abs=0.003)
+    assert excess.mean() < 0.03 * loss.mean()
+
+
+def test_the_judge_ranks_networks_and_knows_real_digits(monkeypatch):
+    monkeypatch.setattr(figures, "PER_CLASS", 5)
+    torch.manual_seed(0)
+    good, fresh = (figures.score(net) for net in (shipped()[0], NoisePredictor(UNet(), schedules.cosine(), "v").eval()))
+    assert good.read > 0.8
+    assert good.distance < 8 < fresh.distance
+    assert 0.09 < good.unseen < 0.12 < 0.9 < fresh.unseen
+    assert abs(good.seen - good.unseen) < 0.01
+    read, distance = figures.real_score()
+    assert read > 0.97
+    assert distance < good.distance
 
 
 def embedding_by_outer(t, width):

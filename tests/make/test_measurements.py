@@ -44,7 +44,14 @@ def test_a_row_can_be_measured_again():
     assert (digits_of(again) - digits_of(stored)).abs().max() < 0.1
 
 
-@pytest.mark.parametrize(("recipe", "precisions"), [("blind to t", PRECISIONS), ("float32", ("float32",))])
+RECIPES = [
+    ("blind to t", PRECISIONS),
+    ("float32", ("float32",)),
+    ("ε-prediction, first call at t = 951", PRECISIONS),
+]
+
+
+@pytest.mark.parametrize(("recipe", "precisions"), RECIPES)
 def test_a_recipe_is_trained_and_judged(monkeypatch, recipe, precisions):
     monkeypatch.setattr(make, "Recipe", lambda *given, **more: Recipe(steps=2, batch_size=4, warmup=1))
     monkeypatch.setattr(make, "N", 20)

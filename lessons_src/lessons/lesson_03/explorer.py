@@ -59,7 +59,8 @@ def guess_picture(drawing: np.ndarray, t: int) -> Picture:
     x_t, eps, loss = noise_guess(x0, torch.tensor([t]))
     left = predict_x0(x_t, eps, alpha_bar).clamp(-1, 1)
     read = judge(torch.cat([x_t, left])).argmax(1).tolist()
-    labels = ["yours, x0", "it sees, x_t", "it guesses, eps-hat", "left, x0-hat"]
+    empty = "" if drawing.any() else "The field is empty: draw a digit, or take a ready one. "
+    labels = ["yours, x₀", "it sees, xₜ", "it guesses, ε̂", "left, x̂₀"]
     losses = _losses(drawing.tobytes())
     top = max(0.3, 1.1 * float(losses.max()))
     return Picture(
@@ -67,9 +68,9 @@ def guess_picture(drawing: np.ndarray, t: int) -> Picture:
             Images("One look, one guess", grey(torch.cat([x0, x_t, eps / 2, left])[:, 0])[None], labels),
             Curves("How wrong is it?", np.array(TIMES), {"loss": losses}, "time t", "loss", (0.0, top), np.array([t])),
         ],
-        f"At t = {t} the guess of the noise has a loss of {loss.item():.3f}. A second network reads what is left as "
-        f"{read[1]}; the noisy picture itself it would read as {read[0]}.",
-        formula=f"x0-hat = (x_t − {math.sqrt(1 - alpha_bar):.2g} · eps-hat) / {math.sqrt(alpha_bar):.2g}",
+        f"{empty}At t = {t} the guess of the noise has a loss of {loss.item():.3f}. A second network reads "
+        f"what is left as {read[1]}; the noisy picture itself it would read as {read[0]}.",
+        formula=f"x̂₀ = (xₜ − {math.sqrt(1 - alpha_bar):.2g} · ε̂) / {math.sqrt(alpha_bar):.2g}",
     )
 
 
@@ -99,11 +100,12 @@ class History:
     film: list[tuple[int, Tensor]] = field(default_factory=list)
 
     def look(self, trainer: Trainer) -> None:
-        """Draw digits with the network as it is now; of more than FILM drawings every second one is dropped."""
+        """Draw digits with the network as it is now; of more than FILM, the one with the nearest neighbours goes."""
         if not self.film or self.film[-1][0] < trainer.step_count:
             self.film.append((trainer.step_count, ten_digits(trainer.ema)))
         if len(self.film) > FILM:
-            del self.film[1:-1:2]
+            steps = [step for step, _ in self.film]
+            del self.film[min(range(1, FILM), key=lambda i: steps[i + 1] - steps[i - 1])]
 
     def recent(self) -> float:
         """Mean loss of the last BIN steps."""
@@ -144,7 +146,7 @@ def watch_training(trainer: Trainer | None) -> NoisePredictor:
     The stop button ends it with a sentence, and `watch_more` takes it up again. In a terminal, plain lines.
     """
     if trainer is None:
-        raise RunFirst("There is nothing to train yet: run the cell that begins with `net =`.")
+        raise RunFirst("There is nothing to train yet: run the whole cell below the heading Train it.")
     if get_ipython() is None:
         return train(trainer, print_progress)
     history, live = _HISTORIES.setdefault(trainer, History()), None
@@ -194,7 +196,7 @@ def _show(live: Live | None, history: History, trainer: Trainer, text: str) -> L
 def watch_more(trainer: Trainer | None, steps: int = 400) -> NoisePredictor:
     """Watch a trainer go on: to the end of its recipe if it was stopped before that, otherwise for `steps` more."""
     if trainer is None:
-        raise RunFirst("There is no training to go on with: run the cell that begins with `net =` first.")
+        raise RunFirst("There is no training to go on with: run the cell below the heading Train it first.")
     if trainer.step_count == trainer.recipe.steps:
         trainer.recipe = replace(trainer.recipe, steps=trainer.recipe.steps + steps)
     return watch_training(trainer)

@@ -133,7 +133,8 @@ def show_unet() -> None:
 
 
 @cache
-def _ring_losses() -> tuple[Tensor, Tensor, Tensor]:
+def ring_losses() -> tuple[Tensor, Tensor, Tensor]:
+    """`split_loss` of the shipped point network."""
     return split_loss(weights.load("points")[0], data.ring())
 
 
@@ -154,7 +155,7 @@ def split_loss(net: NoisePredictor, mixture: GaussianMixture, n: int = 20_000) -
 
 def show_floor() -> None:
     """The loss of the shipped point network by time, split into what nobody can remove and its own fault."""
-    loss, lowest, excess = _ring_losses()
+    loss, lowest, excess = ring_losses()
     plots.lines(
         [100 * k + 50 for k in range(10)],
         {"loss of the network": loss, "the floor: smallest possible": lowest, "the network's fault": excess},
@@ -193,7 +194,7 @@ def v_loss(net: NoisePredictor, split: str, n: int = 500) -> float:
 def score(net: NoisePredictor | None) -> Score:
     """Judge a digit network by its loss, and by digits of every class that it draws in twenty DDIM steps."""
     if net is None:
-        raise RunFirst("There is no trained network to judge yet. Run the cell that begins with `trainer =` first.")
+        raise RunFirst("There is no trained network to judge yet: run the cell below the heading Train it first.")
     label = torch.arange(10 * PER_CLASS) % 10
     noise = data.noise(len(label), 1, 28, 28).float()
     drawn = [
