@@ -4,6 +4,7 @@
 number, RIGHT, two other right answers to each exercise, and tests of its pictures.
 """
 
+import base64
 import inspect
 import re
 from collections import Counter
@@ -82,20 +83,24 @@ def test_the_deeper_notebook_asks_its_predictions(lesson):
 # --- Pictures
 
 
+EMPTY_SHEET = base64.b64encode(bytes(28 * 28)).decode("ascii")  # of a drawing that was cleared
+
+
 def ends(control):
     """The values of a control that go wrong first."""
     if control["kind"] == "slider":
         return control["min"], control["max"]
-    options = control["options"]
+    options = control["options"] if control["kind"] == "choice" else [*control["presets"].values(), EMPTY_SHEET]
     return options if len(options) <= 6 else (options[0], options[-1])
 
 
 def settings(explorer):
     """Every control at its ends while the others stay where they start, with few steps; then all low and all high."""
+    start = explorer._request["values"]  # as the page sends them
     few = {control["name"]: control["min"] for control in explorer._controls if control["name"] == "steps"}
     for control in explorer._controls:
         for value in ends(control):
-            yield explorer.values | few | {control["name"]: value}
+            yield start | few | {control["name"]: value}
     for corner in (0, -1):
         yield {control["name"]: ends(control)[corner] for control in explorer._controls}
 
