@@ -90,7 +90,7 @@ const painters = {
   },
 
   curves({ x, data, lines, marker, x_label, y_label, y_range }, k, width, ink, clear) {
-    const left = 5 * ink.size, top = 0.6 * ink.size, height = Math.min(Math.max(0.65 * width, 200), 330), n = x.length;
+    const left = 5 * ink.size, top = 0.6 * ink.size, height = Math.min(Math.max(0.65 * width, 200), 300), n = x.length;
     const box = { left, top, width: width - left - 1.5 * ink.size, height }, at = marker[k], dots = [];
     const pen = clear(top + height + 3.4 * ink.size);
     pen.save();

@@ -44,7 +44,7 @@ def page(chromium, lab):
     yield page
     page.close()
     assert watcher.problems == []
-    assert "Traceback" not in lab.log.read_text()[logged:]
+    assert lab.tracebacks(logged) == []
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -97,6 +98,14 @@ class Lab:
             urllib.request.urlopen(f"{self.url}/api/status?token={TOKEN}", timeout=2).close()
             return True
         return False
+
+    def tracebacks(self, start: int) -> list[str]:
+        """Entries of the log from character `start` on that hold a traceback, but for those of a known race.
+
+        The server looks after idle kernels, and stumbles over one that a test has shut down in that moment.
+        """
+        entries = re.split(r"^(?=\[[DIWEC] )", self.log.read_text()[start:], flags=re.MULTILINE)
+        return [e for e in entries if "Traceback" in e and "checking the idle duration of kernel" not in e]
 
     def open(self, page, notebook: str) -> None:
         """Open `notebook` (relative to the root) alone in a fresh workspace and wait for its kernel."""
