@@ -126,7 +126,11 @@ def stop_at(trainer: Trainer, step: int) -> None:
         if trainer.step_count == step:
             trainer._average = averaged
             trainer.loss(trainer.net, trainer.batches(2, trainer.generator), trainer.generator).each.mean().backward()
-            signal.raise_signal(signal.SIGINT)
+            handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.signal(signal.SIGINT, handler)
         averaged()
 
     trainer._average = average
