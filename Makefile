@@ -11,6 +11,7 @@ DEEPER := $(sort $(wildcard notebooks/deeper/$(if $(N),$(N)_)*.ipynb))
 EXERCISES := $(subst /source/,/,$(sort $(wildcard notebooks/exercises/source/$(or $(N),[0-9][0-9])_*.ipynb)))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 QUIET := .venv/share/jupyter/lab/settings/overrides.json
+KERNEL := .venv/etc/ipython/ipython_kernel_config.json
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 EXECUTE := $(BIN)/python -m lessons_src.make.notebooks $(if $(ALL),--all)
 NBVAL := $(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile
@@ -24,7 +25,7 @@ test-unit test-notebooks test-browser lesson quick notebooks exercises class-dem
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-lab: .venv/lab $(QUIET)  ## set up what is missing, then open the course in JupyterLab
+lab: .venv/lab $(QUIET) $(KERNEL)  ## set up what is missing, then open the course in JupyterLab
 	$(BIN)/jupyter lab $(AS_ROOT) --ServerApp.root_dir=$(CURDIR) $(LAB_FLAGS) notebooks/00_start_here.ipynb
 
 test: lint test-unit test-notebooks  ## set up what is missing, then lint, run the unit tests and check every notebook
@@ -109,6 +110,11 @@ AGAIN = $(wildcard $(BIN)/jupyter-lab)
 $(QUIET): | .venv/lab
 	@mkdir -p $(@D)
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $@
+
+# With this, a cell that is run too early says which ones to run first.
+$(KERNEL): | .venv/lab
+	@mkdir -p $(@D)
+	@echo '{"InteractiveShellApp": {"extensions": ["lessons_src.show.out_of_order"]}}' > $@
 
 .venv/test: .venv/lab
 	@echo "What the tests and the grader need goes into .venv too: a minute, once."

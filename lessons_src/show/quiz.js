@@ -240,6 +240,7 @@ function render({ model, el }) {
     },
   }));
   const leave = ({ predict, checkpoint, flashcards })[model.get("place")](root, entries, notes, title);
+  root.addEventListener("keydown", ({ key }) => key === "Escape" && root.closest(".jp-Cell")?.focus());
   el.append(root);
   return leave;
 }

@@ -422,6 +422,7 @@ function render({ model, el }) {
     draw();
   }
 
+  view.addEventListener("keydown", ({ key }) => key === "Escape" && view.closest(".jp-Cell")?.focus());
   play.addEventListener("click", () => (playing ? stop() : start()));
   controls.addEventListener("input", ({ target }) => {
     if (target !== scrub) return target.value !== "" && ask();

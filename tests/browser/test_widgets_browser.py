@@ -83,6 +83,26 @@ def test_every_control_moves_the_picture_by_keyboard(lab, page, notebook, kind):
     assert view.locator(f'[id="{described}"]').inner_text() == caption.inner_text()
 
 
+ACTIVE = "() => [...document.querySelectorAll('.jp-Cell')].findIndex(cell => cell.matches('.jp-mod-active'))"
+
+
+def test_keyboard_goes_into_an_explorer_and_out_again(lab, page, notebook):
+    """As lesson 00 says: Shift+Enter, Shift+Tab, and later Escape and the arrow keys."""
+    lab.open(page, notebook(DEFINE, "Explorer(points, CONTROLS)", "1 + 1"))
+    page.locator(".jp-Cell").nth(0).locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Shift+Enter")
+    view = page.locator(".le-explorer").first
+    wait_settled(page, view)
+    page.keyboard.press("Shift+Tab")
+    wait_until(page, lambda: view.evaluate("e => e.contains(document.activeElement)"), "the focus in the explorer")
+    view.get_by_label("Steps").focus()
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowDown")
+    wait_until(page, lambda: page.evaluate(ACTIVE) == 2, "the cell below to be chosen")
+    assert view.get_by_label("Steps").input_value() == "8"
+
+
 # Where a canvas is blue (the colour of points and of the first line): x and y of those pixels.
 BLUE = """canvas => {
     const { width, height } = canvas, data = canvas.getContext('2d').getImageData(0, 0, width, height).data, found = [];

@@ -1,6 +1,7 @@
 """The set-up files agree with each other: pyproject.toml is the one source of dependencies."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from jupyter_client.manager import KernelManager
 from packaging.requirements import Requirement
 
 import lessons_src
@@ -70,16 +72,44 @@ def test_every_command_is_explained():
     assert set(phony) == set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
 
 
+def made(target, folder):
+    """A file that the Makefile writes, made in an empty folder as if the packages were there."""
+    make = ["make", "-f", str(ROOT / "Makefile"), "--assume-old=.venv/lab", target]
+    subprocess.run(make, cwd=folder, check=True, capture_output=True)
+    return folder / target
+
+
 def test_make_keeps_jupyterlab_from_asking_for_news(tmp_path):
     """What make writes says so, in words that the installed JupyterLab takes."""
-    overrides, settings = ".venv/share/jupyter/lab/settings/overrides.json", "@jupyterlab/apputils-extension"
-    make = ["make", "-f", str(ROOT / "Makefile"), "--assume-old=.venv/lab", overrides]
-    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
-    (name, said), *others = json.loads((tmp_path / overrides).read_text()).items()
+    settings = "@jupyterlab/apputils-extension"
+    overrides = made(".venv/share/jupyter/lab/settings/overrides.json", tmp_path)
+    (name, said), *others = json.loads(overrides.read_text()).items()
     assert (name, others) == (f"{settings}:notification", [])
     assert said == {"fetchNews": "false", "checkForUpdates": False}
     schema = Path(sys.prefix) / "share" / "jupyter" / "lab" / "schemas" / settings / "notification.json"
     jsonschema.validate(said, json.loads(schema.read_text()) | {"additionalProperties": False})
+
+
+def test_a_kernel_of_the_course_says_what_to_run_first(tmp_path):
+    settings = made(".venv/etc/ipython/ipython_kernel_config.json", tmp_path)
+    manager, said = KernelManager(), {}
+    environment = os.environ | {"IPYTHONDIR": str(tmp_path / "nobody"), "PYTHONPATH": str(ROOT)}
+    manager.start_kernel(extra_arguments=[f"--config={settings}"], env=environment)
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        for code, helps in (
+            ("lesson.explore()", True),  # nothing has run yet, not even the set-up cell
+            ("lesson = 1; lesson.explore()", False),
+            ("def f():\n    lesson += 1\n\n\nf()", False),
+        ):
+            client.execute_interactive(code, output_hook=lambda message: said.update(message["content"]), timeout=60)
+            text = "".join(said["traceback"])
+            assert said["ename"] in text
+            assert ("Run All Above Selected Cell" in text) == helps
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def test_python_versions_and_torch_floor():

@@ -37,7 +37,7 @@ def drowning_picture(drawing: np.ndarray, top: int, wish: str | int) -> Picture:
     still = [(x0, drowned[-1])] * len(x)
     frames = torch.stack([torch.cat([*fixed, *pair])[:, 0] for fixed, *pair in zip(still, x, guesses, strict=True)])
     way = [("drowning", t) for t in up] + [("coming back", state.t) for state in down]
-    lines = {"drowning": "x_t = {:.2f} · x0 + {:.2f} · eps", "coming back": "x_t = {:.2f} · x0-hat + {:.2f} · eps-hat"}
+    lines = {"drowning": "xₜ = {:.2f} · x₀ + {:.2f} · ε", "coming back": "xₜ = {:.2f} · x̂₀ + {:.2f} · ε̂"}
     empty = "" if drawing.any() else "The field is empty: draw a digit, or take a ready one. "
     read, back = (judge(image.clamp(-1, 1)).argmax().item() for image in (x0, down[-1].x))
     return Picture(
@@ -45,7 +45,7 @@ def drowning_picture(drawing: np.ndarray, top: int, wish: str | int) -> Picture:
             Images(
                 "Down and back",
                 grey(frames),
-                ["yours, x0", f"drowned, t = {top}", "on its way", "what the network sees"],
+                ["yours, x₀", f"drowned, t = {top}", "on its way", "what the network sees"],
             )
         ],
         f"{empty}Noise up to t = {top} of 1000, then {STEPS} steps back. A second network reads digits. "
