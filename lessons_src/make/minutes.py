@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 
 from lessons_src.show import quiz
 
-EXPLORER = re.compile(r"\b(?:(?:explore|watch|draw)_\w+|Explorer)\(")
+EXPLORER = re.compile(r"\blesson\.(?:explore|watch|draw)_\w+\(|\bExplorer\(")
 NOT_READ = re.compile(r"<[^>]+>|\$\$.*?\$\$", re.DOTALL)  # tags and displayed formulas are not words
 
 
