@@ -6,6 +6,8 @@ left out: widget model numbers (the picture stored beside them stays), execution
 
 import argparse
 import hashlib
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -42,6 +44,17 @@ def is_current(path: Path) -> bool:
     return notebook.metadata.get("outputs_of") == digest(notebook, path)
 
 
+PREDICTS = re.compile(r"^lesson\.predict\(")
+
+
+def results_of_predictions(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells whose outputs would give a prediction away: of code, the first after one or several predictions."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [
+        after for before, after in pairwise(code) if PREDICTS.match(before.source) and not PREDICTS.match(after.source)
+    ]
+
+
 def execute(path: Path) -> None:
     """Run the notebook at `path` top to bottom and replace it; an error leaves the file as it was."""
     notebook = nbformat.read(path, as_version=4)
@@ -62,6 +75,8 @@ def execute(path: Path) -> None:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET_VIEW, None)
             output.get("metadata", {}).pop(WIDGET_VIEW, None)
+    for cell in results_of_predictions(notebook):  # JupyterLab folds them away until the cell runs
+        cell.metadata.setdefault("jupyter", {})["outputs_hidden"] = True
     nbformat.validate(notebook)
     write_whole(path, lambda part: nbformat.write(notebook, part))
 

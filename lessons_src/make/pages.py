@@ -42,7 +42,7 @@ def exercise_list(lessons: tuple[Lesson, ...]) -> str:
 
 
 def minute_plans(lessons: tuple[Lesson, ...]) -> str:
-    """For instructors: what a class does with the minutes of each lesson, and what everybody should be able to do then."""
+    """For instructors: what a class does with the minutes of each lesson, and what everybody can do afterwards."""
     return "\n".join(
         f"- **{lesson.number} {lesson.title}**, {lesson.minutes} minutes: "
         + " · ".join(f"{part.what} ({part.minutes})" for part in lesson.plan)

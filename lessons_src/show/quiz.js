@@ -134,31 +134,34 @@ function question(item, eyebrow, note, onTry = () => {}) {
     check();
   }
   // JupyterLab cancels the line break in text fields of a cell, and with it the browser's own submit on Enter.
-  const enter = (event) => event.key === "Enter" && event.target.tagName === "INPUT" && submit(event);
+  const enter = (event) => event.key === "Enter" && !event.shiftKey && event.target.tagName === "INPUT" && submit(event);
   return h("form", { onsubmit: submit, onkeydown: enter, oninput: () => status.replaceChildren() },
     h("fieldset", {}, h("legend", {}, h("span", { class: "dq-eyebrow" }, eyebrow), h("span", {}, ...inline(item.text))),
       controls.node, h("button", { type: "submit", class: "dq-primary" }, "Check"), status, more));
 }
 
-// The stored result below a prediction would give it away: it is blurred until all predictions above it have an answer.
-// What there is to move gives nothing away before it is moved, and stays as it is.
+// The result below a prediction, and the words about it, would give it away: they are hidden until all predictions above
+// have an answer. What there is to move gives nothing away before it is moved, and stays as it is.
 function resultBelow(root) {
   let cell = root.closest(".jp-Cell");
   do cell = cell?.nextElementSibling; while (cell && !(cell.matches(".jp-CodeCell") && !cell.querySelector(".dq")));
-  return cell?.querySelector(".le-explorer") ? null : cell;
+  if (!cell || cell.querySelector(".le-explorer")) return [];
+  const words = cell.nextElementSibling;
+  return words?.matches(".jp-MarkdownCell") ? [cell, words] : [cell];
 }
 
-function blurResults(book) {
+function hideResults(book) {
   for (const cell of book.querySelectorAll(".dq-veiled")) cell.classList.remove("dq-veiled");
-  for (const open of book.querySelectorAll(".dq-open")) resultBelow(open)?.classList.add("dq-veiled");
+  for (const open of book.querySelectorAll(".dq-open"))
+    for (const cell of resultBelow(open)) cell.classList.add("dq-veiled");
 }
 
 function predict(root, entries, notes, title) {
   const show = h("button", { type: "button", onclick: () => reveal() }, "Show the result without an answer");
-  const why = h("p", { class: "dq-quiet dq-row", hidden: "" }, "The result below is blurred until you answer. ", show);
+  const why = h("p", { class: "dq-quiet dq-row", hidden: "" }, "The result below is hidden until you answer. ", show);
   const refresh = () => {
-    if (root.closest(".jp-Notebook")) blurResults(root.closest(".jp-Notebook"));
-    why.hidden = !resultBelow(root);
+    if (root.closest(".jp-Notebook")) hideResults(root.closest(".jp-Notebook"));
+    why.hidden = !resultBelow(root).length;
   };
   const reveal = () => {
     root.classList.remove("dq-open");
@@ -228,6 +231,16 @@ function flashcards(root, entries, notes) {
   show(Math.max(known.indexOf(false), 0), false);
 }
 
+// Escape and Shift+Enter are for the cell, from wherever in it.
+function leaveOn(event) {
+  const cell = event.currentTarget.closest(".jp-Cell"), run = event.key === "Enter" && event.shiftKey;
+  if (!cell || !(run || event.key === "Escape")) return;
+  event.preventDefault();
+  event.stopPropagation();
+  cell.focus();
+  if (run) cell.dispatchEvent(new KeyboardEvent("keydown", event));
+}
+
 function render({ model, el }) {
   const title = model.get("title");
   const root = h("div", { class: "dq", role: "group", "aria-label": title });
@@ -240,7 +253,7 @@ function render({ model, el }) {
     },
   }));
   const leave = ({ predict, checkpoint, flashcards })[model.get("place")](root, entries, notes, title);
-  root.addEventListener("keydown", ({ key }) => key === "Escape" && root.closest(".jp-Cell")?.focus());
+  root.addEventListener("keydown", leaveOn);
   el.append(root);
   return leave;
 }

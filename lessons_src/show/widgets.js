@@ -228,6 +228,16 @@ function drawingSheet(changed) {
   };
 }
 
+// Escape and Shift+Enter are for the cell, from wherever in it.
+function leaveOn(event) {
+  const cell = event.currentTarget.closest(".jp-Cell"), run = event.key === "Enter" && event.shiftKey;
+  if (!cell || !(run || event.key === "Escape")) return;
+  event.preventDefault();
+  event.stopPropagation();
+  cell.focus();
+  if (run) cell.dispatchEvent(new KeyboardEvent("keydown", event));
+}
+
 // --- one view -----------------------------------------------------------------------------------------------------
 
 function render({ model, el }) {
@@ -299,6 +309,10 @@ function render({ model, el }) {
   const say = (text, ms) => { clearTimeout(saying); saying = setTimeout(() => { status.textContent = text; }, ms); };
 
   function ask() {
+    if (playing) { // who moves a control wants to see where it leads
+      stop();
+      scrub.value = scrub.max;
+    }
     const values = Object.fromEntries(reads.map((read) => read())), local = Boolean(inBrowser?.(values));
     model.set("_request", { id: model.get("_request").id + 1, values, local });
     clearTimeout(resting);
@@ -324,7 +338,8 @@ function render({ model, el }) {
     clearTimeout(patience);
     patience = setTimeout(() => {
       alert.textContent = "Python has not answered for ten seconds. It may still be at work on another cell. If the " +
-        "kernel was restarted or has died, run this cell again: click into it and press Shift+Enter.";
+        "kernel was restarted or has died: click into this cell, choose Run, then Run All Above Selected Cell, and " +
+        "press Shift+Enter.";
     }, 10_000);
   }
 
@@ -422,7 +437,7 @@ function render({ model, el }) {
     draw();
   }
 
-  view.addEventListener("keydown", ({ key }) => key === "Escape" && view.closest(".jp-Cell")?.focus());
+  view.addEventListener("keydown", leaveOn);
   play.addEventListener("click", () => (playing ? stop() : start()));
   controls.addEventListener("input", ({ target }) => {
     if (target !== scrub) return target.value !== "" && ask();
@@ -443,7 +458,8 @@ function render({ model, el }) {
   const sight = new IntersectionObserver(([{ isIntersecting }]) => {
     if (!isIntersecting) return;
     sight.disconnect();
-    if (answer.plays && !matchMedia("(prefers-reduced-motion: reduce)").matches) start();
+    const { id, more } = model.get("_request"), untouched = id === 0 || more; // a reload does not play again
+    if (answer.plays && untouched && !matchMedia("(prefers-reduced-motion: reduce)").matches) start();
   }, { threshold: 0.6 });
   sight.observe(panels);
   return () => {

@@ -49,10 +49,11 @@ def page(chromium, lab):
 
 @pytest.fixture
 def notebook(lab, request):
-    """Writes a notebook of the given code cells below the server's root and returns its name."""
+    """Writes a notebook of the given cells, code or headings, below the server's root and returns its name."""
 
     def write(*sources: str, outputs: dict | None = None) -> str:
-        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        new = {True: nbformat.v4.new_markdown_cell, False: nbformat.v4.new_code_cell}
+        cells = [new[source.startswith("# ")](source) for source in sources]
         if outputs is not None:
             cells[-1].outputs = [nbformat.v4.new_output("execute_result", execution_count=1, **outputs)]
         book = nbformat.v4.new_notebook(cells=cells)

@@ -113,20 +113,22 @@ def test_answers_survive_a_reload_and_then_the_end_of_the_kernel(lab, page, note
 
 
 def test_the_result_below_a_prediction_waits_for_an_answer(lab, page, notebook):
+    """And so do the words about it; the stored result is folded away until its cell runs."""
     ask = 'lesson.predict("{}")'
     cells = ("from lessons_src.lessons import lesson_05 as lesson", ask.format("few-steps-winner"))
-    lab.open(page, notebook(*cells, ask.format("digits-winner"), "print('the result')", "print('another')"))
+    lab.open(
+        page, notebook(*cells, ask.format("digits-winner"), "print('the result')", "# the words", "print('another')")
+    )
     lab.run_all(page)
     page.locator(".dq").nth(1).wait_for()
     first, second = page.locator(".dq").all()
-    result, other = (page.locator(".jp-OutputArea", has_text=text).last for text in ("the result", "another"))
-    blurred = "e => getComputedStyle(e).filter.includes('blur')"
-    page.wait_for_function("() => document.querySelectorAll('.dq-veiled').length === 1")
-    assert result.evaluate(blurred)
-    assert not other.evaluate(blurred)
+    result, other = (page.locator(".jp-OutputArea pre", has_text=text).last for text in ("the result", "another"))
+    words = page.locator(".jp-MarkdownOutput h1")
+    page.wait_for_function("() => document.querySelectorAll('.dq-veiled').length === 2")
+    assert (result.is_visible(), words.is_visible(), other.is_visible()) == (False, False, True)
     first.get_by_role("radio").first.check()
     first.get_by_role("button", name="Check").click()
     assert first.get_by_role("button", name="Show the result").count() == 0
-    assert result.evaluate(blurred), "the second prediction is still open"
+    assert not result.is_visible(), "the second prediction is still open"
     second.get_by_role("button", name="Show the result").click()
-    assert not result.evaluate(blurred)
+    assert (result.is_visible(), words.is_visible(), other.is_visible()) == (True, True, True)

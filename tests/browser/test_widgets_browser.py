@@ -87,8 +87,8 @@ ACTIVE = "() => [...document.querySelectorAll('.jp-Cell')].findIndex(cell => cel
 
 
 def test_keyboard_goes_into_an_explorer_and_out_again(lab, page, notebook):
-    """As lesson 00 says: Shift+Enter, Shift+Tab, and later Escape and the arrow keys."""
-    lab.open(page, notebook(DEFINE, "Explorer(points, CONTROLS)", "1 + 1"))
+    """As lesson 00 says: Shift+Enter, Shift+Tab, and later Escape and the arrow keys, or Shift+Enter again."""
+    lab.open(page, notebook(DEFINE, "Explorer(points, CONTROLS)", "1 + 1", "2 + 2"))
     page.locator(".jp-Cell").nth(0).locator(".cm-content").click()
     page.keyboard.press("Shift+Enter")
     page.keyboard.press("Shift+Enter")
@@ -101,6 +101,11 @@ def test_keyboard_goes_into_an_explorer_and_out_again(lab, page, notebook):
     page.keyboard.press("ArrowDown")
     wait_until(page, lambda: page.evaluate(ACTIVE) == 2, "the cell below to be chosen")
     assert view.get_by_label("Steps").input_value() == "8"
+    view.get_by_label("Steps").focus()
+    page.keyboard.press("Shift+Enter")
+    wait_until(page, lambda: page.evaluate(ACTIVE) == 2, "the explorer's cell to run, and the next to be chosen")
+    prompt = page.locator(".jp-Cell").nth(1).locator(".jp-InputArea-prompt")
+    wait_until(page, lambda: prompt.inner_text() == "[3]:", "the explorer's cell to run again")
 
 
 # Where a canvas is blue (the colour of points and of the first line): x and y of those pixels.
@@ -488,4 +493,4 @@ def test_a_dead_kernel_is_named_with_what_to_do(lab, page, notebook):
     page.clock.run_for(2_000)
     view.get_by_label("Steps").press("ArrowRight")
     page.clock.run_for(30_000)
-    wait_until(page, lambda: "run this cell again" in view.get_by_role("alert").inner_text(), "what to do")
+    wait_until(page, lambda: "Run All Above Selected Cell" in view.get_by_role("alert").inner_text(), "what to do")

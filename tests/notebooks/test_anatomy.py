@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from lessons_src import lessons
-from lessons_src.make import minutes
+from lessons_src.make import minutes, notebooks
 from lessons_src.show import quiz
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -243,3 +243,11 @@ def test_has_the_form_of_a_deeper_notebook(path):
     assert list(set_up_departures(notebook)) == []
     if number(path):
         assert notebook.cells[0].source.startswith(f"# {number(path)} · {listed(path).title}: deeper\n")
+
+
+@everywhere
+def test_results_of_predictions_are_folded_away(path):
+    """Whoever opens a lesson in JupyterLab reads the question before the stored answer to it."""
+    notebook, _, _ = read(path)
+    for cell in notebooks.results_of_predictions(notebook):
+        assert cell.metadata.jupyter.outputs_hidden, cell.id
