@@ -140,6 +140,7 @@ class Sizes:
 
 SMOKE = Sizes(64, 64, 16, 2, 4, 4, 5, 8, 3, (1.0, 2.0), 1, True)
 SCHEDULE = cosine(1000)
+BAR = SCHEDULE.alpha_bar.tolist()
 
 
 @dataclass
@@ -150,6 +151,7 @@ class World:
     sizes: Sizes
     folder: Path
     until: float
+    plain: bool = False
     began: float = field(default_factory=time.time)
 
 
@@ -288,7 +290,7 @@ class Denoising:
 def draw(net: nn.Module, words: Tensor, w: float, steps: int, noise: Tensor) -> Tensor:
     """x0 from noise by DPM-Solver++(2M) on equal steps of t, guided by w (Lu et al. 2022, arXiv 2211.01095)."""
     times = [round(SCHEDULE.T * (steps - i) / steps) for i in range(steps + 1)]
-    bar = [SCHEDULE.alpha_bar[t].item() for t in times]
+    bar = [BAR[t] for t in times]
     x, before, h_before = noise, None, 0.0
     null = null_tokens(len(x), x.device)
     for i, t in enumerate(times[:-1]):
@@ -525,7 +527,10 @@ def work_off(
     optimizer = run.optimizer
     optimizer.set(1e-6, 0.5)  # three or four steps before recording ends
     before = copy.deepcopy(run.net.state_dict())
-    call, row["how"] = recorded(run.step, [run.generator], device)
+    if world.plain:
+        call, row["how"] = run.step, "as it comes, as asked"
+    else:
+        call, row["how"] = recorded(run.step, [run.generator], device)
     if "failed" in row["how"]:
         run.generator = torch.Generator(device).manual_seed(3000 + job.seed)  # the other may wait for its graph
     wait(device)
@@ -651,14 +656,16 @@ class Orchestra:
         self.began = time.time()
         self.end = self.began + (3600 if options.smoke else options.seconds)
         self.alone = False
+        self.tried_again: set[str] = set()
         self.codes: dict[str, int | str] = {}
         self.running: list[Running | None] = [None] * len(LANES)
         wanted = set(options.only or JOBS)
         self.left = [[job for job in lane if job.name in wanted] for lane in LANES]
 
-    def start(self, job: Job, until: float) -> Running:
+    def start(self, job: Job, until: float, plain: bool = False) -> Running:
         command = [sys.executable, "-u", __file__, "--job", job.name, "--device", self.options.device]
         command += ["--until", str(until), "--work", str(self.work)] + ["--smoke"] * self.options.smoke
+        command += ["--plain"] * plain
         root = str(Path(__file__).resolve().parents[2])
         threads = str((SMOKE if self.options.smoke else Sizes()).threads)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -685,6 +692,15 @@ class Orchestra:
                 self.left[[running.job in lane for lane in LANES].index(True)].insert(0, running.job)
         return True
 
+    def again(self, running: Running) -> Running | None:
+        """A job that failed early once more, its steps not recorded this time; None if there is no reason or time."""
+        job, left = running.job, running.until - time.time()
+        waits = any(job in lane for lane in self.left)
+        if self.codes[job.name] == 0 or job.name in self.tried_again or waits or left < 25:
+            return None
+        self.tried_again.add(job.name)
+        return self.start(job, running.until, plain=True)
+
     def log(self, job: Job) -> str:
         path = self.work / f"{job.name}.log"
         return path.read_text(errors="replace")[-3000:] if path.exists() else ""
@@ -692,20 +708,19 @@ class Orchestra:
     def run(self) -> int:
         smoke = self.options.smoke
         training_ends = self.end - 8  # packing
-        codec_until = self.began + (600 if smoke else 0.15 * self.options.seconds)
+        codec_until = self.began + (600 if smoke else 0.1 * self.options.seconds)
         codec = None if (self.work / "ae.done").exists() else self.start(AUTOENCODER, codec_until)
         ready = codec is None
         packed = time.time()
         while True:
             now = time.time()
             if codec and self.ended(codec, 25):
-                again = not (self.work / "ae.safetensors").exists() and now < self.began + 30
-                codec = self.start(AUTOENCODER, codec_until) if again else None
+                codec = self.again(codec)
             early = smoke and codec is not None  # two cores are not enough for all at once
             ready = ready or (not early and now > codec_until - 12) or codec is None
             for i, lane in enumerate(self.left):
                 if self.running[i] and self.ended(self.running[i], 12):
-                    self.running[i] = None
+                    self.running[i] = self.again(self.running[i])
                 if self.running[i] or not lane:
                     continue
                 busy = sum(running is not None for running in self.running)
@@ -826,6 +841,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--job", choices=JOBS, help="this one alone, in this process, into --work")
     parser.add_argument("--only", nargs="+", choices=JOBS, help="of all jobs these")
     parser.add_argument("--until", type=float, help="end of the one job, seconds since the epoch")
+    parser.add_argument("--plain", action="store_true", help="the one job without CUDA graphs")
     parser.add_argument("--light", action="store_true", help="the one job with small batches, for one core")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, to see whether everything runs")
     options = parser.parse_args(arguments)
@@ -843,7 +859,7 @@ def main(arguments: list[str] | None = None) -> int:
         job = replace(job, batch=16 if job.net == "autoencoder" else 32)
         sizes = replace(sizes, pool=8192, pictures=4096, renewed=1024, look=16, final=100, threads=1)
     torch.set_num_threads(sizes.threads)
-    return run_job(job, World(torch.device(options.device), sizes, work, until))
+    return run_job(job, World(torch.device(options.device), sizes, work, until, options.plain))
 
 
 if __name__ == "__main__":
