@@ -27,8 +27,25 @@ from lessons_src.show.widgets import rough_first
     ("steps", "grid", "nfe"), [(1, "linspace", 1), (10, "quadratic", 10), (24, "ddim_uniform", 25)]
 )
 def test_ddim_counts_its_evaluations(steps, grid, nfe):
-    text = explorer.ddim_picture(steps, 0.0, grid).text
+    text = explorer.ddim_picture(steps, grid).text
     assert text.startswith(f"{nfe} network evaluation")
+
+
+def test_points_in_the_middle_are_in_no_cluster():
+    """One step takes every point to the average of the data: nearest to its own mode, and a failure all the same."""
+    one, ten = explorer.ddim_picture(1, "linspace"), explorer.ddim_picture(10, "linspace")
+    assert "0 % on target, 0 % in the cluster of their colour" in one.text
+    assert "86 % on target, 86 % in the cluster of their colour" in ten.text
+    assert [picture.panels[0].title for picture in (one, ten)] == [
+        "All points: 0 % on target",
+        "All points: 86 % on target",
+    ]
+
+
+def test_with_fresh_noise_points_arrive_in_other_clusters():
+    hit, own = re.findall(r"(\d+) %", explorer.ddim_picture(20, "linspace", eta=1.0).text)
+    assert int(hit) > 80
+    assert int(own) < 30
 
 
 def plain_run(label: list[int], steps: int, w: float, grid: str = "linspace") -> Iterator[State]:
@@ -83,7 +100,7 @@ def test_the_distance_to_a_long_run_shrinks_with_the_steps():
     assert away[-1] < 0.1
 
 
-@pytest.mark.parametrize("sampler", measurements.SAMPLERS)
+@pytest.mark.parametrize("sampler", explorer.SAMPLERS)
 def test_every_sampler_starts_from_the_same_noise(sampler):
     state, _ = (panel.frames for panel in explorer.digit_steps_picture(sampler, 3, "quadratic").panels)
     np.testing.assert_array_equal(state[0], grey(measurements.start_noise(10)[0][:, 0]))
@@ -101,7 +118,7 @@ def test_the_dare_has_the_answer_that_the_lesson_gives(grid, low, high):
     """About 20 steps and about 10 bring 95 % of the points on target."""
 
     def hit(steps):
-        end = torch.from_numpy(explorer.ddim_picture(steps, 0.0, grid).panels[0].frames[-1]).double()
+        end = torch.from_numpy(explorer.ddim_picture(steps, grid).panels[0].frames[-1]).double()
         return on_target(data.ring(), end)
 
     assert low <= next(steps for steps in range(1, 101) if hit(steps) >= 0.95) <= high
@@ -170,7 +187,7 @@ def test_paths_start_together_and_chords_come_closer(shown):
     lengths = [figures.one_path(sampler, 1000)[1].diff().abs().sum().item() for sampler in ("ddpm", "ddim")]
     assert lengths[0] > 20 * lengths[1], "a scribble against a curve"
     figures.show_paths()
-    five, twenty = (float(found) for found in re.findall(r"chords end ([\d.]+) from it", shown[0]))
+    five, twenty = (float(found) for found in re.findall(r"pieces end ([\d.]+) from it", shown[0]))
     assert five == pytest.approx(0.182, abs=1e-3)
     assert twenty == pytest.approx(0.046, abs=1e-3)
     assert "only 2 of the 20 steps" in shown[0]

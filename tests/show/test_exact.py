@@ -13,6 +13,7 @@ from lessons_src.lessons import lesson_05, lesson_06, lesson_09
 
 EXPLORERS = {
     "ddim": lesson_05.explore_ddim,
+    "eta": lesson_05.explore_eta,
     "guidance": lesson_06.explore_guidance,
     "race": lesson_09.explore_race,
 }
@@ -91,6 +92,6 @@ def test_a_wrong_formula_is_noticed():
     right = "Math.sqrt(ab_s) * x0 + "
     assert explorer._script.count(right) == 1
     script = explorer._script.replace(right, "Math.sqrt(ab_s) * x0 * 1.0001 + ")
-    (found,) = in_node(explorer, [{"steps": 10, "eta": 0.0, "grid": "linspace"}], script)
+    (found,) = in_node(explorer, [{"steps": 10, "grid": "linspace"}], script)
     reference = np.frombuffer(explorer.picture._message()["panels"][0]["data"], np.float32)
     assert np.abs(np.array(found["panels"][0]["data"]) - reference).max() > 1e-5

@@ -9,18 +9,18 @@ function stepText(alpha_bar, t, s, eta) {
   return `t = ${t} → ${s}:  xₛ = ${Math.sqrt(ab_s).toFixed(2)} · x̂₀ + ${kept.toFixed(2)} · ε̂${fresh}`;
 }
 
-export function picture({ steps, eta, grid }, { means, std: [std], alpha_bar, start, exact, noise }) {
+export function picture({ steps, grid, eta = 0 }, { means, std: [std], alpha_bar, start, exact, noise }) {
   const times = timeGrid(alpha_bar, steps, grid), n = times.length - 1;
   if (n * start.length > noise.length) return null; // more steps than there are draws
   const states = ddim(mixtureEps({ means, std, alpha_bar }), start, alpha_bar, times, eta, noise), end = states[n];
   const ends = nearest(end, means), wanted = nearest(exact, means);
-  const same = share(ends.map(([k], i) => k === wanted[i][0])), hit = share(ends.map(([, gap]) => gap < 3 * std));
+  const arrived = ends.map(([, gap]) => gap < 3 * std), hit = percent(share(arrived));
+  const own = percent(share(ends.map(([k], i) => arrived[i] && k === wanted[i][0])));
   const few = states.map((state) => state.subarray(0, 2 * WITH_PATHS));
   return {
-    panels: [flat(states), flat(few)].map((data) => ({ data, frames: n + 1 })),
-    text: `${n} network evaluation${n > 1 ? "s" : ""}: ${percent(hit)} % on target, ` +
-      `${distance(end, exact).toFixed(2)} away from where the exact flow ends, ${percent(same)} % in its cluster. ` +
-      "Colour and shape name that cluster.",
+    panels: [{ title: `All points: ${hit} % on target`, data: flat(states), frames: n + 1 }, { data: flat(few), frames: n + 1 }],
+    text: `${n} network evaluation${n > 1 ? "s" : ""}: ${hit} % on target, ${own} % in the cluster of their colour. Colour ` +
+      `and shape say where endless small steps would end; the points are ${distance(end, exact).toFixed(2)} away from there.`,
     frame_names: times.map((t) => `t = ${t}`),
     formula: [`Noise at t = ${times[0]}`, ...times.slice(1).map((s, i) => stepText(alpha_bar, times[i], s, eta))],
     start: n,

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from lessons_src import data, measurements
@@ -62,7 +65,7 @@ def show_step(start: float = 65.0, end: float = 30.0) -> None:
 
 
 def show_walks(alpha_bar: Sequence[float] = BY_HAND) -> None:
-    """The walk by hand, and the same way with every step cut in two, on the quarter circle."""
+    """The walk by hand, and the same way with every step cut in two, on the quarter circle; then halved on."""
     theta = angles(alpha_bar)
     walks = [theta, halved(theta)]
     fig, axes = plots.figure(width=5.6, height=4.3)
@@ -78,14 +81,20 @@ def show_walks(alpha_bar: Sequence[float] = BY_HAND) -> None:
         at = (1.05 * math.cos(angle), 1.05 * math.sin(angle))
         axis.annotate(f"{math.degrees(angle):.3g}°", at, fontsize=11)
     axis.plot([], [], color=GREY, linewidth=2, label="perfect sampler: ends at 1")
-    axis.legend(loc="upper right", fontsize=9)
+    axis.legend(loc="upper right")
     axis.set(xlabel="signal", ylabel="noise", xlim=(0, 1.5))
     missing = [1 - plumb_walk(way)[-1] for way in walks]
     plots.show(
         fig,
-        "The distance from the corner is x. Each step is a plumb line to the next level's ray, so it falls short of "
+        "The distance from the corner is x. Each step meets the next ray at a right angle, so it falls short of "
         f"the circle. Three steps lose {missing[0]:.3f}, six lose {missing[1]:.3f}.",
     )
+    ways = [theta]
+    for _ in range(4):
+        ways.append(halved(ways[-1]))
+    steps, errors = [len(way) - 1 for way in ways], [1 - plumb_walk(way)[-1] for way in ways]
+    products = [f"{n * error:.2f}" for n, error in zip(steps, errors, strict=True)]
+    plots.table({"steps": steps, "error": [f"{error:.3f}" for error in errors], "steps × error": products})
 
 
 def one_path(sampler: str, steps: int, seed: int = 5) -> tuple[list[float], Tensor]:
@@ -101,24 +110,26 @@ def one_path(sampler: str, steps: int, seed: int = 5) -> tuple[list[float], Tens
 def show_paths(few: Sequence[int] = (5, 20)) -> None:
     """One point's way from noise to data: DDPM's scribble, DDIM's curve, and the curve cut into chords."""
     (noisy_at, noisy), (smooth_at, smooth) = one_path("ddpm", 1000), one_path("ddim", 1000)
-    fig, axes = plots.figure(columns=2, width=8.0, height=3.3)
+    fig, axes = plots.figure(columns=2, width=6.4, height=3.9)
     for axis in axes[0]:
         axis.plot(smooth_at, smooth, color=plots.BLUE, linewidth=2, label="DDIM, 1000 steps")
         axis.set(xlabel="noise angle (degrees)", xlim=(92, -2))
     axes[0, 0].plot(noisy_at, noisy, color=plots.VERMILLION, linewidth=0.8, label="DDPM, 1000 steps")
-    axes[0, 0].set(ylabel="x", title="one noise point, two samplers")
+    axes[0, 0].set(title="one point, two samplers")
     misses = []
-    for steps, color, mark in zip(few, (plots.VERMILLION, plots.COLOURS[2]), "os", strict=True):
+    for steps, color, mark in zip(few, (plots.COLOURS[4], plots.COLOURS[2]), "os", strict=True):
         at, path = one_path("ddim", steps)
         misses.append((path[-1] - smooth[-1]).abs().item())
         axes[0, 1].plot(at, path, mark + "--", color=color, markersize=4, linewidth=1, label=f"DDIM, {steps} steps")
-    axes[0, 1].set(title="DDIM alone, larger, cut into chords")
-    for axis in axes[0]:
-        axis.legend(fontsize=9)
-    told = " and ".join(f"{steps} chords end {miss:.3f} from it" for steps, miss in zip(few, misses, strict=True))
+    axes[0, 1].set(title="DDIM in few steps")
+    axes[0, 0].set(ylabel="x")
+    _legend_below(fig, [*axes[0, 0].get_lines(), *axes[0, 1].get_lines()[1:]], columns=2)
+    told = " and ".join(
+        f"{steps} straight pieces end {miss:.3f} from it" for steps, miss in zip(few, misses, strict=True)
+    )
     plots.show(
         fig,
-        f"From noise (left) to data (right). DDPM scribbles. DDIM's path is a smooth curve: {told}. "
+        f"From noise (left) to data (right). DDPM's path is a scribble, DDIM's a smooth curve: {told}. "
         f"It bends below {BEND:.0f}°, where only {below_the_bend(few[-1])} of the {few[-1]} steps start.",
     )
 
@@ -177,7 +188,7 @@ def digit_race() -> dict[str, list[tuple[float, float]]]:
 def show_race() -> None:
     """Distance to the data against steps, three samplers: with an exact predictor, and with the trained network."""
     races = {"exact predictor, two humps": exact_race(), "trained network, digits": digit_race()}
-    fig, axes = plots.figure(columns=2, width=8.0, height=3.6)
+    fig, axes = plots.figure(columns=2, width=6.4, height=3.8)
     for axis, (title, race), ticks in zip(
         axes[0], races.items(), ((0.01, 0.03, 0.1, 0.3), (0.5, 1, 2, 5, 10)), strict=True
     ):
@@ -189,7 +200,7 @@ def show_race() -> None:
         axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
     axes[0, 0].set(ylabel="distance to the data")
-    axes[0, 0].legend(fontsize=9)
+    _legend_below(fig, axes[0, 0].get_legend_handles_labels()[0], columns=3)
     told = [_at_ten_steps(race) for race in races.values()]
     plots.show(
         fig,
@@ -205,6 +216,12 @@ def _at_ten_steps(race: dict[str, list[tuple[float, float]]]) -> str:
         f"{name} {values[at][0]:.2g}" + (f" ± {values[at][1]:.1g}" if values[at][1] else "")
         for name, values in race.items()
     )
+
+
+def _legend_below(fig: Figure, entries: Sequence[Artist], columns: int) -> None:
+    """One legend for all panels, below them, where it covers no curve."""
+    with rc_context(plots.STYLE):
+        fig.legend(handles=entries, loc="outside lower center", ncols=columns)
 
 
 def _quarter_circle(axis: Axes) -> None:
