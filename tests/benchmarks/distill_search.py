@@ -15,7 +15,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -35,11 +35,13 @@ from lessons_src.files import write_whole
 from lessons_src.guidance import classifier_free
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, ResidualBlock, UNet
 from lessons_src.process import as_column
+from lessons_src.samplers import State
 from lessons_src.solvers import unipc
 from lessons_src.training import checked_device
 
 STORED = (1000, 750, 500, 250, 0)  # times at which trajectories are kept: the students' steps are among them
 DEEPER = 4  # blocks that a "deep" student has more than the teacher, where the image is smallest
+SEEDS = 10_000  # between the random numbers of one training seed and those of the next
 CPU_RATE = 500  # images that one core trains in a second
 
 
@@ -328,7 +330,10 @@ class Student(NamedTuple):
 
 @dataclass
 class World:
-    """The teacher, its trajectories, the real digits, the judges, and the students so far."""
+    """The teacher, its trajectories, the real digits, the judges, and the students so far.
+
+    seed changes everything random in training. Trajectories are those of `path`, guided by `w`.
+    """
 
     device: torch.device
     sizes: Sizes
@@ -338,6 +343,9 @@ class World:
     students: dict[str, Student] = field(default_factory=dict)
     best: dict[str, tuple[float, str]] = field(default_factory=dict)
     graphs: int = 2  # how many failures to record before no more are tried
+    seed: int = 0
+    w: float = 1.0
+    path: Callable[..., Iterator[State]] = unipc
     states: Tensor = field(init=False)
     label: Tensor = field(init=False)
     eye: Eye = field(init=False)
@@ -395,18 +403,18 @@ class Judge:
 
 
 def solve(world: World, noise: Tensor, label: Tensor, steps: int | None = None) -> Tensor:
-    """The teacher's states at STORED times from this noise, (5, B, 1, 28, 28), by UniPC-2."""
+    """The teacher's states at STORED times from this noise, (5, B, 1, 28, 28)."""
     schedule, steps = world.teacher.schedule, steps or world.sizes.solver_steps
     times = [round(schedule.T * i / steps) for i in range(steps, -1, -1)]
-    eps_fn = classifier_free(world.teacher, label, 1.0)
-    kept = [state.x for state in unipc(eps_fn, noise, schedule, times) if state.t in STORED]
+    eps_fn = classifier_free(world.teacher, label, world.w)
+    kept = [state.x for state in world.path(eps_fn, noise, schedule, times) if state.t in STORED]
     return torch.stack([noise, *kept])
 
 
 def store(world: World) -> None:
     """Fill in the trajectories, with random labels."""
     n, device = world.sizes.noises, world.device
-    generator = torch.Generator(device).manual_seed(1000)
+    generator = torch.Generator(device).manual_seed(1000 + SEEDS * world.seed)
     world.label = torch.randint(10, (n,), generator=generator, device=device)
     world.states = torch.empty(len(STORED), n, 1, 28, 28, device=device)
     for part in torch.arange(n, device=device).split(world.sizes.chunk):
@@ -449,10 +457,10 @@ class Run:
         self.plan, self.world = plan, world
         self.student = Learner(net, plan.rate)
         self.fake = Learner(copy.deepcopy(world.teacher), 7e-4) if plan.matching and plan.match else None
-        torch.manual_seed(1)
+        torch.manual_seed(1 + SEEDS * world.seed)
         self.critic = Learner(Critic().to(device), 5e-4, muon=False, beta=0.5) if plan.critic else None
         self.others = [learner for learner in (self.fake, self.critic) if learner]
-        self.generator = torch.Generator(device).manual_seed(2)
+        self.generator = torch.Generator(device).manual_seed(2 + SEEDS * world.seed)
         self.sums, self.count = torch.zeros(5, device=device), 0
         self.times = torch.tensor(grid(plan.calls), device=device)
         self.stride = (len(STORED) - 1) // plan.calls
@@ -645,7 +653,7 @@ def recorded(run: Run, world: World) -> tuple[Callable[[], None], Any, str]:
         except Exception as error:
             world.graphs -= 1
             print(f"  NO GRAPH {named(error)}", flush=True)
-            run.generator = torch.Generator(world.device).manual_seed(3)
+            run.generator = torch.Generator(world.device).manual_seed(3 + SEEDS * world.seed)
             for learner in (run.student, *run.others):
                 learner.forget()
                 for parameter in learner.parameters:
@@ -741,10 +749,10 @@ def set_up(world: World) -> list[dict[str, Any]]:
         print(f"{what}: {time.perf_counter() - start:.1f} s", flush=True)
         start = time.perf_counter()
 
-    torch.manual_seed(11)
-    world.eye = train_reader(Eye(), world, 11)
-    torch.manual_seed(12)
-    other = train_reader(DigitClassifier(), world, 12)
+    torch.manual_seed(11 + SEEDS * world.seed)
+    world.eye = train_reader(Eye(), world, 11 + SEEDS * world.seed)
+    torch.manual_seed(12 + SEEDS * world.seed)
+    other = train_reader(DigitClassifier(), world, 12 + SEEDS * world.seed)
     with torch.no_grad():
         world.scale = world.eye.statistics(world.real[:2000]).std(0) + 1e-3
     done("readers")
