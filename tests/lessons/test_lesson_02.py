@@ -3,18 +3,248 @@
 import math
 from itertools import pairwise
 
+import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
-from lessons_src import schedules
-from lessons_src.lessons.lesson_02 import explorer
-from lessons_src.schedules import cosine, linear
+from lessons_src import data, process, schedules
+from lessons_src.lessons.lesson_02 import explorer, figures
+from lessons_src.schedules import NoiseSchedule, cosine, linear, shifted_cosine, sigmoid
+from lessons_src.show.panels import grey
+
+U = torch.arange(1001, dtype=torch.float64) / 1000
+
+
+def shown_at(t, other="cosine", digit=3):
+    picture, frame = explorer.levels_picture(digit, other), explorer.TIMES.index(t)
+    return picture.panels[0].frames[frame], picture.formula[frame], picture.frame_texts[frame]
+
+
+# --- Explorers
+
+
+def test_both_schedules_drown_the_same_digit_with_the_same_noise():
+    x0, eps = data.one_each()[3, 0], data.noise(28, 28, seed=1).float()
+    pair, formula, text = shown_at(500)
+    for picture, schedule in zip(pair, (linear(), cosine()), strict=True):
+        assert np.array_equal(picture, grey(process.add_noise(x0, eps, schedule.alpha_bar[500].item())))
+    assert formula == "log-SNR at t = 500:  linear −2.46,  cosine −0.02"
+    assert text == "Power of picture and noise: 0.0786 and 0.921 on the left, 0.494 and 0.506 on the right."
+    pair, formula, text = shown_at(0)
+    assert np.array_equal(*pair)
+    assert (formula, text) == ("t = 0: no noise at all", "The clean digit.")
+
+
+def test_equal_level_is_an_equal_picture():
+    """The dare: log-SNR -2 is at t = 460 of linear and at t = 780 of cosine."""
+    assert linear().log_snr[460].item() == pytest.approx(-2.032496, abs=1e-6)
+    assert cosine().log_snr[780].item() == pytest.approx(-2.060273, abs=1e-6)
+    (left, _), (_, right) = shown_at(460)[0].astype(int), shown_at(780)[0].astype(int)
+    assert np.abs(left - right).mean() < 2
+    assert np.abs(shown_at(460)[0][0].astype(int) - shown_at(460)[0][1]).mean() > 40
+
+
+@pytest.mark.parametrize("digit", explorer.HIDDEN)
+def test_a_hidden_digit_is_told_at_time_0_only(digit):
+    picture = explorer.levels_picture(digit, "sigmoid")
+    assert picture.frame_texts[0] == f"It was a {data.digits('test')[1][explorer.HIDDEN[digit]]}."
+    assert all(text.startswith("Power of picture and noise:") for text in picture.frame_texts[1:])
 
 
 def test_schedules_say_when_noise_overtakes():
     text = explorer.schedule_picture("linear", 1000, 0.02, 0.008, 3.0, 128).text
     assert "t = 260" in text
     assert "33 % of the steps" in text
+
+
+def test_the_ill_schedule_is_repaired_by_seven_times_the_last_beta():
+    verdicts = {
+        beta: "practically nothing" in explorer.schedule_picture("linear", 100, beta, 0.008, 3.0, 128).text
+        for beta in (0.02, 0.1, 0.13, 0.135, 0.2)
+    }
+    assert verdicts == {0.02: False, 0.1: False, 0.13: False, 0.135: True, 0.2: True}
+
+
+def test_a_steeper_sigmoid_spends_less_in_the_middle_and_keeps_half_way():
+    shares = []
+    for c in (1.0, 3.0, 6.0, 10.0):
+        assert sigmoid(c=c).snr[500].item() == pytest.approx(1, abs=1e-12)
+        shares.append((sigmoid(c=c).log_snr[1:].abs() < 2).double().mean().item())
+    assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize("schedule", [linear(), linear(50), cosine(), shifted_cosine(size=1024)])
+def test_every_step_is_counted_once_if_its_level_is_in_sight(schedule):
+    inside = (schedule.log_snr[1:].abs() < explorer.CUT).double().mean().item()
+    assert explorer.steps_by_level(schedule).sum() == pytest.approx(100 * inside)
+
+
+@pytest.mark.parametrize(
+    ("family", "formula"),
+    [
+        ("linear", "βₜ = 0.0001 … 0.02, in a straight line"),
+        ("cosine", "ᾱ = cos²(90° · (t/T + 0.008) / 1.008), divided by its value at 0"),
+        ("sigmoid", "ᾱ = sigmoid(3 − 6 t/T), stretched to run from 1 to 0"),
+        ("shifted_cosine", "log-SNR = −2 log tan(90° · t/T) + 2 log(64 / 128)"),
+    ],
+)
+def test_the_formula_of_a_schedule(family, formula):
+    assert explorer.schedule_picture(family, 1000, 0.02, 0.008, 3.0, 128).formula == (formula,)
+
+
+# --- Numbers of the lesson and of its deeper part
+
+
+def test_where_the_steps_are_spent():
+    assert [figures.first_below(s, 1) for s in (linear(), cosine())] == [260, 497]
+    assert [figures.wasted(s) for s in (linear(), cosine())] == pytest.approx([32.6, 6.4])
+    assert [1 - s.alpha_bar[100].item() for s in (linear(), cosine())] == pytest.approx([0.1030, 0.0279], abs=5e-5)
+    assert math.degrees(math.atan(10)) == pytest.approx(90 - 5.71, abs=0.005), "the last six degrees"
+
+
+def test_cosine_walks_the_circle_at_constant_speed():
+    """To one per cent from t = 50 on: before that the offset tells, and at the last step the clip."""
+    speed = {s.name: (s.snr[1:] ** -0.5).atan().rad2deg().diff() for s in (linear(), cosine())}
+    assert (speed["cosine"][50:-1] * 1008 / 90).sub(1).abs().max() < 0.01
+    assert speed["linear"][[50, 900]].tolist() == pytest.approx([0.1801, 0.0085], abs=5e-5)
+
+
+@pytest.mark.parametrize(("T", "kept"), [(50, 0.603), (100, 0.3636), (200, 0.1322), (300, 0.0481), (500, 0.00635)])
+def test_betas_belong_to_their_t(T, kept):
+    assert linear(T).alpha_bar[-1].item() == pytest.approx(kept, rel=2e-3)
+    assert 1e-6 < linear(T, 0.1 / T, 20 / T).alpha_bar[-1] < linear().alpha_bar[-1] < math.exp(-10.05)
+
+
+def test_offset_and_clip_of_the_cosine():
+    with_offset, without = (cosine(s=s).beta[1].item() for s in (0.008, 0.0))
+    assert (with_offset, without) == pytest.approx((4.1284e-5, 2.4674e-6), rel=1e-4)
+    assert math.sqrt(without) < math.sqrt(with_offset) < 1 / 127.5
+    f = torch.cos((U + 0.008) / 1.008 * math.pi / 2) ** 2
+    assert (cosine().alpha_bar[:-1] - (f / f[0])[:-1]).abs().max() < 1e-12
+    assert (cosine().beta == 0.999).sum() <= 1
+    assert cosine().beta[-1].item() == pytest.approx(0.999)
+    assert cosine().alpha_bar[-1].item() == pytest.approx(2.4287669070e-9, rel=1e-9)
+
+
+def test_the_ratio_needs_data_of_variance_1():
+    n, generator = 100_000, torch.Generator().manual_seed(1)
+    pixels = (2 * torch.rand(n, 1, generator=generator, dtype=torch.float64) - 1) * math.sqrt(3)
+    noise = torch.randn(n, 1, generator=generator, dtype=torch.float64)
+    for t in (100, 250, 500):
+        for b in (1.0, 0.5):
+            a, c = process.signal_and_noise(linear().alpha_bar[t], pixels)
+            measured = ((a * b * pixels).var() / (c * noise).var()).log().item()
+            assert abs(measured - linear().log_snr[t].item() - 2 * math.log(b)) < 3 * math.sqrt(2.8 / n)
+
+
+def test_scaled_data_are_the_data_at_a_shifted_level():
+    x0, eps, b = data.one_each().double(), data.noise(10, 1, 28, 28, seed=2), 0.5
+    for t in (1, 250, 999):
+        ab = linear().alpha_bar[t]
+        shifted = torch.sigmoid(linear().log_snr[t] + 2 * math.log(b))
+        contrast = ((1 - ab) / (1 - shifted)).sqrt()
+        dim = process.add_noise(b * x0, eps, ab.item())
+        assert (dim - contrast * process.add_noise(x0, eps, shifted.item())).abs().max() < 1e-12
+
+
+def test_the_printed_sigmoid_rises_and_the_right_one_falls():
+    c, (top, bottom) = 3.0, torch.sigmoid(torch.tensor([3.0, -3.0], dtype=torch.float64))
+    printed = torch.sigmoid(-c + 2 * c * U) / (top + top)
+    right = (top - torch.sigmoid(-c + 2 * c * U)) / (top - bottom)
+    assert (printed.diff() > 0).all()
+    assert (sigmoid(c=c).alpha_bar[:1000] - right[:1000]).abs().max() < 1e-12
+    with pytest.raises(ValueError, match=r"alpha_bar\[0\] is 0.0248"):
+        NoiseSchedule(printed)
+
+
+def test_schedules_in_words_and_numbers():
+    families = (linear(), cosine(), sigmoid())
+    slopes = [-s.log_snr[50:952].diff() for s in families]
+    assert [(v.max() / v.min()).item() for v in slopes] == pytest.approx([3.75, 6.51, 3.53], abs=0.005)
+    assert [50 + int(v.argmin()) for v in slopes] == pytest.approx([349, 496, 500], abs=5)
+    assert [s.snr[500].item() for s in families] == pytest.approx([0.0852899442, 0.9756738848, 1.0], abs=1e-9)
+    assert all((linear().log_snr[50:951] < s.log_snr[50:951]).all() for s in families[1:])
+
+
+@pytest.mark.parametrize("side", [32, 64, 128, 256, 512, 1024])
+def test_the_shift_for_a_side(side):
+    assert shifted_cosine(size=side).snr[500].item() * (side / 64) ** 2 == pytest.approx(1, abs=1e-12)
+
+
+def test_a_straight_line_of_log_snr():
+    wanted = torch.linspace(10, -10, 1000, dtype=torch.float64)
+    straight = NoiseSchedule(torch.cat([torch.ones(1), torch.sigmoid(wanted)]))
+    assert (straight.snr[2:] / straight.snr[1:-1] - math.exp(-20 / 999)).abs().max() < 1e-9
+    for low in (-6, -2, 2):
+        levels = straight.log_snr[1:]
+        assert ((levels > low) & (levels <= low + 4)).double().mean() == 0.2
+    in_the_middle = [(s.log_snr[1:].abs() < 2).double().mean().item() for s in (straight, linear(), cosine())]
+    assert in_the_middle == pytest.approx([0.20, 0.35, 0.56], abs=0.01)
+
+
+@pytest.mark.parametrize("value", [4.0, 0.0, -4.0])
+def test_the_noise_loss_is_the_picture_loss_times_the_snr(value):
+    x0, eps, level = data.one_each()[:1].double(), data.noise(1, 1, 28, 28, seed=6), 1 / (1 + math.exp(-value))
+    guess = eps + 0.1 * data.noise(1, 1, 28, 28, seed=7)
+    off = process.predict_x0(process.add_noise(x0, eps, level), guess, level) - x0
+    assert ((guess - eps).square().mean() / off.square().mean()).item() == pytest.approx(math.exp(value), rel=1e-9)
+
+
+# --- Figures
+
+
+def test_a_big_picture_is_as_hard_with_the_shifted_level():
+    """Averaged over k x k pixels, noise keeps 1 / k of its size: at the shifted level signal and noise fade alike."""
+    level = cosine().alpha_bar[800].item()
+    small, big, averaged, _, low = (x.flatten() for x in figures.big_and_small(level).values())
+    clean = data.digits("test")[0][:1].double().flatten()
+    assert len(big) == 16 * len(small)
+
+    def snr(x):
+        signal = (x @ clean / (clean @ clean)).item()
+        return signal**2 / (x - signal * clean).var().item()
+
+    plain = level / (1 - level)
+    assert snr(small) == pytest.approx(plain, rel=0.25)
+    assert snr(averaged) == pytest.approx(16 * plain, rel=0.25)
+    assert snr(low) == pytest.approx(plain, rel=0.25)
+
+
+def test_digits_of_14_and_28_pixels_are_read_alike_at_shifted_levels():
+    for level in (0.0, -1.0, -2.0):
+        large, small = figures.share_read(level, 28, 1000), figures.share_read(level + 2 * math.log(2), 14, 1000)
+        assert abs(large - small) < 0.04
+        assert large - figures.share_read(level, 14, 1000) > 0.05, "at the same level the larger one is easier"
+
+
+def test_reading_ends_with_guessing_below_the_wasted_tail():
+    assert 0.2 < figures.share_read(math.log(0.01)) < 0.3
+    assert figures.share_read(-9.0) < 0.2
+
+
+@pytest.mark.parametrize(("other", "same"), [(shifted_cosine(size=32), 0.29), (linear(), 0.47)])
+def test_a_network_knows_levels_and_not_times(other, same):
+    """On another schedule its pictures are wrong with the same t, and nearly the same with the t of equal level."""
+    trained = cosine()
+    equal = 1 + (trained.log_snr[1:, None] - other.log_snr).abs().argmin(0)
+    own = figures.mismatched(trained)
+    assert figures.distance(figures.mismatched(other), own) == pytest.approx(same, abs=0.03)
+    assert figures.distance(figures.mismatched(other, tuple(equal.tolist())), own) < 0.06
+
+
+def test_what_the_figures_say(monkeypatch):
+    said = []
+    monkeypatch.setattr(figures.plots, "show", lambda fig, text: said.append(text))
+    figures.show_spending({"linear": linear(), "cosine": cosine()})
+    figures.show_big(cosine().alpha_bar[800].item())
+    figures.show_sides((28, 14))
+    assert "326 with linear and 64 with cosine" in said[0]
+    assert "With SNR 0.0065 in each pixel it averages to 0.10" in said[1]
+    assert said[2].startswith("Digits of side 28, 14. At log-SNR -1, 85 %, 59 %")
+
+
+# --- Questions and exercises
 
 
 def linear_in_a_loop(T):
