@@ -19,6 +19,7 @@ from lessons_src import (
     weights,
 )
 from lessons_src.guidance import classifier_free
+from lessons_src.lessons.digit_runs import shipped
 from lessons_src.lessons.lesson_06 import explorer, figures
 from lessons_src.samplers import State, ddim, sample
 from lessons_src.schedules import time_grid
@@ -47,7 +48,7 @@ def test_guidance_shows_twelve_of_one_digit_and_counts(w, evaluations):
     picture = explorer.digit_guidance_picture(w, 3, 20)
     (shown,) = picture.panels
     np.testing.assert_array_equal(shown.frames[-1], plain_ddim([3] * 12, 20, w))
-    assert f"{evaluations} network evaluations" in picture.text
+    assert f"The batch of 12 takes {evaluations} network evaluations" in picture.text
     assert picture.formula[0].endswith(f" + {w:g} · (ε_c − ε_u)")
     read = int(re.search(r"reads (\d+) of 12 as 3", picture.text)[1])
     assert sum(label == "3" for label in shown.labels) == read
@@ -95,11 +96,15 @@ def test_the_dare_in_the_plane():
 
     def told(w, steps=30):
         text = explorer.guidance_picture(w, 0, steps).text
-        return [int(re.search(pattern, text)[1]) for pattern in (r"(\d+) % of the samples", r"(\d+) % lie where")]
+        return [int(re.search(pattern, text)[1]) for pattern in (r"(\d+) % of the samples", r"(\d+) % lie outside")]
 
     assert told(1.0)[0] < told(1.5)[0] == 100
     assert told(8.5)[1] <= 50 < told(9.0)[1]
     assert told(7.5, 4)[1] > 95 > 50 > told(7.5)[1]
+
+
+def test_a_negative_scale_is_written_with_a_minus():
+    assert explorer.guidance_picture(-2.0, 0, 2).formula[0] == "ε̂ = ε_u − 2 · (ε_c − ε_u)"
 
 
 # --- Figures
@@ -149,6 +154,16 @@ def test_the_guided_crowd(w):
     assert (states[-1] - wide[:, 0]).abs().max() < 0.04
 
 
+@pytest.mark.parametrize("w", [1, 3, 7.5])
+def test_the_guided_density_has_its_tails_and_the_crowds_mean_and_spread(w):
+    x, density = figures.guided_density(w)
+    assert density[[0, -1]].max() < 0.01 * density.max()
+    assert torch.trapezoid(density, x).item() == pytest.approx(1, abs=1e-3)
+    mean = torch.trapezoid(density * x, x).item()
+    spread = torch.trapezoid(density * (x - mean) ** 2, x).item() ** 0.5
+    assert (mean, spread) == pytest.approx(CROWDS[w][:2], abs=0.01)
+
+
 def test_what_lies_beyond_the_guided_mean():
     assert figures.beyond(1.0) == 0.5
     assert 100 * figures.beyond(figures.guided_crowd(7.5).mean().item()) == pytest.approx(1.5, abs=0.05)
@@ -194,6 +209,18 @@ def test_without_label_drop_digits_without_label_are_none():
         for recipe in ("as shipped, but 1,500 steps", "labels never dropped")
     )
     assert min(without_drop) > 2 * max(with_drop)
+
+
+def test_a_null_label_that_was_never_trained():
+    """Random numbers in its row: the same digits at w = 1, specks and digits that can still be read at w = 3."""
+    found, (net, judge) = figures.forgotten_null((0, 1, 3)), shipped()
+    torch.testing.assert_close(found[False, 1], found[True, 1])
+    assert (judge(found[False, 3]).argmax(1) == torch.arange(10)).all()
+    for w in (0, 3):
+        assert figures.specks(found[False, w]) > 3 * figures.specks(found[True, w])
+    assert net.body.label.weight[-1].equal(weights.load("digits")[0].body.label.weight[-1])
+    assert figures.specks(-torch.ones(2, 1, 28, 28)) == 0
+    assert figures.specks(torch.ones(2, 1, 28, 28)) == 100
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,11 @@ export function picture({ w, label, steps }, { means, std: [std], alpha_bar, sta
     ],
     text: `${steps * (w === 0 || w === 1 ? 1 : 2)} network evaluations. ${percent(hit)} % of the samples would be classified as ` +
       `class ${label} (of its data ${percent(own[label])} %). Their mean is ${Math.hypot(...mean).toFixed(2)} from the ` +
-      `centre of all classes (data 1.00), their spread ${spread.toFixed(2)} (data ${std.toFixed(2)}); ${percent(stray)} % lie ` +
-      "where only 1 % of the class does. Colour and shape name the class that the same noise reaches without guidance.",
+      `centre of all classes (data 1.00), their spread ${spread.toFixed(2)} (data ${std.toFixed(2)}). ${percent(stray)} % lie ` +
+      "outside the circle that holds 99 % of the class. Where the same noise ends without guidance: purple class 0, " +
+      "orange class 1, sky blue class 2; grey: data of all three.",
     frame_names: times.map((t) => `t = ${t}`),
-    formula: [`ε̂ = ε_u + ${w} · (ε_c − ε_u)`],
+    formula: [`ε̂ = ε_u ${w < 0 ? "−" : "+"} ${Math.abs(w)} · (ε_c − ε_u)`],
     start: steps,
   };
 }

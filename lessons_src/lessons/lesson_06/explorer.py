@@ -44,7 +44,8 @@ def _reference() -> Reference:
 def guidance_picture(w: float, label: int, steps: int) -> Picture:
     """Classifier-free guidance on exact predictions: where the samples of one class go as w moves.
 
-    Colours say which class the same noise reaches without guidance. explorer.js computes the same.
+    Colours say which class the same noise reaches without guidance; they are not those of the curves, hence groups
+    from 3 on. explorer.js computes the same.
     """
     mixture, schedule, start, free, x, _ = _reference()
     net = Counted(mixture.network(schedule))
@@ -58,7 +59,7 @@ def guidance_picture(w: float, label: int, steps: int) -> Picture:
     line = ALONG.unsqueeze(1)
     return Picture(
         [
-            Points(f"Samples of class {label}", path.numpy(), x[:600].numpy(), 4.0, paths=False, groups=free),
+            Points(f"Samples of class {label}", path.numpy(), x[:600].numpy(), 4.0, paths=False, groups=free + 3),
             Curves(
                 "Along the line from the centre through the class",
                 ALONG.numpy(),
@@ -74,13 +75,18 @@ def guidance_picture(w: float, label: int, steps: int) -> Picture:
         ],
         f"{net.nfe} network evaluations. {100 * share:.0f} % of the samples would be classified as class {label} (of "
         f"its data {100 * _own_shares()[label]:.0f} %). Their mean is {end.mean(0).norm():.2f} from the centre of all "
-        f"classes (data 1.00), their spread {spread:.2f} (data {STD:.2f}); {100 * stray:.0f} % lie where only 1 % of "
-        "the class does. Colour and shape name the class that the same noise reaches without guidance.",
+        f"classes (data 1.00), their spread {spread:.2f} (data {STD:.2f}). {100 * stray:.0f} % lie outside the circle "
+        "that holds 99 % of the class. Where the same noise ends without guidance: purple class 0, orange class 1, sky "
+        "blue class 2; grey: data of all three.",
         frame_label="Step",
         frame_names=[f"t = {t}" for t in times],
-        formula=f"ε̂ = ε_u + {w:g} · (ε_c − ε_u)",
+        formula=_formula(w),
         plays=True,
     )
+
+
+def _formula(w: float) -> str:
+    return f"ε̂ = ε_u {'−' if w < 0 else '+'} {abs(w):g} · (ε_c − ε_u)"
 
 
 def _on_line(means: Tensor, std: float) -> GaussianMixture:
@@ -129,11 +135,11 @@ def digit_guidance_picture(w: float, digit: int, steps: int) -> Picture:
     return Picture(
         [Images(f"Asked for {digit}; below, what a classifier reads", grey(x[:, :, 0]), labels)],
         f"A classifier reads {read.count(digit)} of 12 as {digit}. The twelve differ from each other by "
-        f"{_variety(end):.2f} a pixel (root mean square, black -1, white 1). The noises stay the same. Each digit "
+        f"{_variety(end):.2f} a pixel (root mean square, black −1, white 1). The noises stay the same. The batch of 12 "
         f"takes {steps if w in (0, 1) else 2 * steps} network evaluations in {steps} DDIM steps.",
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in times],
-        formula=f"ε̂ = ε_u + {w:g} · (ε_c − ε_u)",
+        formula=_formula(w),
         plays=True,
     )
 

@@ -1,5 +1,6 @@
 """The figures of lesson 06. What a figure says in numbers is computed by a function of its own."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from lessons_src import data, measurements
 from lessons_src.guidance import blend, classifier_free
+from lessons_src.lessons.digit_runs import shipped
 from lessons_src.oracle import GaussianMixture, exact_flow
-from lessons_src.samplers import ddim, trajectory
+from lessons_src.samplers import ddim, sample, trajectory
 from lessons_src.schedules import linear, time_grid
 from lessons_src.show import plots
 from lessons_src.show.look import BLUE, GREEN, INK, VERMILLION
@@ -24,6 +26,11 @@ GRID = torch.linspace(-12, 12, 24_001, dtype=torch.float64).unsqueeze(1)
 def quantiles(n: int) -> Tensor:
     """n even quantiles of N(0, 1), (n, 1): start noise that depends on no luck."""
     return torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).unsqueeze(1)
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with a real minus sign, for captions."""
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 # --- Why: the arrow
@@ -48,16 +55,16 @@ def show_prolonged(
     guesses = prolonged(guided, x_t, alpha_bar, scales)
     fig, axes = plots.figure(width=5.2, height=5.2)
     axis = axes[0, 0]
-    for k, (color, mark) in enumerate(((BLUE, "o"), (GREY, "s"), (GREY, "^"))):
+    for k, (color, mark, alpha) in enumerate(((BLUE, "o", 0.9), (GREY, "s", 0.5), (GREY, "^", 0.5))):
         name = "data of the class" if k == 0 else "other classes" if k == 1 else None
-        axis.plot(*crowd[label == k].T, mark, color=color, alpha=0.5, ms=3, mew=0, label=name)
+        axis.plot(*crowd[label == k].T, mark, color=color, alpha=alpha, ms=3, mew=0, label=name)
     axis.plot(*x_t, "x", color=INK, ms=9, mew=2, label="noisy point $x_t$")
     without, with_label, *_, last = guesses.tolist()
     for start, end, style in ((without, with_label, "-"), (with_label, last, "--")):
         axis.plot(*zip(start, end, strict=True), style, color=VERMILLION, lw=2)
     for w, guess in zip(scales, guesses.tolist(), strict=True):
         axis.plot(*guess, "o", color=VERMILLION, ms=8, mec="white", zorder=3)
-        axis.annotate(f"w = {w:g}", guess, xytext=(9, -3), textcoords="offset points", color=VERMILLION)
+        axis.annotate(f"w = {w:g}", guess, xytext=(9, -3), textcoords="offset points", color=VERMILLION, weight="bold")
     axis.set(xlim=(-2.5, 2.5), ylim=(-1.9, 3.1), aspect="equal")
     axis.legend(loc="upper left", fontsize=9)
     out = (guesses[-1] - mixture.means[0]).norm().item() / 0.5
@@ -97,11 +104,23 @@ def show_line(eps_u: Tensor, eps_c: Tensor) -> None:
 @cache
 def guided_crowd(w: float, n: int = 401) -> Tensor:
     """Samples (n, 1) of the class at +1 under guidance: the exact flow from even quantiles of noise, no step error."""
+    return _flow(quantiles(n), w)
 
+
+def _flow(start: Tensor, w: float) -> Tensor:
     def eps(x: Tensor, alpha_bar: float) -> Tensor:
         return blend(PAIR.eps(x, alpha_bar), PAIR.eps(x, alpha_bar, 0), w)
 
-    return exact_flow(eps, quantiles(n), math.exp(-12))
+    return exact_flow(eps, start, math.exp(-12))
+
+
+def guided_density(w: float, n: int = 201) -> tuple[Tensor, Tensor]:
+    """Places and density, (n - 1,) each, of the guided samples: the density of the noise, times how much the flow
+    thins it out. From noise at -4 to 4, so that the tails are there.
+    """
+    z = torch.linspace(-4, 4, n, dtype=torch.float64)
+    x, middle = _flow(z.unsqueeze(1), w)[:, 0], (z[1:] + z[:-1]) / 2
+    return (x[1:] + x[:-1]) / 2, (-(middle**2) / 2).exp() / math.sqrt(2 * math.pi) * z.diff() / x.diff()
 
 
 def beyond(place: float) -> float:
@@ -118,12 +137,12 @@ def push(x: Tensor, alpha_bar: float) -> tuple[Tensor, Tensor]:
     return gradient, (PAIR.eps(x, alpha_bar) - PAIR.eps(x, alpha_bar, 0)) / math.sqrt(1 - alpha_bar)
 
 
-def paths(w: float, n: int = 25) -> tuple[list[float], Tensor]:
-    """Noise angles in degrees and states (F, n) of n even quantiles on their way to the class at +1."""
+def paths(w: float, n: int = 25) -> tuple[list[int], Tensor]:
+    """Times and states (F, n) of n even quantiles on their way to the class at +1."""
     schedule, start = linear(), quantiles(n)
     times = time_grid(schedule, 200, "quadratic")
     states = trajectory(start, ddim(classifier_free(PAIR.network(schedule), 0, w), start, schedule, times))
-    return torch.rad2deg(torch.acos(schedule.alpha_bar[times].sqrt())).tolist(), states[:, :, 0]
+    return times, states[:, :, 0]
 
 
 def show_push(w: float = 7.5, alpha_bar: float = 0.5) -> None:
@@ -132,23 +151,25 @@ def show_push(w: float = 7.5, alpha_bar: float = 0.5) -> None:
     x = torch.linspace(-3, 3, 121, dtype=torch.float64).unsqueeze(1)
     gradient, difference = push(x, alpha_bar)
     axis = axes[0, 0]
-    axis.plot(x, gradient, color=BLUE, label=r"gradient of $\log\,p(y\,|\,x_t)$")
-    axis.plot(x[::10], difference[::10], "o", color=VERMILLION, ms=4, label=r"$\varepsilon_u-\varepsilon_c$, scaled")
-    axis.set(title="the push", xlabel="$x_t$, the wanted class is on the right", ylim=(0, 3.3))
+    name = r"$(\varepsilon_u-\varepsilon_c)\,/\,\sqrt{1-\bar{\alpha}}$"
+    axis.plot(x, difference, color=BLUE, label=name)
+    axis.plot(x[::10], gradient[::10], "o", color=VERMILLION, ms=4, label=r"gradient of $\log\,p(y\,|\,x_t)$")
+    axis.set(xlabel="$x_t$, the wanted class is on the right", ylabel="push to the right", ylim=(0, 3.3))
+    axis.set_title(rf"the push at $\bar{{\alpha}}={alpha_bar:g}$")
     axis.legend(fontsize=9, loc="upper right")
     for axis, scale in zip(axes[0, 1:], (1.0, w), strict=True):
-        angle, states = paths(scale)
-        axis.plot(angle, states, color=BLUE, lw=0.8)
+        times, states = paths(scale)
+        axis.plot(times, states, color=BLUE, lw=0.8)
         axis.axhspan(0.5, 1.5, 0.85, color=GREEN, alpha=0.3, lw=0)
-        axis.set(title=f"w = {scale:g}", xlabel="noise angle (degrees)", xlim=(90, 0), ylim=(-2.4, 3.6))
+        axis.set(title=f"w = {scale:g}", xlabel="time t, noise to data", xlim=(1000, 0), ylim=(-2.4, 3.6))
     axes[0, 1].set_ylabel("$x_t$")
     crowd = guided_crowd(w)
     mean, spread = crowd.mean().item(), crowd.std(correction=0).item()
     plots.show(
         fig,
         "Left: the push is strong where the class is in doubt, and fades where it is clear. Middle and right: 25 "
-        f"noises on their way; the band is the class, 1 ± 0.5. At w = {w:g} they end at {mean:.2f} ± {spread:.2f}: "
-        f"half as wide, and further out than all but {100 * beyond(mean):.1f} % of the class.",
+        f"noises on their way; the green band is the class, 1 ± 0.5. At w = {w:g} they end at {mean:.2f} ± "
+        f"{spread:.2f}: half as wide, and further out than all but {100 * beyond(mean):.1f} % of the class.",
     )
 
 
@@ -164,10 +185,9 @@ def show_densities(scales: Sequence[float] = (1, 3, 7.5)) -> None:
     """The class, the tilted law and the guided samples, as densities."""
     fig, axes = plots.figure(columns=len(scales), width=9.5, height=3.1)
     for axis, w in zip(axes[0], scales, strict=True):
-        x = guided_crowd(w)[:, 0]
         axis.plot(GRID, PAIR.log_density(GRID, 1.0, 0).exp(), color=GREY, lw=5, alpha=0.5, label="the class")
         axis.plot(GRID, tilted(w)[0], color=BLUE, label="tilted law")
-        axis.plot((x[1:] + x[:-1]) / 2, 1 / len(x) / x.diff(), "--", color=VERMILLION, label="guided")
+        axis.plot(*guided_density(w), "--", color=VERMILLION, label="guided")
         axis.set(title=f"w = {w:g}", xlim=(-1, 3.5), ylim=(0, 1.9), xlabel="x")
     axes[0, 0].legend(loc="upper left", fontsize=9)
     axes[0, 0].set_ylabel("density")
@@ -204,9 +224,9 @@ def show_measured(zoom: float = 1.5) -> None:
     """Distance to real digits against the scale, the same near w = 1, and what is read right and varied."""
     rows = measured()
     best = min(rows, key=lambda w: rows[w]["frechet"])
-    scales = [w for w in rows if w >= 1]
+    scales, labelled = list(rows), [w for w in rows if w > 0]  # without label ten digits count as one class
     fig, axes = plots.figure(columns=3, width=9.6, height=3.3)
-    for axis, shown in zip(axes[0], (scales, [w for w in scales if w <= zoom]), strict=False):
+    for axis, shown in zip(axes[0], (scales, [w for w in scales if 1 <= w <= zoom]), strict=False):
         mean, error = [rows[w]["frechet"] for w in shown], [distance_error(w) for w in shown]
         axis.errorbar(shown, mean, error, color=BLUE, marker="o", ms=4, label="generated digits")
         floor, spread = rows[1]["floor"], rows[1]["floor_spread"]
@@ -215,20 +235,21 @@ def show_measured(zoom: float = 1.5) -> None:
     axes[0, 0].set(title="distance to real test digits")
     axes[0, 1].set(title="the same, near w = 1")
     axes[0, 1].legend(fontsize=9, loc="upper left")
-    for key, name, color, mark in (
-        ("accuracy", "read right", BLUE, "o-"),
-        ("spread", "variety (real: 1)", VERMILLION, "s--"),
+    for key, name, color, mark, shown in (
+        ("accuracy", "read right (share)", BLUE, "o-", scales),
+        ("spread", "variety (real: 1)", VERMILLION, "s--", labelled),
     ):
-        axes[0, 2].plot(scales, [rows[w][key] for w in scales], mark, color=color, ms=4, label=name)
+        axes[0, 2].plot(shown, [rows[w][key] for w in shown], mark, color=color, ms=4, label=name)
     axes[0, 2].set(title="what else changes", xlabel="guidance scale w", ylim=(0, 1.2))
     axes[0, 2].legend(fontsize=9, loc="lower right")
     away, error = compared(best, 1)
     plots.show(
         fig,
         f"{rows[1]['n']:,} digits a scale; a bar is one standard error. The smallest distance, "
-        f"{rows[best]['frechet']:.2f}, is at w = {best:g}. Against w = 1, from the same noise, that is {away:.2f} ± "
-        f"{error:.2f}: too little to be sure of. The distance is {rows[2]['frechet']:.1f} at w = 2 and "
-        f"{rows[10]['frechet']:.0f} at w = 10, where the variety within a digit is {rows[10]['spread']:.2f}.",
+        f"{rows[best]['frechet']:.2f}, is at w = {best:g}. Against w = 1, from the same noise, that is "
+        f"{signed(away, 2)} ± {error:.2f}: too little to be sure of. The distance is {rows[0]['frechet']:.1f} at "
+        f"w = 0, {rows[2]['frechet']:.1f} at w = 2 and {rows[10]['frechet']:.0f} at w = 10. There the digits of one "
+        f"class differ from each other {rows[10]['spread']:.2f} times as much as real ones.",
     )
 
 
@@ -240,4 +261,44 @@ def show_digits(scales: Sequence[float] = (0, 1, 2, 5, 10)) -> None:
         "Digits 0 to 9 asked for; each column starts from one noise. At w = 0 the label has no effect. At w = 1, "
         f"{100 * rows[1]['accuracy']:.0f} % are read right, and the variety within a digit is {rows[1]['spread']:.2f} "
         f"of that of real ones; at w = 2, {100 * rows[2]['accuracy']:.1f} % and {rows[2]['spread']:.2f}.",
+    )
+
+
+# --- A null label that was never trained
+
+
+def forgotten_null(scales: Sequence[float] = (0, 3)) -> dict[tuple[bool, float], Tensor]:
+    """Digits 0 to 9, (10, 1, 28, 28), by the shipped network as it is (True) and with random numbers in the row of its
+    null label (False), as before training, at some scales; 20 DDIM steps.
+    """
+    net, _ = shipped()
+    forgotten = copy.deepcopy(net)
+    table = forgotten.body.label.weight
+    with torch.no_grad():
+        table[-1] = torch.randn(table.shape[1], generator=torch.Generator().manual_seed(0))
+    start, label = measurements.start_noise(10)
+    times = time_grid(net.schedule, 20)
+    return {
+        (is_trained, w): sample(ddim(classifier_free(network, label, w), start, net.schedule, times)).clamp(-1, 1)
+        for is_trained, network in ((True, net), (False, forgotten))
+        for w in scales
+    }
+
+
+def specks(x: Tensor) -> float:
+    """Mean brightness of the outer three pixels of pictures (n, 1, 28, 28), black 0 and white 100."""
+    inner = torch.zeros(x.shape[-2:], dtype=torch.bool)
+    inner[3:-3, 3:-3] = True
+    return 50 * (x[..., ~inner] + 1).mean().item()
+
+
+def show_forgotten_null() -> None:
+    """The same digits with a trained null label and with one that was never trained."""
+    found, (_, judge) = forgotten_null(), shipped()
+    read = (judge(found[False, 3]).argmax(1) == torch.arange(10)).sum().item()
+    plots.image_rows(
+        {f"{'trained' if is_trained else 'random'}, w = {w:g}": x for (is_trained, w), x in found.items()},
+        "The shipped network, and below it the same one with random numbers in the row of its null label. With them, a "
+        f"classifier still reads {read} of 10 at w = 3. But look at the black: near the edge its mean brightness is "
+        f"{specks(found[False, 3]):.1f} % of white, and {specks(found[True, 3]):.1f} % with the trained row.",
     )
