@@ -13,12 +13,15 @@ MARKS = "os^D"  # shapes of points, the second cue beside colour
 LINES = tuple(zip(COLOURS, DASHES, ((), (7, 3), (13, 3, 2, 3), (2, 3), (13, 4), (4, 2)), strict=False))
 
 STYLE = {
-    "font.size": 11,
+    "font.size": 12.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "0.6",
     "axes.facecolor": "none",
-    "axes.titlesize": 11,
+    "axes.titlesize": 12.5,
+    "legend.fontsize": 11.5,
+    "xtick.labelsize": 11.5,
+    "ytick.labelsize": 11.5,
     "axes.grid": True,
     "grid.color": "0.5",
     "grid.alpha": 0.25,

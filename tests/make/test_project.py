@@ -98,6 +98,7 @@ def test_a_kernel_of_the_course_says_what_to_run_first(tmp_path):
     client = manager.blocking_client()
     client.start_channels()
     try:
+        client.wait_for_ready(timeout=60)
         for code, helps in (
             ("lesson.explore()", True),  # nothing has run yet, not even the set-up cell
             ("lesson = 1; lesson.explore()", False),
