@@ -9,17 +9,16 @@ from torch import Tensor
 from lessons_src.checks import check_choice, check_int
 from lessons_src.data import two_humps
 from lessons_src.oracle import GaussianMixture
-from lessons_src.samplers import Counted
 from lessons_src.sde import VP, euler_maruyama, noisy_flow
 from lessons_src.show.panels import Curves, Picture, Points
 from lessons_src.show.widgets import Choice, Explorer, Slider
 
-WEIGHTS = ("(1 + λ²) / 2", "1, whatever λ is")
+PULLS = ("matched to λ", "as for λ = 1")
 POINTS, WALKERS = 2000, 42
 PLACES = 3.2  # half the width of the walk
-LEFT = (
-    0.3  # of the data lie in the left hump; the ODE keeps the order of points, so it takes that share of starts there
-)
+# The share of the data in the hump at -1; the ODE keeps the order of points, so it takes that share of starts there
+LOW = 0.3
+HUMPS = 2  # their groups are 2 and 3, so that no line of the other panel has the colour of a hump
 
 
 @cache
@@ -32,26 +31,26 @@ def _start_and_quantiles() -> tuple[Tensor, Tensor]:
     return torch.special.ndtri(level)[order, None], line[torch.searchsorted(below, level)]
 
 
-def sde_picture(share: float, steps: int, weight: str) -> Picture:
+def sde_picture(share: float, steps: int, pull: str) -> Picture:
     """Euler-Maruyama from the same starts down to the data: the walk over the moving density, and the law at the end.
 
-    share: noise lambda, 0 for the ODE, 1 for the reverse SDE. weight: one of WEIGHTS, what multiplies g^2 score.
+    share: noise lambda, 0 for the ODE, 1 for the reverse SDE. pull: one of PULLS; what multiplies g^2 score is
+    (1 + lambda^2) / 2, or 1 whatever lambda is.
     """
     mixture, sde, (start, quantiles) = two_humps(), VP(), _start_and_quantiles()
     check_int("steps", steps, 1)
-    score = Counted(sde.score(mixture))
+    score = sde.score(mixture)
     drift, g = noisy_flow(sde, score, share)
-    pull = (1 + share**2) / 2
-    if check_choice("weight", weight, WEIGHTS) == WEIGHTS[1]:
-        drift, pull = sde.reverse_drift(score), 1
+    weight = (1 + share**2) / 2
+    if check_choice("pull", pull, PULLS) == PULLS[1]:
+        drift, weight = sde.reverse_drift(score), 1
     times = [sde.T * (steps - i) / steps for i in range(steps + 1)]
     path = torch.stack([start, *euler_maruyama(drift, g, start, times, torch.Generator().manual_seed(1))])[..., 0]
     end = path[-1]
-    to_right = start[:, 0] > torch.special.ndtri(torch.tensor(LEFT)).item()
-    kept = ((end > 0) == to_right).double().mean().item()
+    high = start[:, 0] > torch.special.ndtri(torch.tensor(LOW)).item()
+    kept, at_high = ((end > 0) == high).double().mean().item(), (end > 0).double().mean().item()
     across = torch.tensor([_place(sde, s) for s in times])[:, None].expand(-1, WALKERS)
     walkers = torch.stack([across, path[:, :WALKERS]], 2)
-    data_std = quantiles.std().item()
     along = torch.linspace(-2.5, 2.5, 201, dtype=torch.float64)
     width = 0.06
     smooth = torch.exp(-(((along[:, None] - end) / width) ** 2) / 2).mean(1) / (width * math.sqrt(2 * math.pi))
@@ -60,17 +59,17 @@ def sde_picture(share: float, steps: int, weight: str) -> Picture:
     return Picture(
         [
             Points(
-                f"{WALKERS} walkers, from noise (left) to data (right)",
+                f"{WALKERS} walkers: noise → data",
                 walkers.numpy(),
                 _moving_density().numpy(),
                 PLACES + 0.2,
-                groups=to_right[:WALKERS].long().numpy(),
+                groups=(HUMPS + high[:WALKERS].long()).numpy(),
             ),
             Curves(
-                "Where they end (both smoothed)",
+                f"Where all {POINTS:,} end (smoothed)",
                 along.numpy(),
                 {
-                    "these paths": smooth.clamp(max=3.0).numpy(),
+                    "walkers": smooth.clamp(max=3.0).numpy(),
                     "data": smooth_data.log_density(along[:, None], 1.0).exp().numpy(),
                 },
                 "x",
@@ -78,14 +77,12 @@ def sde_picture(share: float, steps: int, weight: str) -> Picture:
                 (0.0, 3.1),
             ),
         ],
-        f"λ = {share:g} ({_name(share, weight)}), {steps} steps, {score.nfe} network evaluations. Colour and shape "
-        f"name the hump where the ODE ends: {100 * kept:.0f} % end there. "
-        f"Standard deviation at the end {end.std():.3f} (data {data_std:.3f}). "
-        f"{100 * (end > 0).double().mean():.0f} % end in the right hump (data 70 %). "
-        f"W1 distance to the data: {distance:.3f}.",
+        f"λ = {share:g} ({_name(share, pull)}), {steps} steps. Colour and shape name the hump where a walker ends "
+        f"without noise: {100 * kept:.0f} % of {POINTS:,} end there. {100 * at_high:.0f} % end in the hump at 0.8 "
+        f"(data: 70 %). W1 distance to the data: {distance:.3f}. Random points of the data have 0.02, by luck.",
         frame_label="Time t",
         frame_names=[f"t = {s:.3g}" for s in times],
-        formula=f"dx = [ f − {pull:.3g} · g² · score ] dt + {share:g} · g dw",
+        formula=f"a step down = growth + {weight:.3g} · pull + {share:g} · noise",
         plays=True,
     )
 
@@ -106,12 +103,12 @@ def _moving_density() -> Tensor:
     return torch.stack([torch.tensor([_place(sde, t) for t in times]).double(), x], 1)
 
 
-def _name(share: float, weight: str) -> str:
+def _name(share: float, pull: str) -> str:
     if share == 1:
         return "the reverse SDE"
-    if weight == WEIGHTS[1]:
-        return "the reverse SDE with " + (f"{share:g} times its noise" if share else "its noise dropped")
-    return f"{share:g} times the noise of the reverse SDE, and the score to match" if share else "the ODE"
+    if pull == PULLS[1]:
+        return "the pull of the reverse SDE, " + (f"{share:g} times its noise" if share else "without its noise")
+    return f"{share:g} times the noise of the reverse SDE" if share else "no noise: the ODE"
 
 
 def explore_sde() -> Explorer:
@@ -121,6 +118,6 @@ def explore_sde() -> Explorer:
         [
             Slider("share", "Noise λ", 0.0, 2.0, 0.1, 0.0),
             Slider("steps", "Steps", 5, 200, 5, 100),
-            Choice("weight", "Weight of g² score", list(WEIGHTS), WEIGHTS[0]),
+            Choice("pull", "Pull to the data", list(PULLS), PULLS[0]),
         ],
     )
