@@ -77,7 +77,7 @@ def show_paths(shares: Sequence[float] = (0.0, 1.0), walkers: int = 8) -> None:
     told = " and ".join(f"{count} of {walkers}" for count in right)
     plots.show(
         fig,
-        "Grey: the law p_t of the noisy data, which splits into two humps. Both samplers follow it. A colour names the "
+        "Grey: the law of the noisy data, which splits into two humps. Both samplers follow it. A colour names the "
         f"hump where the ODE ends. Of the walkers, {told} end in the upper hump. The ways of the ODE never cross. The "
         "SDE mixes them.",
     )
@@ -139,8 +139,8 @@ def show_settling(t: float = 0.2) -> None:
     axes[0, 0].legend(fontsize=9)
     plots.show(
         fig,
-        f"The clock stands at t = {t}; grey is the law p_t of the noisy data. All 20,000 walkers start at x = −2. "
-        f"After {counts[-1]} steps they have the law p_t.",
+        f"The clock stands at t = {t}; grey is the law of the noisy data. All 20,000 walkers start at x = −2. "
+        f"After {counts[-1]} steps they have this law.",
     )
 
 
