@@ -44,40 +44,37 @@ def show_reading(schedule: NoiseSchedule) -> None:
     )
 
 
-def show_chain(schedule: NoiseSchedule, x0: float, means: Sequence[float], variances: Sequence[float]) -> None:
-    """Means and variances measured along a chain from x0, at t = 0 .. T, as dots on what the line says of them."""
-    mean, variance = x0 * schedule.alpha_bar.sqrt(), 1 - schedule.alpha_bar
-    gaps = [float((torch.tensor(m) - line).abs().max()) for m, line in ((means, mean), (variances, variance))]
+def show_chain(schedule: NoiseSchedule, x0: float, walk: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Mean and variance along a chain from x0, at t = 1 .. T, as dots on the curves that the jump gives."""
+    times, every = range(1, schedule.T + 1), slice(49, None, 50)
+    jump = (x0 * schedule.alpha_bar[1:].sqrt(), 1 - schedule.alpha_bar[1:])
     fig, axes = plots.figure(columns=2, width=9, height=3.2)
-    every = slice(0, None, 50)
-    for axis, name, measured, line in (
-        (axes[0, 0], "mean", means, mean),
-        (axes[0, 1], "variance", variances, variance),
-    ):
-        axis.plot(line, color=BLUE, label="the line")
-        axis.plot(range(0, schedule.T + 1, 50), measured[every], "o", color=VERMILLION, label="the chain")
+    gap = 0.0
+    for axis, name, measured, curve in zip(axes[0], ("mean", "variance"), zip(*walk, strict=True), jump, strict=True):
+        axis.plot(times, curve, color=BLUE, label="the jump")
+        axis.plot(times[every], measured[every], "o", color=VERMILLION, label="the chain")
         axis.set(xlabel="time t", ylabel=f"{name} of the pixel")
         axis.legend(frameon=False, labelcolor=INK)
+        gap = max(gap, float((torch.stack(measured) - curve).abs().max()))
     plots.show(
         fig,
-        f"Dots: measured along the chain. Curves: what one line says. At all {schedule.T} times the means differ by at "
-        f"most {gaps[0]:.3f} and the variances by at most {gaps[1]:.3f}.",
+        f"Dots: measured along the chain. Curves: what one jump gives. They differ by at most {gap:.3f}; with so many "
+        f"copies, chance alone gives about 0.02.",
     )
 
 
-def two_doses(beta: float = 0.36, pixels: int = 28 * 28) -> tuple[float, float, float, float]:
-    """Two steps of the same dose on nothing but noise: what is left of the first, the second, both together, as sizes
-    (root mean square over the pixels), and the angle between the two in degrees."""
+def two_doses(pixels: int = 200 * 200) -> tuple[float, float, float, float]:
+    """Two independent noises of sizes 0.3 and 0.4, measured: their sizes (root mean square over the pixels), the size
+    of both together, and the angle between them in degrees."""
     generator = torch.Generator().manual_seed(0)
-    z1, z2 = (torch.randn(pixels, generator=generator, dtype=torch.float64) for _ in range(2))
-    old, new = math.sqrt(1 - beta) * math.sqrt(beta) * z1, math.sqrt(beta) * z2
+    old, new = (size * torch.randn(pixels, generator=generator, dtype=torch.float64) for size in (0.3, 0.4))
     sizes = [(x.square().mean().sqrt()).item() for x in (old, new, old + new)]
     cosine = (old @ new / old.norm() / new.norm()).item()
     return *sizes, math.degrees(math.acos(cosine))
 
 
 def show_right_angle() -> None:
-    """The two doses of `two_doses` as the sides of a triangle, drawn with its measured sizes and angle."""
+    """The noises of `two_doses` as the sides of a triangle, drawn with its measured sizes and angle."""
     old, new, both, angle = two_doses()
     turn = math.radians(180 - angle)
     corner, top = (old, 0.0), (old + new * math.cos(turn), new * math.sin(turn))
@@ -88,16 +85,17 @@ def show_right_angle() -> None:
         (corner, top, VERMILLION),
         ((0, 0), top, GREEN),
     ):
-        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.4, "shrinkA": 0})
-    axis.text(old / 2, -0.05, f"old noise, shrunk: {old:.2f}", color=BLUE, ha="center", va="top")
-    axis.text(old + 0.03, new / 2, f"new dose:\n{new:.2f}", color=VERMILLION, va="center")
-    axis.text(old / 2 - 0.04, new / 2 + 0.03, f"together:\n{both:.2f}", color=GREEN, ha="right")
-    axis.set(xlim=(-0.22, 0.78), ylim=(-0.1, 0.6), aspect="equal")
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 2.4, "shrinkA": 0, "shrinkB": 0}
+        axis.annotate("", end, start, arrowprops=arrow)
+    axis.text(old / 2, -0.03, f"old noise: {old:.2f}", color=BLUE, ha="center", va="top")
+    axis.text(old + 0.02, new / 2, f"new dose: {new:.2f}", color=VERMILLION, va="center")
+    axis.text(old / 2 - 0.03, new / 2 + 0.02, f"together: {both:.2f}", color=GREEN, ha="right")
+    axis.set(xlim=(-0.12, 0.52), ylim=(-0.07, 0.42), aspect="equal")
     axis.axis("off")
     plots.show(
         fig,
-        f"Two doses of noise on the 784 pixels of a picture, measured. They meet at {angle:.0f} degrees, so Pythagoras "
-        f"holds: {old:.2f}² + {new:.2f}² = {both:.2f}², near enough. Plain addition would give {old + new:.2f}.",
+        f"Two noises on a picture of 200 × 200 pixels, measured. They meet at {angle:.0f} degrees, so Pythagoras "
+        f"holds: {old:.2f}² + {new:.2f}² = {both:.2f}².",
     )
 
 
@@ -145,8 +143,8 @@ def show_arc(
     by_time = dict(zip(times, found, strict=True))
     plots.show(
         fig,
-        f"A noise level is an angle. The picture walks from 0 degrees, all signal, to {by_time[1000]:.1f} degrees, "
-        f"almost all noise. After half of the steps, t = 500, it stands at {by_time[500]:.0f} degrees.",
+        f"A noise level is an angle. The picture walks from 0 degrees, all signal, to almost {by_time[1000]:.0f} "
+        f"degrees, nearly all noise. After half of the steps, t = 500, it stands at {by_time[500]:.0f} degrees.",
     )
 
 
@@ -156,24 +154,40 @@ def error_factors(schedule: NoiseSchedule, times: Sequence[int]) -> list[float]:
     return ((1 - alpha_bar) / alpha_bar).sqrt().tolist()
 
 
-def show_guesses(schedule: NoiseSchedule, times: Sequence[int], x_t: Tensor, x0_hat: Tensor) -> None:
-    """x_t above x0-hat, both (F, 1, 28, 28), at some times, with the factor of the error."""
+def as_factor(value: float) -> str:
+    """A factor with two digits, or as a whole number if that has more: 0.044, 3.4, 157."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def show_guesses(
+    schedule: NoiseSchedule,
+    add_noise: Callable[[Tensor, Tensor, int], Tensor],
+    predict_x0: Callable[[Tensor, Tensor, int], Tensor],
+    times: Sequence[int] = (10, 250, 500, 750, 1000),
+) -> None:
+    """x_t at some times, above the picture that a guess of its noise with 5 % error gives, and the error's factor.
+
+    The lesson's own add_noise(x0, eps, t) and predict_x0(x_t, eps_hat, t) make the pictures, so a slip in them is seen.
+    """
+    x0, eps, mistake = data.one_each()[7, 0].double(), data.noise(28, 28), data.noise(28, 28, seed=1)
     fig, axes = plots.figure(columns=len(times), rows=2, width=9, height=4)
-    factors = error_factors(schedule, times)
+    factors = [as_factor(factor) for factor in error_factors(schedule, times)]
     for column, (t, factor) in enumerate(zip(times, factors, strict=True)):
+        x_t = add_noise(x0, eps, t)
         axes[0, column].set_title(f"t = {t}")
-        axes[1, column].set_xlabel(f"error × {factor:.3g}")
-        for row, x in enumerate((x_t, x0_hat)):
+        axes[1, column].set_xlabel(f"error × {factor}", fontsize=11)
+        for row, x in enumerate((x_t, predict_x0(x_t, eps + 0.05 * mistake, t))):
             axis = axes[row, column]
-            axis.imshow(np.asarray(x[column, 0]), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+            axis.imshow(np.asarray(x), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
-    axes[0, 0].set_ylabel("x_t")
-    axes[1, 0].set_ylabel("guessed picture")
+    axes[0, 0].set_ylabel("noisy $x_t$")
+    axes[1, 0].set_ylabel("guess $\\hat{x}_0$")
     plots.show(
         fig,
-        f"Above, what the network sees. Below, the picture it implies. The same error in the noise is multiplied by "
-        f"{factors[0]:.2f} at t = {times[0]} and by {factors[-1]:.0f} at t = {times[-1]}.",
+        f"Above, what the network sees. Below, the picture that its guess gives. The same error of the noise is "
+        f"multiplied by {factors[0]} at t = {times[0]}, by {factors[2]} at t = {times[2]} and by {factors[-1]} at "
+        f"t = {times[-1]}.",
     )
 
 
