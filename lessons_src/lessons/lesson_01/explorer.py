@@ -41,6 +41,11 @@ def _name(digit: int | str) -> str:
     return f"It was {'an' if label == 8 else 'a'} {label}."
 
 
+def _per_cent(share: float) -> str:
+    """A share in per cent, with a digit after the point if it is small."""
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
+
+
 def forward_picture(digit: int | str, schedule: str) -> Picture:
     """A digit, one draw of noise, and their blend x_t at every twentieth time; a hidden digit shows only in x_t."""
     hidden = digit in HIDDEN
@@ -53,8 +58,8 @@ def forward_picture(digit: int | str, schedule: str) -> Picture:
     if hidden:
         texts = [_name(digit), *["Can you name it?"] * (len(TIMES) - 1)]
     else:
-        parts = zip(signal, noise, strict=True)
-        texts = [f"{100 * a:.0f} % of the picture, {100 * b:.0f} % of the noise." for a, b in parts]
+        parts = zip(map(_per_cent, signal), map(_per_cent, noise), strict=True)
+        texts = [f"{a} of the picture, {b} of the noise." for a, b in parts]
     return Picture(
         [Images("One line of arithmetic", grey(torch.stack([shown, _same(eps), x_t], 1)), names)],
         f"{'A hidden digit' if hidden else f'Digit {digit}'} under the {schedule} schedule.",

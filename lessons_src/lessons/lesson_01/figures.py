@@ -73,7 +73,7 @@ def two_doses(pixels: int = 200 * 200) -> tuple[float, float, float, float]:
     return *sizes, math.degrees(math.acos(cosine))
 
 
-def show_right_angle() -> None:
+def show_right_angle(schedule: NoiseSchedule) -> None:
     """The noises of `two_doses` as the sides of a triangle, drawn with its measured sizes and angle."""
     old, new, both, angle = two_doses()
     turn = math.radians(180 - angle)
@@ -95,7 +95,8 @@ def show_right_angle() -> None:
     plots.show(
         fig,
         f"Two noises on a picture of 200 × 200 pixels, measured. They meet at {angle:.0f} degrees, so Pythagoras "
-        f"holds: {old:.2f}² + {new:.2f}² = {both:.2f}².",
+        f"holds: {old:.2f}² + {new:.2f}² = {both:.2f}². They are large, to be seen "
+        f"well; in the chain a dose has at most size {float(schedule.beta.max()) ** 0.5:.2f}.",
     )
 
 
@@ -115,7 +116,7 @@ def show_arc(
     """
     x0, eps, half = data.one_each()[7, 0].double(), data.noise(28, 28), 0.115
     found = angles(schedule, times)
-    fig, axes = plots.figure(width=6.2, height=5.8)
+    fig, axes = plots.figure(width=5.2, height=4.9)
     axis, turn = axes[0, 0], np.linspace(0, np.pi / 2, 100)
     axis.plot(np.cos(turn), np.sin(turn), color=INK, lw=1.5)
     for t, angle in zip(times, found, strict=True):
