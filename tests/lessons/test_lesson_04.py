@@ -1,5 +1,6 @@
 """Lesson 04: its pictures, the answers to its questions, and right answers to its exercises."""
 
+import math
 import re
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import torch
 from by_hand import guided_bill, number, renoised, tilde
 
 from lessons_src import data, oracle, process, samplers, schedules
+from lessons_src.lessons import digit_runs
 from lessons_src.lessons.lesson_04 import chain, explorer, figures
 from lessons_src.schedules import cosine, linear
 
@@ -47,7 +49,7 @@ def test_a_stored_run_shows_what_was_stored():
 
 
 def test_a_stored_run_of_one_sample_says_how_far_its_guess_is():
-    picture = run_picture(1)
+    picture = run_picture("b")
     assert picture.panels[0].labels == ("b",)
     assert picture.panels[0].frames.shape == (3, 1, 28, 28)
     assert picture.frame_texts[0].startswith("At t = 1000 the state is 0.00 signal and 1.00 noise; x̂0 differs")
@@ -58,15 +60,16 @@ def test_a_stored_run_of_one_sample_says_how_far_its_guess_is():
 
 
 def told(text):
-    """Per cent on target and width of the clusters, as an explorer says them."""
-    return int(re.search(r"(\d+) % end", text)[1]), float(re.search(r"are ([\d.]+) wide", text)[1])
+    """Per cent on target, then width and distance from the centre of the clusters, as an explorer says them."""
+    found = re.search(r"are ([\d.]+) wide and ([\d.]+) from", text)
+    return int(re.search(r"(\d+) % end", text)[1]), *(float(number) for number in (found.groups() if found else ()))
 
 
-@pytest.mark.parametrize("variance", ["β", "β̃"])
-def test_the_chain_with_a_spread_is_the_library_s(variance):
-    name, line = {"β": "beta", "β̃": "beta_tilde"}[variance], linear()
+@pytest.mark.parametrize(("spread", "name"), [("large", "beta"), ("small", "beta_tilde")])
+def test_the_chain_with_a_spread_is_the_library_s(spread, name):
+    line = linear()
     net, start, times = data.ring().network(line), data.noise(5, 2), [1000, 300, 20, 0]
-    ours = chain.chain(net, start, line, times, variance, torch.Generator().manual_seed(3))
+    ours = chain.chain(net, start, line, times, spread, torch.Generator().manual_seed(3))
     library = samplers.ddpm(net, start, line, times, name, torch.Generator().manual_seed(3))
     torch.testing.assert_close(ours, samplers.trajectory(start, library), rtol=0, atol=1e-12)
 
@@ -80,13 +83,27 @@ def test_the_chain_without_a_spread_keeps_the_means_and_no_other_spread_is_known
 
 
 def test_the_dare_has_the_answers_that_the_lesson_gives():
-    """Without noise: 99 % on target, and clusters a third as wide; 20 steps ruin it, and do not with noise."""
-    assert told(explorer.ddpm_picture("none", 1000).text) == (99, 0.05)
-    assert told(explorer.ddpm_picture("none", 20).text)[0] < 10
-    assert told(explorer.ddpm_picture("none", 50).text)[0] > 90
-    for spread in ("β", "β̃"):
-        assert told(explorer.ddpm_picture(spread, 1000).text) == (99, 0.14)
-        assert told(explorer.ddpm_picture(spread, 20).text)[0] > 90
+    """Without noise 1000 steps: on target, a third as wide, too far inside. 10 or 20: lost without, not with noise."""
+    assert told(explorer.ddpm_picture("none", 1000).text) == (99, 0.05, 1.22)
+    for spread in ("small", "large"):
+        assert told(explorer.ddpm_picture(spread, 1000).text) == pytest.approx((99, 0.14, 1.4), abs=0.011)
+    for count in explorer.COUNTS:
+        (alone,) = told(explorer.ddpm_picture("none", count).text)[:1]
+        assert alone < 10 if count <= 20 else alone > 90
+        assert all(told(explorer.ddpm_picture(spread, count).text)[0] > 85 for spread in ("small", "large"))
+
+
+def test_clusters_are_not_measured_where_hardly_any_point_arrives():
+    """Twenty steps without noise leave clusters as wide as the true ones, in the wrong place."""
+    assert "Too few to speak of clusters." in explorer.ddpm_picture("none", 20).text
+    points = torch.tensor([[1.3, 0.0], [1.3, 0.2], [-1.2, 0.0], [-1.2, 0.2]], dtype=torch.float64)
+    assert explorer.clusters(data.ring(), points) == pytest.approx((math.sqrt(0.005), math.sqrt(1.565 + 0.01)))
+
+
+def test_the_slider_of_time_and_the_plot_run_the_same_way():
+    curves = explorer.ddpm_picture("large", 50).panels[1]
+    assert curves.marker[0] == curves.x[0] == 0
+    assert curves.marker[-1] == curves.x[-1] == 1000
 
 
 @pytest.mark.parametrize("spread", chain.SPREADS)
@@ -127,13 +144,13 @@ def test_which_variance_is_exact_for_which_data():
 @pytest.mark.parametrize(
     ("data_variance", "steps", "spread", "expected"),
     [
-        (1.0, 10, "β̃", 0.5483290575),
-        (1.0, 10, "β", 0.8970181457),
-        (0.25, 10, "β̃", 0.111205617),
-        (1.0, 1000, "β", 0.9999),
-        (1.0, 1000, "β̃", 0.9910673764),
-        (0.25, 1000, "β̃", 0.2461252114),
-        (0.25, 1000, "β", 0.250752075),
+        (1.0, 10, "small", 0.5483290575),
+        (1.0, 10, "large", 0.8970181457),
+        (0.25, 10, "small", 0.111205617),
+        (1.0, 1000, "large", 0.9999),
+        (1.0, 1000, "small", 0.9910673764),
+        (0.25, 1000, "small", 0.2461252114),
+        (0.25, 1000, "large", 0.250752075),
         (1.0, 1000, "none", linear().alpha_bar[-1].item()),
     ],
 )
@@ -144,6 +161,15 @@ def test_the_variance_of_the_samples(data_variance, steps, spread, expected):
 def test_surplus_noise_and_a_last_draw_are_grain():
     small, large, drawn = (figures.grain(x) for x in figures.twenty_steps().values())
     assert 2 * small < large < drawn
+
+
+def test_the_run_to_watch_can_be_read_and_its_guess_long_before():
+    """Only the reader of digits judges: all ten finished ones, and all ten guesses from t = 800 down."""
+    order = [5, 9, 3, 4, 6, 7, 2, 8, 1, 0]
+    times, _, x0 = digit_runs.digit_run("DDPM, σ² = β̃", 200, "linspace", 1.0, tuple(order))
+    _, reader = digit_runs.shipped()
+    for t, guess in zip(times, x0, strict=True):
+        assert t > 800 or reader(guess.clamp(-1, 1)).argmax(1).tolist() == order
 
 
 def test_the_draws_decide_and_not_the_start():
@@ -170,6 +196,11 @@ def test_the_start_dies_out_though_not_in_every_step():
 def test_every_figure_says_what_it_shows(name, shown):
     getattr(figures, f"show_{name}")()
     assert len(shown) == 1
+
+
+def test_beta_misses_one_only_by_the_last_draw():
+    """Before the last step the variance is 1; its mean multiplies that by alpha-bar at t = 100."""
+    assert figures.final_variance(1.0, 10, "large") == pytest.approx(linear().alpha_bar[100].item(), abs=1e-12)
 
 
 def ddpm_step_by_posterior(x_t, eps, z, ab_t, ab_s, variance):

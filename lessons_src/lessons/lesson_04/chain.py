@@ -11,15 +11,15 @@ from lessons_src.process import noise_like, posterior, posterior_variance, predi
 from lessons_src.samplers import EpsFn, predict, steps
 from lessons_src.schedules import NoiseSchedule
 
-SPREADS = ("none", "β̃", "β")
+SPREADS = ("none", "small", "large")  # the fresh noise of a step; small is β̃, large is β
 
 
 def variance(spread: str, ab_t: float, ab_s: float) -> float:
-    """Variance of the fresh noise of a step from t to s: 0, or one of the two of Ho et al. (2020, section 3.2)."""
+    """Variance of the fresh noise of a step from t to s: 0, beta-tilde or beta (Ho et al. 2020, section 3.2)."""
     check_choice("spread", spread, SPREADS)
     if spread == "none":
         return 0.0
-    return posterior_variance(ab_t, ab_s) if spread == "β̃" else 1 - ab_t / ab_s
+    return posterior_variance(ab_t, ab_s) if spread == "small" else 1 - ab_t / ab_s
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def chain(
     x: Tensor,
     schedule: NoiseSchedule,
     times: Sequence[int] | None = None,
-    spread: str = "β",
+    spread: str = "large",
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """All states of ancestral sampling with this spread, the start first, (steps + 1, B, *event)."""

@@ -166,7 +166,7 @@ TASKS = (
             """),
         ),
         hints=(
-            "The second form in the lesson. Which alpha belongs to a single step from t to s?",
+            "Algorithm 2 in the lesson. Which alpha belongs to a single step from t to s?",
             "alpha = ab_t / ab_s and beta = 1 - alpha. A small part of eps goes out, then x is scaled up a little.",
             "`(x_t - beta / math.sqrt(1 - ab_t) * eps)`, divided by the root of alpha.",
         ),

@@ -1,4 +1,4 @@
-"""To play with in lesson 04: DDPM on an exact predictor with its noise on or off, and a stored run on digits."""
+"""To play with in lesson 04: DDPM on an exact predictor with its noise on or off, and a run on digits."""
 
 import math
 from collections.abc import Sequence
@@ -17,14 +17,19 @@ from lessons_src.show.panels import Curves, Images, Picture, Points, grey
 from lessons_src.show.widgets import Choice, Explorer
 
 POINTS, FRAMES = 300, 40
+ENOUGH = 0.5  # share of points on target from which clusters are worth measuring
 COUNTS = (10, 20, 50, 200, 1000)
 
 
-def width(mixture: GaussianMixture, x: Tensor) -> float:
-    """Standard deviation of points (N, 2) around the middle of those that are nearest to the same mode."""
+def clusters(mixture: GaussianMixture, x: Tensor) -> tuple[float, float]:
+    """Width of the clusters of points (N, 2), and how far their middles are from the origin; a root mean square each.
+
+    A cluster is the points nearest to the same mode; its width is their standard deviation around their own middle.
+    """
     mode = torch.cdist(x, mixture.means).argmin(1)
+    middle = torch.stack([x[mode == k].mean(0) for k in mode.unique()])
     away = torch.cat([x[mode == k] - x[mode == k].mean(0) for k in mode.unique()])
-    return away.square().mean().sqrt().item()
+    return away.square().mean().sqrt().item(), middle.square().sum(1).mean().sqrt().item()
 
 
 def ddpm_picture(spread: str, count: int) -> Picture:
@@ -35,6 +40,7 @@ def ddpm_picture(spread: str, count: int) -> Picture:
     x = chain(mixture.network(schedule), data.noise(POINTS, 2, seed=2), schedule, times, spread, generator)
     kept = sorted({round(k * count / FRAMES) for k in range(FRAMES + 1)})
     end, shown = x[-1], [times[k] for k in kept]
+    gone = schedule.T - np.array(shown)  # as the slider of time runs: from left to right
     ab = schedule.alpha_bar[shown]
     size = (mixture.weights @ (mixture.means.square() + mixture.covariances.diagonal(dim1=1, dim2=2))).mean()
     return Picture(
@@ -49,24 +55,37 @@ def ddpm_picture(spread: str, count: int) -> Picture:
             ),
             Curves(
                 "How spread out all points are",
-                np.array(shown[::-1]),
+                gone,
                 {
-                    "these points": x[kept].square().mean((1, 2)).sqrt().flip(0).numpy(),
-                    "noised data": (ab * size + 1 - ab).sqrt().flip(0).numpy(),
+                    "these points": x[kept].square().mean((1, 2)).sqrt().numpy(),
+                    "noised data": (ab * size + 1 - ab).sqrt().numpy(),
                 },
-                "time t (from right to left)",
+                f"time gone by, {schedule.T} − t",
                 "standard deviation",
                 (0.0, 1.6),
-                marker=np.array(shown),
+                marker=gone,
             ),
         ],
-        f"{count} steps, fresh noise: {spread}. {100 * on_target(mixture, end):.0f} % end on target. The clusters are "
-        f"{width(mixture, end):.2f} wide, those of the data {mixture.covariances[0, 0, 0].sqrt():.2f}. Colour and "
-        "shape name the cluster a point ends in.",
+        f"{count} steps, fresh noise: {spread}. {_arrival(mixture, end)} Colour and shape name the cluster a point "
+        "ends in.",
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in shown],
         formula=[f"Noise at t = {times[0]}", *(_step(schedule, times[k - 1], times[k], spread) for k in kept[1:])],
         plays=True,
+    )
+
+
+def _arrival(mixture: GaussianMixture, end: Tensor) -> str:
+    """How many points arrive, what arriving means, and, if there are enough of them, what their clusters look like."""
+    share, std = on_target(mixture, end), mixture.covariances[0, 0, 0].sqrt().item()
+    arrived = f"{100 * share:.0f} % end on target, less than {3 * std:.2f} from the middle of a true cluster."
+    if share < ENOUGH:
+        return f"{arrived} Too few to speak of clusters."
+    wide, out = clusters(mixture, end)
+    far = mixture.means.square().sum(1).mean().sqrt().item()
+    return (
+        f"{arrived} Their clusters are {wide:.2f} wide and {out:.2f} from the centre of the ring; the true ones "
+        f"{std:.2f} and {far:.2f}."
     )
 
 
@@ -84,26 +103,26 @@ def explore_ddpm() -> Explorer:
     """Switch DDPM's fresh noise off, choose its size, and the number of steps."""
     return Explorer(
         ddpm_picture,
-        [Choice("spread", "Fresh noise", list(SPREADS), "β"), Choice("count", "Steps", list(COUNTS), 1000)],
+        [Choice("spread", "Fresh noise", list(SPREADS), "large"), Choice("count", "Steps", list(COUNTS), 1000)],
     )
 
 
 def run_picture(
-    which: int | str, times: Sequence[int], x: Tensor, x0: Tensor, schedule: NoiseSchedule, names: Sequence[str]
+    which: str, times: Sequence[int], x: Tensor, x0: Tensor, schedule: NoiseSchedule, names: Sequence[str]
 ) -> Picture:
-    """A stored sampling run: x_t and the clean prediction made from it, of one sample or of "all" of them.
+    """A sampling run: x_t and the clean prediction made from it, of one sample, by its name, or of "all" of them.
 
     times: F falling times. x, x0: (F, B, 1, 28, 28), the state at each time and the prediction from that state.
-    names: B texts, one a sample. The text compares every prediction with the sample that came out.
+    names: B texts, each another, one a sample. The text compares every prediction with the sample that came out.
     """
-    chosen = list(range(len(names))) if which == "all" else [which]
+    chosen = [i for i, name in enumerate(names) if which in ("all", name)]
     labels = [names[i] for i in chosen]
     x, x0 = x[:, chosen, 0], x0[:, chosen, 0]
     distance = (x0 - x[-1]).square().mean((1, 2, 3)).sqrt()
     signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
     return Picture(
         [Images("State x_t", grey(x), labels), Images("Clean prediction x̂0", grey(x0), labels)],
-        f"A stored run of DDPM, {schedule.name} schedule, {len(times)} of its states. Shown: {', '.join(labels)}.",
+        f"A run of DDPM on the {schedule.name} schedule, {len(times)} of its states. Shown: {', '.join(labels)}.",
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in times],
         frame_texts=[
@@ -111,12 +130,12 @@ def run_picture(
             f"sample by {d:.1f} per pixel, root mean square, on a scale from -1 to 1."
             for t, d in zip(times, distance.tolist(), strict=True)
         ],
-        start=len(times) // 2,
+        start=0,
         formula=[f"x_t = {signal[t]:.2f} · signal + {noise[t]:.2f} · noise" for t in times],
     )
 
 
 def explore_run(times: Sequence[int], x: Tensor, x0: Tensor, schedule: NoiseSchedule, names: Sequence[str]) -> Explorer:
-    """Scrub through a stored run, of all samples or of one; arguments as in `run_picture`."""
+    """Scrub through a run, of all samples or of one; arguments as in `run_picture`."""
     show = partial(run_picture, times=times, x=x, x0=x0, schedule=schedule, names=names)
-    return Explorer(show, [Choice("which", "Sample", ["all", *range(len(names))], "all")])
+    return Explorer(show, [Choice("which", "Sample", ["all", *names], "all")])

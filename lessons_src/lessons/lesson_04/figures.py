@@ -23,7 +23,7 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 def digits_by_ddpm(
-    labels: Sequence[int], steps: int, spread: str = "β̃", start_seed: int = 0, noise_seed: int = 0
+    labels: Sequence[int], steps: int, spread: str = "small", start_seed: int = 0, noise_seed: int = 0
 ) -> Tensor:
     """Digits of these classes by the shipped network, without guidance, (B, 1, 28, 28)."""
     net, _ = shipped()
@@ -46,20 +46,21 @@ def show_cloud(root_alpha: float = 0.6, pairs: int = 4000) -> None:
     }
     fig, axes = plots.figure(columns=2, width=8.0, height=3.4)
     ends = torch.tensor([-3.2, 3.2])
-    axes[0, 0].scatter(x_t[:1500], x_s[:1500], s=4, color="0.6", linewidths=0)
+    axes[0, 0].scatter(x_t, x_s, s=2, color="0.6", linewidths=0)
     axes[0, 0].plot(ends, root_alpha * ends, color=plots.VERMILLION, label="the mean")
     for sign in (-1, 1):
         name = "mean ± spread" if sign > 0 else None
         axes[0, 0].plot(ends, root_alpha * ends + sign * sigma, "--", color=plots.BLUE, label=name)
-    axes[0, 0].set(xlabel="noisy $x_t$: what you have", ylabel="cleaner $x_s$: what you want", ylim=(-3.4, 3.4))
+    axes[0, 0].set(title="each dot: a pair", xlabel="noisy $x_t$: what you have", ylabel="cleaner $x_s$: what you want")
+    axes[0, 0].set(ylim=(-3.4, 4.6))
     bins = np.linspace(-3.4, 3.4, 35)
     for i, (name, x) in enumerate(laws.items()):
         height = np.histogram(x, bins, density=True)[0]
         line = {"color": "0.6", "linewidth": 4} if i == 0 else {"color": (plots.VERMILLION, plots.BLUE)[i - 1]}
         axes[0, 1].plot((bins[1:] + bins[:-1]) / 2, height, label=name, **line)
-    axes[0, 1].set(xlabel="cleaner $x_s$", title="all answers together")
+    axes[0, 1].set(title="all $x_s$ together", xlabel="cleaner $x_s$", ylabel="density", ylim=(0, 1.05))
     for axis in axes[0]:
-        axis.legend(fontsize=9)
+        axis.legend(loc="upper left", ncols=2)
     stds = [x.std().item() for x in laws.values()]
     plots.show(
         fig,
@@ -71,7 +72,7 @@ def show_cloud(root_alpha: float = 0.6, pairs: int = 4000) -> None:
 def threes(steps: int = 50) -> dict[str, Tensor]:
     """Ten 3s from ten starts, without and with fresh noise, and ten real ones."""
     x, label = data.digits("test")
-    found = {f"fresh noise: {spread}": digits_by_ddpm([3] * 10, steps, spread) for spread in ("none", "β̃")}
+    found = {f"fresh noise: {spread}": digits_by_ddpm([3] * 10, steps, spread) for spread in ("none", "small")}
     return found | {"real": x[label == 3][:10]}
 
 
@@ -136,10 +137,10 @@ def grain(x: Tensor) -> float:
 def twenty_steps() -> dict[str, Tensor]:
     """Ten digits in 20 steps with each variance, and with a last draw that should not be there."""
     schedule, labels = shipped()[0].schedule, list(range(10))
-    small, large = (digits_by_ddpm(labels, 20, spread) for spread in ("β̃", "β"))
+    small, large = (digits_by_ddpm(labels, 20, spread) for spread in ("small", "large"))
     last_beta = 1 - schedule.alpha_bar[schedule.T // 20].item()
     drawn = small + math.sqrt(last_beta) * noise_like(small, torch.Generator().manual_seed(10))
-    return {"small: β̃": small, "large: β": large, "β̃ and a\nlast draw": drawn}
+    return {"small": small, "large": large, "small, and a\nlast draw": drawn}
 
 
 def show_twenty_steps() -> None:
@@ -149,7 +150,7 @@ def show_twenty_steps() -> None:
     plots.image_rows(
         rows,
         f"Ten digits in 20 steps, the same start and the same draws. Grain, the mean distance of the top rows from "
-        f"black: {told[0]} with β̃, {told[1]} with β, {told[2]} with a last draw.",
+        f"black: {told[0]} with small noise, {told[1]} with large, {told[2]} with a last draw.",
     )
 
 
@@ -216,7 +217,7 @@ def start_gaps() -> list[float]:
             data.two_humps().network(linear()),
             data.noise(500, 1, seed=seed),
             linear(),
-            spread="β̃",
+            spread="small",
             generator=torch.Generator().manual_seed(1),
         )
         for seed in (5, 6)
