@@ -47,8 +47,8 @@ class Reference:
     """The real side of comparisons, its features and neighbours computed once.
 
     features(x) are what distances are measured in, (n, d) for x (n, *event). images are held out, (m, *event). train is
-    other real data: perfect samples are drawn from it for the floor, and copies of it are looked for. Features that
-    were trained on `train` know it better than `images`, which moves the floor.
+    other real data: the floor is what draws from it score, and copies of it are looked for. Features that were trained
+    on `train` know it better than `images`, which moves the floor.
     """
 
     def __init__(self, features: Callable[[Tensor], Tensor], images: Tensor, train: Tensor) -> None:
@@ -60,8 +60,10 @@ class Reference:
         return frechet_distance(in_batches(self.features, x), self.real)
 
     def floor(self, n: int, draws: int = 10, seed: int = 0) -> tuple[float, float]:
-        """What n perfect samples would score: mean and standard deviation over random draws from `train`.
+        """What n real samples score: mean and standard deviation over random draws from `train`.
 
+        Not the score of perfect samples: features trained on `train` see it with other eyes than `images`, and draws of
+        uneven class shares are farther away than even ones. Generated samples may score less.
         Raises ValueError unless 2 <= n <= len(train) and there are at least two draws.
         """
         check_int("n", n, 2, len(self.train))
@@ -134,6 +136,29 @@ def nearest_distance(x: Tensor, train: Tensor) -> Tensor:
 
 
 def on_target(mixture: GaussianMixture, x: Tensor) -> float:
-    """Share of points within three standard deviations of the nearest mode of a mixture of round Gaussians."""
+    """Share of points within three standard deviations of the nearest mode of a mixture of round Gaussians.
+
+    Points that all lie on one mode score 1: see `modes` for what this does not.
+    """
+    return modes(mixture, x).on_target
+
+
+class Modes(NamedTuple):
+    """How points lie on the modes of a mixture: share on target, modes hit, and spread within a mode (data: 1)."""
+
+    on_target: float
+    hit: int
+    spread: float
+
+
+def modes(mixture: GaussianMixture, x: Tensor) -> Modes:
+    """Compare points (n, d) with a mixture of equal round Gaussians; on target is within three standard deviations.
+
+    spread is the root mean square distance of those on target from their mode, over what the data have (a little less
+    than 1 for data, of which few lie outside; 0 for points that all lie on modes, or if none is on target).
+    """
     std = mixture.covariances[0, 0, 0].sqrt()
-    return float((torch.cdist(x, mixture.means).min(1).values < 3 * std).double().mean())
+    gap, nearest = torch.cdist(x, mixture.means).min(1)
+    near = gap < 3 * std
+    spread = (gap[near].square().sum() / near.sum().clamp(min=1)).sqrt() / (std * x.shape[1] ** 0.5)
+    return Modes(near.double().mean().item(), len(nearest[near].unique()), spread.item())

@@ -24,23 +24,15 @@ from lessons_src.samplers import State, ddim, ddpm, sample
 from lessons_src.schedules import time_grid
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
-NAMES = ("steps", "guidance", "recipes", "pareto")
+NAMES = ("steps", "guidance", "recipes", "pareto", "starts")
 SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDIM": ddim,
     "DDPM, σ² = β̃": ddpm,
     "DDPM, σ² = β": partial(ddpm, variance="beta"),
 }
-PARETO = {  # solver -> grid; those that average eps cannot start at the cosine schedule's nearly signal-free T
-    "DDPM": "linspace",
-    "DDIM": "linspace",
-    "DPM-Solver++(2M)": "linspace",
-    "DPM-Solver++(3M)": "linspace",
-    "SDE-DPM-Solver++(2M)": "linspace",
-    "UniPC-2": "linspace",
-    "DPM-Solver-2": "log_snr",
-    "PLMS": "log_snr",
-    "Heun": "log_snr",
-}
+AVERAGE_EPS = ("DPM-Solver-2", "PLMS", "Heun")  # of the solvers of the front; T of the cosine schedule throws them off
+PARETO = ("DDPM", "DDIM", "DPM-Solver++(2M)", "DPM-Solver++(3M)", "SDE-DPM-Solver++(2M)", "UniPC-2", *AVERAGE_EPS)
+STARTS = {"PLMS": (5, 10), "DPM-Solver-2": (5, 10, 50), "Heun": (9,), "UniPC-2": (5, 10)}  # solver -> evaluations
 RECIPES: dict[str, dict[str, Any]] = {
     "as shipped, but 1,500 steps": {},
     "linear schedule": {"schedule": "linear"},
@@ -82,6 +74,26 @@ def jackknife_error(left_out: Sequence[float]) -> float:
     The differences of such values of two scores on the same noise give the error of their difference (Efron 1982).
     """
     return ((len(left_out) - 1) * torch.tensor(left_out, dtype=torch.float64).var(correction=0)).sqrt().item()
+
+
+def resample(label: Tensor, times: int = 200) -> Iterator[Tensor]:
+    """Indices of `times` bootstrap samples of as many items (n,), each class drawn from itself (Efron 1979).
+
+    They are the same in every call. So the scores of two samplers on the same noise, resampled with them, are pairs,
+    and the spread of their differences is the standard error of the difference.
+    """
+    generator = torch.Generator().manual_seed(0)
+    own = {c: (label == c).nonzero()[:, 0] for c in label.unique().tolist()}
+    for _ in range(times):
+        index = torch.empty_like(label)
+        for items in own.values():
+            index[items] = items[torch.randint(len(items), (len(items),), generator=generator)]
+        yield index
+
+
+def resampled(row: Row) -> Tensor:
+    """The feature-Frechet distances of the bootstrap samples of a row, float32."""
+    return torch.frombuffer(bytearray(base64.b64decode(row["resampled"])), dtype=torch.float32)
 
 
 def digits_of(row: Row) -> Tensor:

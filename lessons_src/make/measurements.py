@@ -21,21 +21,24 @@ from lessons_src.evaluation import Reference, class_spread, digit_quality, frech
 from lessons_src.files import write_whole
 from lessons_src.losses import Denoising, Samples
 from lessons_src.measurements import (
+    AVERAGE_EPS,
     FOLDER,
     PARETO,
     RECIPES,
     SAMPLERS,
+    STARTS,
     Row,
     digest,
     draw,
     in_hundreds,
     jackknife_error,
     load,
+    resample,
     start_noise,
 )
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, UNet
 from lessons_src.samplers import EpsFn, State
-from lessons_src.schedules import make_schedule, time_grid
+from lessons_src.schedules import NoiseSchedule, make_schedule, time_grid
 from lessons_src.solvers import SOLVERS
 from lessons_src.training import Recipe, Trainer, train
 
@@ -68,17 +71,25 @@ def measure_steps(row: Row) -> Row:
     return judge(draw(weights.load("digits")[0], N, row["sampler"], row["steps"]))
 
 
-def measure_pareto(row: Row) -> Row:
-    """One solver with a budget of network evaluations, without guidance, and the standard error of its distance."""
+def measure_solver(row: Row) -> Row:
+    """One solver with a budget of network evaluations, without guidance, from the time `start` down.
+
+    With the standard error of its distance, and the distances of bootstrap samples, which pair those of two rows.
+    """
     net, solver = weights.load("digits")[0], SOLVERS[row["solver"]]
-    times = time_grid(net.schedule, solver.steps(row["nfe"]), row["grid"])
+    below = NoiseSchedule(net.schedule.alpha_bar[: row["start"] + 1])
+    times = time_grid(below, solver.steps(row["nfe"]), row["grid"])
 
     def run(eps_fn: EpsFn, x: Tensor, generator: torch.Generator) -> Iterator[State]:
         noise = {"generator": generator} if solver.random else {}
         return solver.run(eps_fn, x, net.schedule, times, **noise)
 
     x = in_hundreds(net, N, 1.0, run)
-    return judge(x) | {"standard error": jackknife_error(_left_out(x))}
+    classifier, reference = _judges()
+    features, label = in_batches(classifier.features, x), start_noise(N)[1]
+    scores = torch.tensor([frechet_distance(features[index], reference.real) for index in resample(label)])
+    stored = base64.b64encode(scores.numpy().tobytes()).decode("ascii")
+    return judge(x) | {"standard error": jackknife_error(_left_out(x)), "resampled": stored}
 
 
 def _left_out(x: Tensor) -> list[float]:
@@ -114,22 +125,44 @@ def measure_recipes(row: Row) -> Row:
     return run | judge(draw(net, N, grid=change["grid"])) | {"frechet without label": without["frechet"]}
 
 
+def start_for(solver: str, nfe: int) -> Row:
+    """Where a solver of the front begins, and its grid.
+
+    Those that average eps begin below T if calls are few, which costs less than T does. If calls are many, they begin
+    at T, in equal steps of log-SNR. The measurement "starts" compares the two.
+    """
+    if solver not in AVERAGE_EPS:
+        return {"start": 1000, "grid": "linspace"}
+    return {"start": 980, "grid": "linspace"} if nfe <= 15 else {"start": 1000, "grid": "log_snr"}
+
+
 def wanted(name: str) -> Iterator[Row]:
     """The rows that a measurement should have, before they are measured, cheap ones first."""
     if name == "steps":
         yield from ({"sampler": sampler, "steps": steps} for steps in STEPS for sampler in SAMPLERS)
     elif name == "pareto":
         for nfe in MANY_EVALUATIONS:
-            for solver, grid in PARETO.items():
+            for solver in PARETO:
                 if nfe >= SOLVERS[solver].nfe(4) and (nfe in EVALUATIONS or solver in ("DDPM", "DDIM")):
-                    yield {"solver": solver, "nfe": nfe, "grid": grid}
+                    yield {"solver": solver, "nfe": nfe, **start_for(solver, nfe)}
+    elif name == "starts":
+        for solver, budgets in STARTS.items():
+            for nfe in budgets:
+                for start, grid in ((1000, "linspace"), (1000, "log_snr"), (980, "linspace")):
+                    yield {"solver": solver, "nfe": nfe, "start": start, "grid": grid}
     elif name == "guidance":
         yield from ({"w": w} for w in SCALES)
     else:
         yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
 
 
-MEASURE = {"steps": measure_steps, "guidance": measure_guidance, "recipes": measure_recipes, "pareto": measure_pareto}
+MEASURE = {
+    "steps": measure_steps,
+    "guidance": measure_guidance,
+    "recipes": measure_recipes,
+    "pareto": measure_solver,
+    "starts": measure_solver,
+}
 
 
 def measure(name: str, folder: Path = FOLDER) -> None:

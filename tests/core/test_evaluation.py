@@ -140,6 +140,19 @@ def test_the_real_side_is_computed_once(monkeypatch):
     assert searched == [20, 30, 20]
 
 
+def test_modes_see_what_a_share_on_target_does_not():
+    """Data are on target, in every mode, and as wide as themselves; collapsed points are only the first two."""
+    ring = data.ring()
+    x, _ = ring.sample(4000, torch.Generator().manual_seed(0))
+    assert evaluation.modes(ring, x) == (pytest.approx(0.989, abs=0.006), 8, pytest.approx(0.974, abs=0.02))
+    assert evaluation.modes(ring, ring.means) == (1.0, 8, 0.0)
+    assert evaluation.modes(ring, ring.means[2:4]) == (1.0, 2, 0.0)
+    half = ring.means[0] + 0.5 * (x - ring.means[torch.cdist(x, ring.means).argmin(1)])
+    assert evaluation.modes(ring, half) == (pytest.approx(1, abs=0.001), 1, pytest.approx(0.5, abs=0.02))
+    assert evaluation.modes(ring, torch.full((5, 2), 9.0, dtype=torch.float64)) == (0.0, 0, 0.0)
+    assert evaluation.on_target(ring, x) == evaluation.modes(ring, x).on_target
+
+
 @pytest.fixture(scope="module")
 def judge():
     return weights.load("classifier")[0]

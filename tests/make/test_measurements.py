@@ -9,7 +9,7 @@ from lessons_src import measurements
 from lessons_src.evaluation import class_spread
 from lessons_src.make import measurements as make
 from lessons_src.make.measurements import MEASURE, SCALES, N, measure, measure_recipes, measure_steps, wanted
-from lessons_src.measurements import NAMES, digits_of, jackknife_error, load
+from lessons_src.measurements import NAMES, digits_of, jackknife_error, load, resample, resampled, start_noise
 from lessons_src.training import PRECISIONS, Recipe
 
 
@@ -78,6 +78,29 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
 def test_scales_from_the_same_noise_differ_more_surely_than_each_is_known():
     one, near = (next(row["frechet without a tenth"] for row in load("guidance") if row["w"] == w) for w in (1.0, 1.05))
     assert jackknife_error([a - b for a, b in zip(one, near, strict=True)]) < 0.5 * jackknife_error(near)
+
+
+def test_bootstrap_samples_keep_the_classes_and_are_the_same_in_every_call():
+    label = start_noise(60)[1]
+    first, again = (torch.stack(list(resample(label, 50))) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(label[first], label.expand(50, -1)), "each class from itself"
+    assert not torch.equal(first[0], first[1])
+    values = torch.randn(60, generator=torch.Generator().manual_seed(0))
+    spread = values[torch.stack(list(resample(label, 2000)))].mean(1).std().item()
+    own = torch.stack([values[label == c].var(correction=0) for c in range(10)]).mean().item()
+    assert spread == pytest.approx((own / 60) ** 0.5, rel=0.05), "the standard error of a mean of fixed class shares"
+
+
+@pytest.mark.parametrize("name", ["pareto", "starts"])
+def test_resampled_distances_scatter_as_the_jackknife_says(name):
+    """Both are rough; bootstrap samples are a little farther away than their row, as fewer digits are."""
+    ratio = []
+    for row in load(name):
+        scores = resampled(row)
+        assert len(scores) == 200
+        ratio.append(scores.std().item() / row["standard error"])
+    assert 0.5 < torch.tensor(ratio).median() < 2
 
 
 def test_fewer_digits_are_the_first_of_more():

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 DEEPER = sorted((FOLDER / "deeper").glob("*.ipynb"))  # with the errata, which belong to no lesson
 # The lessons still in the old form: longer than thirty minutes, words first. A lesson that is rewritten leaves the set.
-OLD_FORM = {"09"}
+OLD_FORM: set[str] = set()
 OLD = [path for path in LESSONS if path.stem[:2] in OLD_FORM]
 
 

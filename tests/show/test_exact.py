@@ -18,7 +18,6 @@ EXPLORERS = {
     "race": lesson_09.explore_race,
 }
 DRAWS = 25
-IN_BROWSER = {"first": "DDIM", "second": "Heun", "third": "DPM-Solver++(2M)"}  # more solvers go through the kernel
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 RUN = """
 const [script, constants, settings] = JSON.parse(require("fs").readFileSync(0, "utf-8"));
@@ -61,8 +60,8 @@ def in_node(explorer, settings, script=None):
 def settings_of(explorer):
     rng = random.Random(0)
     settings = [drawn(explorer._controls, rng) for _ in range(DRAWS)]
-    for values in settings[: 3 * DRAWS // 4] if "first" in explorer.values else ():
-        values.update(zip(IN_BROWSER, rng.sample(list(IN_BROWSER.values()), 3), strict=True))
+    for values in settings[: 3 * DRAWS // 4] if "third" in explorer.values else ():
+        values["third"] = "Heun"  # other solvers go through the kernel
     return [{name: explorer._read[name](value) for name, value in values.items()} for values in settings]
 
 

@@ -1,31 +1,58 @@
 """The latency-quality front: which solvers of the shipped digit network are worth their evaluations.
 
-The rows are those of `measurements.load("pareto")`; only their "nfe", "frechet" and "standard error" decide.
+The rows are those of `measurements.load("pareto")`; only "nfe", "frechet" and "resampled" decide. All start from the
+same noises and labels, so two rows are compared in pairs: `measurements.resampled` draws the same digits of both.
 """
 
-import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lessons_src import measurements
 from lessons_src.checks import check_real, refuse
-from lessons_src.measurements import Row
+from lessons_src.measurements import Row, resampled
 from lessons_src.show import plots
 
 SURE = 1.96  # standard errors on either side: 95 % of a normal law
 REFERENCE = ("DDPM", 1000)
+MARGIN = 0.25  # how much worse still counts as good: two sets of 1,000 real digits differ by that much on average
+
+
+class Difference(NamedTuple):
+    """How much worse one row is than another, and the standard error of that."""
+
+    value: float
+    error: float
+
+    @property
+    def low(self) -> float:
+        """The lower end of the 95 % interval."""
+        return self.value - SURE * self.error
+
+    @property
+    def high(self) -> float:
+        """The upper end of the 95 % interval."""
+        return self.value + SURE * self.error
+
+
+def difference(a: Row, b: Row) -> Difference:
+    """The distance of a less that of b, with its error by a paired bootstrap of the digits.
+
+    The error speaks of the luck of the drawn digits: network, judge and real digits stay the same.
+    """
+    return Difference(a["frechet"] - b["frechet"], (resampled(a) - resampled(b)).std().item())
 
 
 def dominates(a: Row, b: Row, z: float = 0.0) -> bool:
-    """Whether a costs no more than b and is better by more than z standard errors of the difference.
+    """Whether a costs no more than b and is better by more than z standard errors of their difference.
 
-    The errors count as independent. Rows of one start noise rise and fall together, so that z is rather too strict. Of
-    two equally good rows the cheaper one dominates. Raises ValueError for z < 0.
+    Of two equally good rows the cheaper one dominates. Raises ValueError for z < 0.
     """
-    margin = check_real("z", z, 0.0) * math.hypot(a["standard error"], b["standard error"])
-    return a["nfe"] <= b["nfe"] and (b["frechet"] - a["frechet"], b["nfe"] - a["nfe"]) > (margin, 0)
+    if a["nfe"] > b["nfe"] or a["frechet"] > b["frechet"]:
+        return False
+    margin = check_real("z", z, 0.0) * difference(a, b).error if z else 0.0
+    return (b["frechet"] - a["frechet"], b["nfe"] - a["nfe"]) > (margin, 0)
 
 
 def front(rows: Sequence[Row], z: float = 0.0) -> list[Row]:
@@ -34,22 +61,16 @@ def front(rows: Sequence[Row], z: float = 0.0) -> list[Row]:
     return sorted(kept, key=lambda row: (row["nfe"], row["frechet"]))
 
 
-def band(row: Row) -> tuple[float, float]:
-    """The 95 % confidence band of a row's distance."""
-    return row["frechet"] - SURE * row["standard error"], row["frechet"] + SURE * row["standard error"]
+def as_good(row: Row, reference: Row, margin: float = MARGIN) -> bool:
+    """Whether a row is shown to be worse than `reference` by less than the margin: its whole 95 % interval is."""
+    return difference(row, reference).high < margin
 
 
-def reaches(row: Row, reference: Row) -> bool:
-    """Whether a row is not worse than `reference` by more than 1.96 standard errors of the difference."""
-    margin = SURE * math.hypot(row["standard error"], reference["standard error"])
-    return row["frechet"] - reference["frechet"] <= margin
-
-
-def reaching(rows: Sequence[Row], reference: Row) -> list[Row]:
-    """The cheapest row of every solver that `reaches` the reference, cheapest first."""
+def reaching(rows: Sequence[Row], reference: Row, margin: float = MARGIN) -> list[Row]:
+    """The cheapest row of every solver that is `as_good` as the reference, cheapest first."""
     found: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: (row["nfe"], row["frechet"])):
-        if reaches(row, reference):
+        if as_good(row, reference, margin):
             found.setdefault(row["solver"], row)
     return list(found.values())
 
@@ -63,39 +84,28 @@ def find(rows: Sequence[Row], solver: str, nfe: int) -> Row:
 
 
 def draw(rows: Sequence[Row], reference: Row, highest: float = 2.6) -> Figure:
-    """Distance against evaluations: every solver on the left, and up to `highest`, with bands, on the right.
+    """Distance, up to `highest`, against evaluations, every solver a line.
 
-    Filled marks are on the front, hollow ones are dominated. The dotted line is what real digits score, the grey strip
-    the band of `reference`. On the right the solvers stand a little apart, so that their bands can be told apart.
+    Filled marks are on the front, hollow ones are dominated. The grey strip reaches from `reference` to the margin.
     """
-    fig, axes = plots.figure(columns=2, width=9.0, height=3.8)
-    left, right = axes[0]
-    best, solvers = front(rows), [name for name in measurements.PARETO if name in {row["solver"] for row in rows}]
+    fig, axes = plots.figure(width=7.8, height=4.0)
+    axis, best = axes[0, 0], front(rows)
+    solvers = [name for name in measurements.PARETO if name in {row["solver"] for row in rows}]
+    axis.axhspan(reference["frechet"], reference["frechet"] + MARGIN, color="0.5", alpha=0.25, zorder=0, lw=0)
     for i, solver in enumerate(solvers):
         own = sorted((row for row in rows if row["solver"] == solver), key=lambda row: row["nfe"])
-        _draw_solver(left, own, best, i, 1.0)
-        _draw_solver(right, own, best, i, 1.012 ** (i - len(solvers) // 2))
-        low, high = zip(*(band(row) for row in own), strict=True)
-        shifted = [row["nfe"] * 1.012 ** (i - len(solvers) // 2) for row in own]
-        right.vlines(shifted, low, high, color=plots.COLOURS[i % len(plots.COLOURS)], linewidth=0.8)
-    right.axhspan(*band(reference), color="0.5", alpha=0.25, zorder=0)
+        colour = plots.COLOURS[i % len(plots.COLOURS)]
+        style = {"color": colour, "marker": "osD^v<>Ph"[i % 9], "markersize": 6}
+        line = {"linestyle": plots.DASHES[i % len(plots.DASHES)], "linewidth": 1.2, "label": solver}
+        axis.plot(*_xy(own), markerfacecolor="none", **line, **style)
+        axis.plot(*_xy([row for row in own if row in best]), linestyle="", **style)
     ticks = sorted({row["nfe"] for row in rows} - {5, 8, 15, 30, 250})  # those that have room
-    for axis in (left, right):
-        axis.axhline(reference["floor"], color=plots.INK, linestyle=":", linewidth=1)
-        axis.set(xscale="log", xlabel="network evaluations (logarithmic)")
-        axis.set_xticks(ticks, [str(tick) for tick in ticks])
-        axis.minorticks_off()
-    left.set(yscale="log", ylabel="feature-Fréchet distance", title="all (logarithmic)")
-    right.set(ylim=(0.2, highest), title=f"below {highest:g}, with 95 % bands")
-    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
+    axis.set(xscale="log", xlabel="network evaluations", ylabel="feature-Fréchet distance", ylim=(0.4, highest))
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axis.minorticks_off()
+    axis.legend(fontsize=9, loc="upper right", ncols=2)
     return fig
 
 
-def _draw_solver(axis: Axes, rows: Sequence[Row], best: Sequence[Row], i: int, shift: float) -> None:
-    style = {"color": plots.COLOURS[i % len(plots.COLOURS)], "marker": "osD^v<>Ph"[i % 9], "markersize": 6}
-    for chosen, line, look in (
-        (rows, plots.DASHES[i % len(plots.DASHES)], {"markerfacecolor": "white", "label": rows[0]["solver"]}),
-        ([row for row in rows if row in best], "", {}),
-    ):
-        nfe, frechet = [row["nfe"] * shift for row in chosen], [row["frechet"] for row in chosen]
-        axis.plot(nfe, frechet, linestyle=line, linewidth=1.2, **style, **look)
+def _xy(rows: Sequence[Row]) -> tuple[list[int], list[float]]:
+    return [row["nfe"] for row in rows], [row["frechet"] for row in rows]
