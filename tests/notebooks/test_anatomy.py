@@ -17,9 +17,6 @@ from lessons_src.show import quiz
 FOLDER = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 DEEPER = sorted((FOLDER / "deeper").glob("*.ipynb"))  # with the errata, which belong to no lesson
-# The lessons still in the old form: longer than thirty minutes, words first. A lesson that is rewritten leaves the set.
-OLD_FORM: set[str] = set()
-OLD = [path for path in LESSONS if path.stem[:2] in OLD_FORM]
 
 
 def number(path):
@@ -41,8 +38,6 @@ def over(paths):
 everywhere = over(LESSONS + DEEPER)
 in_lessons = over(LESSONS)
 in_deeper = over(DEEPER)
-in_new_lessons = over([path for path in LESSONS if path not in OLD])
-in_old_lessons = over(OLD)
 
 
 def read(path):
@@ -105,8 +100,8 @@ def test_every_picture_says_in_words_below_it_what_it_shows(path):
     for cell in code:
         for place, output in enumerate(cell.outputs):
             alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-            if alt is None or (path in OLD and output.data["text/plain"] != alt):
-                continue  # no picture; or an explorer, stored before explorers said their sentence below
+            if alt is None:
+                continue  # no picture
             assert any(alt in text_of(later) for later in cell.outputs[place + 1 :]), f"{cell.id}: {alt}"
 
 
@@ -199,36 +194,19 @@ def departures(path) -> Iterator[str]:
 
 def set_up_departures(notebook) -> Iterator[str]:
     """Whether the second cell, and it alone, imports, and is collapsed."""
-    if notebook.cells[1].cell_type != "code" or not minutes.is_collapsed(notebook.cells[1]):
+    set_up = notebook.cells[1]
+    if set_up.cell_type != "code" or not minutes.is_collapsed(set_up):
         yield "the second cell is not the collapsed set-up cell"
+    if not set_up.source.startswith("# Set-up: run this cell first"):
+        yield "the set-up cell does not begin by saying that it is one"
     for cell in notebook.cells[2:]:
         if cell.cell_type == "code" and re.search(r"^\s*(import|from \S+ import) ", cell.source, re.MULTILINE):
             yield f"{cell.id} imports; expected all imports in the set-up cell"
 
 
-@in_new_lessons
+@in_lessons
 def test_has_the_form_of_a_lesson(path):
     assert list(departures(path)) == []
-
-
-@in_old_lessons
-def test_is_not_yet_in_the_form_of_a_lesson(path):
-    assert list(departures(path)) != [], f"{number(path)} has the form now: take it out of OLD_FORM"
-
-
-@in_old_lessons
-def test_has_the_parts_of_an_old_lesson(path):
-    notebook, code, text = read(path)
-    source = "\n".join(cell.source for cell in code)
-    for part in ("difficulty", "needs:", "**Afterwards you can**", "## Checkpoint", "## What to remember"):
-        assert part in text, f"{part!r} is missing"
-    lesson, first = listed(path), notebook.cells[0].source
-    assert first.split("\n\n")[2].startswith(f"**{lesson.minutes} minutes**")
-    aims = re.findall(r"^- (.*(?:\n  .*)*)[;.]$", first.split("**Afterwards you can**")[1], re.MULTILINE)
-    assert len(aims) == len(lesson.aims)
-    assert "lesson.checkpoint()" in source
-    assert "lesson.flashcards()" in source
-    assert "lesson.explore_" in source or "widgets.Explorer(" in source
 
 
 @in_lessons
