@@ -29,6 +29,12 @@ W = 2.0  # guidance scale of an edit
 FIRST = 20  # so little real noise that the eye does not see it
 AT_T, NOISE_FIRST, FRESH = "inversion, asking at t", "a little real noise, then inversion", "fresh noise (SDEdit)"
 WAYS = ("inversion", AT_T, NOISE_FIRST, FRESH)
+HOW = {
+    "inversion": "Up to t = {top} by inversion",
+    AT_T: "Up to t = {top} by inversion, asking at t",
+    NOISE_FIRST: f"Real noise up to t = {FIRST}, from there to t = {{top}} by inversion",
+    FRESH: "Up to t = {top} by fresh noise",
+}
 # Places in the test set: digits with a hand of their own
 PRESETS = {
     "a leaning 7": 1326,
@@ -61,6 +67,13 @@ def _both(net: NoisePredictor, own: int, target: int) -> EpsFn:
         return torch.cat([eps[:1], blend(eps[2:], eps[1:2], W)])
 
     return eps_fn
+
+
+@cache
+def two_digits_apart() -> float:
+    """How far two test digits lie apart a pixel, on average."""
+    x = data.digits("test")[0]
+    return apart(x, x.roll(1, 0))
 
 
 def _leaning(x: Tensor) -> str:
@@ -130,9 +143,10 @@ def drawn_picture(drawing: np.ndarray, target: int, way: str, top: int, steps: i
                 ["yours", "up", "the guess x̂₀", f"down as {own}", f"down as {target}"],
             )
         ],
-        f"Yours is read as {own} and {_leaning(x0)}. Up to t = {top} by {way}, {n} steps each way. As {own} it comes "
-        f"back to within {apart(itself, x0):.2f} a pixel (black is -1, white 1). As {target} it {_leaning(edited)}, "
-        f"and a classifier reads {judge(edited.clamp(-1, 1)).argmax().item()}.",
+        f"Yours is read as {own} and {_leaning(x0)}. {HOW[way].format(top=top)}, {n} steps each way. Down as {own} it "
+        f"ends {apart(itself, x0):.2f} a pixel from yours (two digits lie {two_digits_apart():.1f} apart). Down as "
+        f"{target}, with guidance w = {W:g}, it {_leaning(edited)}, and a classifier reads "
+        f"{judge(edited.clamp(-1, 1)).argmax().item()}.",
         frame_label="Way",
         frame_names=[f"{'up' if k <= n else 'down'}, t = {t}" for k, t in enumerate([*times[::-1], *times[1:]])],
         formula=["x_0 is your digit", *_lines(way, times)],

@@ -10,16 +10,26 @@ from torch import Tensor
 from lessons_src import data
 from lessons_src.evaluation import accuracy
 from lessons_src.guidance import blend, classifier_free
-from lessons_src.inversion import invert, null_predictions, sdedit
+from lessons_src.inversion import invert, null_predictions
 from lessons_src.lessons.digit_runs import shipped
-from lessons_src.lessons.lesson_10.explorer import FRESH, NOISE_FIRST, WAYS, W, times_of, way_up
+from lessons_src.lessons.lesson_10.explorer import (
+    AT_T,
+    FIRST,
+    FRESH,
+    NOISE_FIRST,
+    WAYS,
+    W,
+    times_of,
+    two_digits_apart,
+    way_up,
+)
 from lessons_src.lessons.lesson_10.measures import apart, correlation, ink, slant, variety
 from lessons_src.oracle import GaussianMixture
 from lessons_src.process import add_noise
 from lessons_src.samplers import EpsFn, ddim, sample
 from lessons_src.schedules import NoiseSchedule, linear, time_grid, times_to
 from lessons_src.show import plots
-from lessons_src.show.look import BLUE, INK, VERMILLION
+from lessons_src.show.look import BLUE, GREEN, INK, VERMILLION
 
 THREE = torch.tensor(3)
 Climb = Callable[[EpsFn, Tensor, NoiseSchedule, Sequence[int], str], Tensor]
@@ -37,24 +47,27 @@ def hands(n: int = 300) -> tuple[Tensor, Tensor]:
 
 
 class Edit(NamedTuple):
-    """The latents of `hands`, and what they are decoded as: their own label at w = 1, and 3 at w = W."""
+    """The latents of `hands`, and what they are decoded as."""
 
     latent: Tensor
-    home: Tensor
     three: Tensor
 
 
 @cache
 def edited(way: str) -> Edit:
-    """`hands` taken up one of WAYS in ten steps, and down again."""
+    """`hands` taken up one of WAYS in ten steps, and down again as 3 with w = W."""
     (x, label), (net, _) = hands(), shipped()
     times = times_of(way, time_grid(net.schedule, 10))
     latent = way_up(way, x, label, times)[-1].x
-    home, three = (
-        sample(ddim(classifier_free(net, wanted, w), latent, net.schedule, times))
-        for wanted, w in ((label, 1.0), (3, W))
-    )
-    return Edit(latent, home, three)
+    return Edit(latent, sample(ddim(classifier_free(net, 3, W), latent, net.schedule, times)))
+
+
+@cache
+def back(way: str) -> float:
+    """How far from home the latents of `edited` are decoded under their own labels, w = 1."""
+    (x, label), (net, _) = hands(), shipped()
+    times = times_of(way, time_grid(net.schedule, 10))
+    return apart(sample(ddim(classifier_free(net, label, 1.0), edited(way).latent, net.schedule, times)), x)
 
 
 def kept(measure: Callable[[Tensor], Tensor], way: str) -> float:
@@ -62,16 +75,18 @@ def kept(measure: Callable[[Tensor], Tensor], way: str) -> float:
     return correlation(measure(hands()[0]), measure(edited(way).three))
 
 
-def show_edits() -> None:
-    """Ten of the digits and the 3s they become, from their own latents and from fresh noise."""
+def signed(value: float) -> str:
+    """Two decimals, and a minus sign in place of a hyphen."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def show_edits(ways: Sequence[str] = WAYS) -> None:
+    """Ten of the digits, and the 3s they become by some ways up."""
+    short = {AT_T: "asking at t", NOISE_FIRST: "a little noise,\nthen inversion", FRESH: "fresh noise"}
     plots.image_rows(
-        {
-            "digits": hands()[0][:10],
-            "3s, by\ninversion": edited("inversion").three[:10],
-            "3s, from\nfresh noise": edited(FRESH).three[:10],
-        },
-        "Ten of 300 test digits. By inversion, thin digits become thin 3s, and leaning ones lean a little. From fresh "
-        "noise the 3s know nothing of the digits above.",
+        {"digits": hands()[0][:10]} | {short.get(way, way): edited(way).three[:10] for way in ways},
+        f"Ten of 300 test digits, and the 3s they become from t = 1000. Guidance w = {W:g}, ten steps. Fresh noise "
+        "knows nothing of the digit above it.",
     )
 
 
@@ -85,8 +100,9 @@ def show_survivors() -> None:
     ways = [(kept(slant, way), kept(ink, way)) for way in ("inversion", FRESH)]
     plots.show(
         fig,
-        f"300 digits; leaning in pixels a row. By inversion, slant and slant correlate with {ways[0][0]:.2f}, ink and "
-        f"ink with {ways[0][1]:.2f}. From fresh noise: {ways[1][0]:.2f} and {ways[1][1]:.2f}, which is chance.",
+        "300 digits; leaning in pixels to the right for each row up. By inversion the slants of digits and 3s "
+        f"correlate with {signed(ways[0][0])}, ink and ink with {signed(ways[0][1])}. From fresh noise: "
+        f"{signed(ways[1][0])} and {signed(ways[1][1])}, which is chance.",
     )
 
 
@@ -98,17 +114,16 @@ def show_ways() -> None:
     judge = shipped()[1]
     plots.table(
         {
-            "way up, ten steps": list(WAYS),
+            "way up": list(WAYS),
             "spread of the latents": [f"{edit.latent.std():.2f}" for edit in found.values()],
-            "back to within": [f"{apart(edit.home, x):.2f}" if way != FRESH else "–" for way, edit in found.items()],
             "read as 3": [
                 f"{100 * accuracy(judge, e.three.clamp(-1, 1), THREE.expand(len(x))):.0f} %" for e in found.values()
             ],
-            "slant kept": [f"{kept(slant, way):.2f}" for way in WAYS],
+            "slant kept": [signed(kept(slant, way)) for way in WAYS],
             "variety of the 3s": [f"{variety(edit.three):.2f}" for edit in found.values()],
         },
-        f"300 digits that become 3s, w = {W:g}. Real noise has a spread of 1. Slant kept: the correlation. Variety: "
-        f"how far two 3s lie apart a pixel; for written 3s it is {variety(threes):.2f}.",
+        "The same, for all 300. Slant kept: how the slants of digits and 3s correlate; 1 is perfect, 0 is chance. "
+        f"Variety: how far two of the 3s lie apart a pixel. For 3s written by people it is {variety(threes):.2f}.",
     )
 
 
@@ -160,8 +175,9 @@ def show_round_trips(climb: Climb) -> None:
             "two humps": lambda ask: hump_trips(climb, ask, linear()),
             "digits": lambda ask: digit_trips(climb, ask),
         },
-        "How far from home the round trip ends. The humps have an exact predictor and the linear schedule, the digits "
-        "a network and the cosine schedule.",
+        "How far from home the round trip ends: root mean square, for digits a pixel. For scale: the humps lie 1.8 "
+        f"apart, two digits {two_digits_apart():.1f}. The humps have a perfect predictor and the linear schedule, the "
+        "digits a network and the cosine schedule.",
     )
 
 
@@ -172,7 +188,7 @@ def show_one_change(climb: Climb) -> None:
             "humps, cosine": lambda ask: hump_trips(climb, ask, shipped()[0].schedule),
             "digits, to t = 900": lambda ask: digit_trips(climb, ask, 900),
         },
-        "Left, the humps on the cosine schedule of the digits. Right, the digits, no higher than t = 900.",
+        "How far from home. Left, humps on the cosine schedule of the digits. Right, digits, up to t = 900 only.",
     )
 
 
@@ -183,6 +199,47 @@ def _asked(trips: dict[str, Callable[[str], list[float]]], text: str) -> None:
         rows = [trip(ask) for ask in "st"]
         columns |= {f"{name}, {n} steps": [f"{row[k]:.3f}" for row in rows] for k, n in enumerate((10, 50))}
     plots.table(columns, text)
+
+
+# The exact flows of the two plainest kinds of data: place at an angle, and prediction at an angle and a place
+FLOWS = {
+    "wide data, N(0, 1)": (lambda angle: torch.ones_like(angle), lambda angle, x: angle.sin() * x),
+    "a single point, 0": (torch.sin, lambda angle, x: x / angle.sin()),
+}
+
+
+def borrowed(flow: str, s: float, t: float) -> tuple[float, float, float]:
+    """Predictions at (x_s, s), (x_s, t) and (x_t, t), the one that is needed, on one of FLOWS; angles in degrees."""
+    path, eps = FLOWS[flow]
+    s, t = torch.tensor([s, t], dtype=torch.float64).deg2rad()
+    return eps(s, path(s)).item(), eps(t, path(s)).item(), eps(t, path(t)).item()
+
+
+def show_why(s: float = 25, t: float = 50) -> None:
+    """Lines of equal prediction over noise level and place, and which of them the borrowed predictions lie on."""
+    fig, axes = plots.figure(columns=2, width=7.4, height=3.5)
+    angle, place = torch.meshgrid(torch.linspace(8, 66, 120), torch.linspace(0.02, 1.5, 120), indexing="xy")
+    for axis, (name, (path, eps)) in zip(axes[0], FLOWS.items(), strict=True):
+        wanted, values = borrowed(name, s, t)[2], eps(angle.deg2rad(), place)
+        axis.contour(angle, place, values, [0.25 * k * wanted for k in range(1, 10)], colors="0.5", linewidths=0.7)
+        axis.contour(angle, place, values, [wanted], colors="0.5", linewidths=2.5)
+        way = torch.linspace(s, t, 50)
+        axis.plot(way, path(way.deg2rad()), "--", color=BLUE)
+        x_s, x_t = path(torch.tensor([s, t]).deg2rad()).tolist()
+        marks = {"needed: $(x_t, t)$": (t, x_t, "s", 13), "asked at s: $(x_s, s)$": (s, x_s, "o", 8)}
+        marks |= {"asked at t: $(x_s, t)$": (t, x_s, "^", 7)}
+        for (label, (at, x, mark, size)), colour in zip(marks.items(), (INK, BLUE, GREEN), strict=True):
+            hollow = {"markerfacecolor": "none", "markeredgewidth": 2} if mark == "s" else {}
+            axis.plot(at, x, mark, color=colour, markersize=size, label=label, zorder=3, **hollow)
+        axis.set(title=name, xlabel="noise level, as an angle (°)", ylabel="x", ylim=(0, 1.5))
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=10)
+    one, other = (borrowed(name, s, t) for name in FLOWS)
+    plots.show(
+        fig,
+        f"Dashed: the exact path from {s:.0f}° to {t:.0f}°. Grey lines join places with equal ε̂, and the thick one has "
+        f"the ε̂ that you need. Wide data: needed {one[2]:.2f}, asked at t {one[1]:.2f}, at s {one[0]:.2f}. "
+        f"A single point: needed {other[2]:.2f}, asked at t {other[1]:.2f}, at s {other[0]:.2f}.",
+    )
 
 
 def normal_trip(spread: float, steps: int, ask: str) -> float:
@@ -262,9 +319,9 @@ def show_latents() -> None:
     spread = spreads(latent_of("inversion"))
     _greys(
         {"a 3": 2 * data.one_each()[3, 0], "its latent": latent_of("inversion")[3, 0], "real noise": _noise()},
-        "A latent from 50 steps beside real noise, on one grey scale. Spread of ten such latents "
-        + ", ".join(f"{name} {value:.2f}" for name, value in spread.items())
-        + "; real noise has 1.",
+        "A latent from 50 steps beside real noise, on one grey scale. The spread of ten such latents is "
+        + ", ".join(f"{value:.2f} {name}" for name, value in spread.items())
+        + f". Real noise has 1. Down again, they end {home('inversion'):.2f} a pixel from home.",
     )
 
 
@@ -280,16 +337,15 @@ def given_noise() -> Tensor:
     return torch.randn(10, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-def show_repair() -> None:
-    """What a little real noise before the inversion does to the latent."""
+def show_repair(plain: Tensor, repaired: Tensor) -> None:
+    """What a little real noise before the inversion does to latents of `data.one_each()`, (10, 1, 28, 28) both."""
     net, _ = shipped()
-    before, after = latent_of("inversion"), latent_of(NOISE_FIRST)
-    noised = add_noise(data.one_each(), given_noise(), net.schedule.alpha_bar[20])
+    noised = add_noise(data.one_each(), given_noise(), net.schedule.alpha_bar[FIRST])
     _greys(
-        {"the 3 at t = 20": 2 * noised[3, 0], "its latent": after[3, 0], "real noise": _noise()},
-        f"The spread of the latents rises from {before.std():.2f} to {after.std():.2f}. They correlate with the noise "
-        f"that was added with {correlation(after.flatten(), given_noise().flatten()):.2f}. Home again: within "
-        f"{home('inversion'):.3f} before, {home(NOISE_FIRST):.3f} after, of a range of 2.",
+        {f"the 3 at t = {FIRST}": 2 * noised[3, 0], "its latent": repaired[3, 0], "real noise": _noise()},
+        f"The spread of the latents rises from {plain.std():.2f} to {repaired.std():.2f}. Their correlation with the "
+        f"noise that was added is {correlation(repaired.flatten(), given_noise().flatten()):.2f} (1 is perfect). Down "
+        f"again, they end {home('inversion'):.3f} a pixel from home before, {home(NOISE_FIRST):.3f} after.",
     )
 
 
@@ -310,41 +366,47 @@ def _greys(shown: dict[str, Tensor], text: str) -> None:
 # --- Heights, and guidance
 
 
+TOPS = (600, 700, 800, 900, 1000)
+
+
 @cache
-def heights(tops: tuple[int, ...] = (600, 700, 800, 900, 1000)) -> dict[str, list[tuple[float, float]]]:
-    """Ten test digits become 3s at w = 3 from some heights: how far each set ends from the digits, and read as 3."""
-    (net, judge), digits = shipped(), data.one_each()
-    towards, found = classifier_free(net, 3, 3.0), {"inversion": [], "fresh noise": []}
-    for top in tops:
-        times, generator = times_to(top, 10), torch.Generator().manual_seed(0)
-        latent = way_up("inversion", digits, torch.arange(10), times)[-1].x
-        ends = (
-            sample(ddim(towards, latent, net.schedule, times)),
-            sample(sdedit(towards, digits, net.schedule, times, generator=generator)),
-        )
-        for name, end in zip(found, ends, strict=True):
-            found[name].append((apart(end, digits), 10 * accuracy(judge, end.clamp(-1, 1), THREE.expand(10))))
+def heights(n: int = 50) -> dict[str, list[tuple[float, float]]]:
+    """n of `hands`, none of them a 3, become 3s at w = W from each of TOPS, ten steps, by three ways up.
+
+    For each: how far they end from the digits, and what share is read as 3, in per cent.
+    """
+    (net, judge), (x, label) = shipped(), hands()
+    x, label = x[label != 3][:n], label[label != 3][:n]
+    towards, found = classifier_free(net, 3, W), {}
+    for way in ("inversion", AT_T, FRESH):
+        found[way] = []
+        for top in TOPS:
+            times = times_to(top, 10)
+            end = sample(ddim(towards, way_up(way, x, label, times)[-1].x, net.schedule, times))
+            found[way].append((apart(end, x), 100 * accuracy(judge, end.clamp(-1, 1), THREE.expand(n))))
     return found
 
 
 def show_heights() -> None:
-    """`heights` as two curves."""
-    tops = (600, 700, 800, 900, 1000)
-    curves = heights(tops)
-    fig, axes = plots.figure(width=6.6, height=3.4)
+    """`heights` as curves."""
+    curves = heights()
+    fig, axes = plots.figure(width=7.4, height=3.8)
     axis = axes[0, 0]
-    for (name, points), colour, marker, side in zip(curves.items(), (BLUE, VERMILLION), "os", (8, -15), strict=True):
-        axis.plot(*zip(*points, strict=True), marker + "--", color=colour, label=name)
-        for top, point in zip(tops, points, strict=True):
-            axis.annotate(f"{top}", point, xytext=(-8, side), textcoords="offset points", fontsize=8, color=INK)
-    axis.set(xlabel="away from the digit", ylabel="of 10 read as 3", ylim=(-0.8, 11.3))
+    looks = ((BLUE, "o", (7, -5)), (GREEN, "^", (-27, 3)), (VERMILLION, "s", (7, -5)))
+    for (way, points), (colour, mark, beside) in zip(curves.items(), looks, strict=True):
+        axis.plot(*zip(*points, strict=True), mark + "--", color=colour, label=way)
+        for top, (away, read) in zip(TOPS, points, strict=True):
+            if read < 90:  # the last ones would lie on each other
+                axis.annotate(f"{top}", (away, read), xytext=beside, textcoords="offset points", fontsize=9, color=INK)
+    axis.set(xlabel="distance from the digit, a pixel", ylabel="read as 3 (%)", ylim=(-5, 108))
     axis.legend(loc="lower right")
-    first = {name: next(d for d, n in points if n >= 9) for name, points in curves.items()}
+    enough = {way: next(k for k, (_, read) in enumerate(points) if read >= 90) for way, points in curves.items()}
     plots.show(
         fig,
-        "Each dot is a height t. At least 9 of 10 are read as 3 "
-        + ", ".join(f"from {d:.2f} away on by {name}" for name, d in first.items())
-        + ". Up and to the left is better.",
+        f"50 digits that are not 3s, w = {W:g}. Each mark is a height t. Up is more often a 3, left is nearer to the "
+        "digit. At least 90 % are read as 3 "
+        + ", ".join(f"from t = {TOPS[k]} by {way} ({curves[way][k][0]:.2f} away)" for way, k in enough.items())
+        + ".",
     )
 
 
