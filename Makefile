@@ -114,7 +114,7 @@ $(QUIET): | .venv/lab
 # With this, a cell that is run too early says which ones to run first.
 $(KERNEL): | .venv/lab
 	@mkdir -p $(@D)
-	@echo '{"InteractiveShellApp": {"extensions": ["lessons_src.show.out_of_order"]}}' > $@
+	@echo '{"InteractiveShellApp": {"extensions": ["lessons_src.show.errors"]}}' > $@
 
 .venv/test: .venv/lab
 	@echo "What the tests and the grader need goes into .venv too: a minute, once."

@@ -90,7 +90,7 @@ def test_make_keeps_jupyterlab_from_asking_for_news(tmp_path):
     jsonschema.validate(said, json.loads(schema.read_text()) | {"additionalProperties": False})
 
 
-def test_a_kernel_of_the_course_says_what_to_run_first(tmp_path):
+def test_a_kernel_of_the_course_says_what_to_do_after_an_error(tmp_path):
     settings = made(".venv/etc/ipython/ipython_kernel_config.json", tmp_path)
     manager, said = KernelManager(), {}
     environment = os.environ | {"IPYTHONDIR": str(tmp_path / "nobody"), "PYTHONPATH": str(ROOT)}
@@ -108,6 +108,11 @@ def test_a_kernel_of_the_course_says_what_to_run_first(tmp_path):
             text = "".join(said["traceback"])
             assert said["ename"] in text
             assert ("Run All Above Selected Cell" in text) == helps
+        stop = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+        client.execute_interactive(stop, output_hook=lambda message: said.update(message["content"]), timeout=60)
+        assert said["ename"] == "KeyboardInterrupt"
+        assert "run it again when you like" in "".join(said["traceback"])
+        assert "time.sleep" not in "".join(said["traceback"])
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
