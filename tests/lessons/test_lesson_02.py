@@ -14,6 +14,7 @@ from lessons_src.schedules import NoiseSchedule, cosine, linear, shifted_cosine,
 from lessons_src.show.panels import grey
 
 U = torch.arange(1001, dtype=torch.float64) / 1000
+MILDER = NoiseSchedule(torch.cat([torch.ones(1), torch.sigmoid(cosine().log_snr[1:] + math.log(4))]))
 
 
 def shown_at(t, other="cosine", digit=3):
@@ -30,7 +31,7 @@ def test_both_schedules_drown_the_same_digit_with_the_same_noise():
     for picture, schedule in zip(pair, (linear(), cosine()), strict=True):
         assert np.array_equal(picture, grey(process.add_noise(x0, eps, schedule.alpha_bar[500].item())))
     assert formula == "log-SNR at t = 500:  linear −2.46,  cosine −0.02"
-    assert text == "Power of picture and noise: 0.0786 and 0.921 on the left, 0.494 and 0.506 on the right."
+    assert text == "The picture has 7.86 % of the power on the left, 49.4 % on the right. Noise has the rest."
     pair, formula, text = shown_at(0)
     assert np.array_equal(*pair)
     assert (formula, text) == ("t = 0: no noise at all", "The clean digit.")
@@ -48,8 +49,8 @@ def test_equal_level_is_an_equal_picture():
 @pytest.mark.parametrize("digit", explorer.HIDDEN)
 def test_a_hidden_digit_is_told_at_time_0_only(digit):
     picture = explorer.levels_picture(digit, "sigmoid")
-    assert picture.frame_texts[0] == f"It was a {data.digits('test')[1][explorer.HIDDEN[digit]]}."
-    assert all(text.startswith("Power of picture and noise:") for text in picture.frame_texts[1:])
+    assert picture.frame_texts[0] == f"The hidden digit is {data.digits('test')[1][explorer.HIDDEN[digit]]}."
+    assert all(text.startswith("The picture has ") for text in picture.frame_texts[1:])
 
 
 def test_schedules_say_when_noise_overtakes():
@@ -223,7 +224,7 @@ def test_reading_ends_with_guessing_below_the_wasted_tail():
     assert figures.share_read(-9.0) < 0.2
 
 
-@pytest.mark.parametrize(("other", "same"), [(shifted_cosine(size=32), 0.29), (linear(), 0.47)])
+@pytest.mark.parametrize(("other", "same"), [(MILDER, 0.29), (linear(), 0.47)])
 def test_a_network_knows_levels_and_not_times(other, same):
     """On another schedule its pictures are wrong with the same t, and nearly the same with the t of equal level."""
     trained = cosine()
@@ -231,6 +232,17 @@ def test_a_network_knows_levels_and_not_times(other, same):
     own = figures.mismatched(trained)
     assert figures.distance(figures.mismatched(other), own) == pytest.approx(same, abs=0.03)
     assert figures.distance(figures.mismatched(other, tuple(equal.tolist())), own) < 0.06
+
+
+def test_the_milder_schedule_has_four_times_the_snr_at_every_time():
+    assert (MILDER.snr[1:] / cosine().snr[1:]).sub(4).abs().max() < 1e-6
+    assert 1 + int((cosine().log_snr[1:] - MILDER.log_snr[500]).abs().argmin()) == 293
+
+
+def test_the_lessons_cosine_is_the_librarys_but_for_the_clip():
+    angle = (U + 0.008) / 1.008 * math.pi / 2
+    by_angle = angle.cos() ** 2 / angle[0].cos() ** 2
+    assert torch.allclose(by_angle, cosine().alpha_bar, atol=1e-5)
 
 
 def test_what_the_figures_say(monkeypatch):
@@ -241,7 +253,7 @@ def test_what_the_figures_say(monkeypatch):
     figures.show_sides((28, 14))
     assert "326 with linear and 64 with cosine" in said[0]
     assert "With SNR 0.0065 in each pixel it averages to 0.10" in said[1]
-    assert said[2].startswith("Digits of side 28, 14. At log-SNR -1, 85 %, 59 %")
+    assert said[2].startswith("Digits of side 28, 14. At log-SNR −1, 85 %, 59 %")
 
 
 # --- Questions and exercises

@@ -11,7 +11,7 @@ from lessons_src.schedules import NoiseSchedule, cosine, linear, make_schedule, 
 from lessons_src.show.panels import Curves, Images, Picture, grey
 from lessons_src.show.widgets import Choice, Explorer, Slider
 
-OTHERS = {"cosine": cosine, "sigmoid": sigmoid, "cosine, side 256": partial(shifted_cosine, size=256)}
+OTHERS = {"cosine": cosine, "sigmoid": sigmoid, "noisier cosine": partial(shifted_cosine, size=256)}
 HIDDEN = {"hidden A": 84, "hidden B": 21}  # places in the test set
 TIMES = list(range(0, 1001, 20))
 CUT = 12.0  # log-SNR beyond is drawn at the edge: at t = 0 it is infinite
@@ -44,7 +44,7 @@ def levels_picture(digit: int | str, other: str) -> Picture:
         formula=[_levels(both, t) for t in TIMES],
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in TIMES],
-        frame_texts=[f"It was a {labels[HIDDEN[digit]]}." if hidden else "The clean digit."]
+        frame_texts=[f"The hidden digit is {labels[HIDDEN[digit]]}." if hidden else "The clean digit."]
         + [_powers(both, t) for t in TIMES[1:]],
         start=TIMES.index(500),
     )
@@ -58,8 +58,9 @@ def _levels(both: dict[str, NoiseSchedule], t: int) -> str:
 
 def _powers(both: dict[str, NoiseSchedule], t: int) -> str:
     """What log-SNR compares at time t."""
-    left, right = (f"{ab:.3g} and {1 - ab:.3g}" for ab in (s.alpha_bar[t].item() for s in both.values()))
-    return f"Power of picture and noise: {left} on the left, {right} on the right."
+    left, right = (100 * schedule.alpha_bar[t].item() for schedule in both.values())
+    left, right = (f"{share:.3g} %" if share >= 0.01 else "less than 0.01 %" for share in (left, right))
+    return f"The picture has {left} of the power on the left, {right} on the right. Noise has the rest."
 
 
 def explore_levels() -> Explorer:
@@ -90,8 +91,8 @@ def schedule_picture(family: str, T: int, beta_end: float, s: float, c: float, s
     half = f"Noise overtakes signal at t = {int(below[0])}" if len(below) else "Noise never overtakes signal"
     tail = (schedule.snr[1:] < 0.01).double().mean().item()
     left, name = schedule.alpha_bar[-1].item(), family.replace("_", " ")
-    verdict = "practically nothing" if left < 1e-3 else "too much: sampling starts from pure noise"
-    both = {name: schedule, "linear, T = 1000, last β 0.02": reference}
+    verdict = "practically nothing" if left < 1e-3 else "too much (more than 0.001): sampling starts from pure noise"
+    both = {"linear, T = 1000, last β 0.02": reference, f"yours: {name}": schedule}
     u = np.arange(T + 1) / T
     log_snr = {
         key: one.log_snr[[round(one.T * part) for part in u[1:]]].clamp(-CUT, CUT).numpy() for key, one in both.items()
@@ -107,9 +108,10 @@ def schedule_picture(family: str, T: int, beta_end: float, s: float, c: float, s
         [
             Images("The same digit", grey(x_t)[None], [f"t = {t}" for t in times]),
             Curves("The level at each time", u[1:], log_snr, "t / T", "log-SNR", (-CUT - 0.5, CUT + 0.5)),
-            Curves("Where the steps go", middles, spent, "log-SNR", "% of the steps", (0.0, 30.0)),
+            Curves("Where the steps go", middles, spent, "log-SNR (noise at the left)", "% of the steps", (0.0, 30.0)),
         ],
-        f"{name}, T = {T}. {half}; {100 * tail:.0f} % of the steps have SNR < 0.01; ᾱ at T is {left:.2g}, {verdict}.",
+        f"{name}, T = {T}. {half}; {100 * tail:.0f} % of the steps have SNR < 0.01 (almost pure noise); "
+        f"ᾱ at T is {left:.2g}, {verdict}.",
         formula=formula,
     )
 

@@ -55,11 +55,11 @@ def show_spending(schedules: Mapping[str, NoiseSchedule], every: int = 25) -> No
         axis.set(xlim=(-0.14, 1.42), ylim=(-0.06, 1.48), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.set(title=name, xlabel="picture, √ᾱ")
         axis.grid(False)
-    axes[0, 0].set_ylabel("noise, √(1-ᾱ)")
+    axes[0, 0].set_ylabel("noise, √(1−ᾱ)")
     told = " and ".join(f"{round(10 * wasted(s))} with {name}" for name, s in schedules.items())
     plots.show(
         fig,
-        f"A dot for every {every} steps. Left of the dashed line, noise has a hundred times the power of the signal. "
+        f"A dot for every {every} steps. Left of the dashed line, noise has more than a hundred times the power of the signal. "
         f"Of 1000 steps, {told} lie there. The cosine schedule has equal angles between its dots.",
     )
 
@@ -141,7 +141,7 @@ def show_sides(sides: Sequence[int] = (28, 14, 7)) -> None:
     told, shifted = (", ".join(f"{share:.0f} %" for share in found.values()) for found in (plain, at))
     plots.show(
         fig,
-        f"Digits of side {', '.join(map(str, sides))}. At log-SNR -1, {told} of them are read right: the larger the "
+        f"Digits of side {', '.join(map(str, sides))}. At log-SNR −1, {told} of them are read right: the larger the "
         f"picture, the easier. Shifted, sides 28 and 14 agree ({shifted}). Side 7 has lost some of its detail.",
     )
 
@@ -177,6 +177,7 @@ def show_mismatch(schedule: NoiseSchedule, told: Tensor) -> None:
     own, same, equal = rows.values()
     plots.image_rows(
         rows,
-        "The digits 0 to 9 from one network and one start, 50 steps. Root mean square difference from the first row: "
-        f"{distance(same, own):.2f} with the same t, {distance(equal, own):.2f} with the t of equal level.",
+        "The digits 0 to 9 from one network and one start, 50 steps. Black is −1 and white is 1. A pixel differs from "
+        f"the first row by {distance(same, own):.2f} with the same t, and by {distance(equal, own):.2f} with the t of "
+        "equal level (root mean square).",
     )
