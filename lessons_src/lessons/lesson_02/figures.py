@@ -59,8 +59,8 @@ def show_spending(schedules: Mapping[str, NoiseSchedule], every: int = 25) -> No
     told = " and ".join(f"{round(10 * wasted(s))} with {name}" for name, s in schedules.items())
     plots.show(
         fig,
-        f"A dot for every {every} steps. Left of the dashed line, noise has more than a hundred times the power of the signal. "
-        f"Of 1000 steps, {told} lie there. The cosine schedule has equal angles between its dots.",
+        f"A dot for every {every} steps. Left of the dashed line, noise has more than a hundred times the power of the "
+        f"signal. Of 1000 steps, {told} lie there. The cosine schedule has equal angles between its dots.",
     )
 
 
