@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from lab import wait_settled
-from test_anatomy import DEEPER, FOLDER, LESSONS, OLD
+from test_anatomy import DEEPER, FOLDER, LESSONS
 
 from lessons_src.make import minutes
 
@@ -152,7 +152,7 @@ OUT_OF_SIGHT = """view => {
     ).map(box => `${Math.round(box.top)} to ${Math.round(box.bottom)} of ${Math.round(seen.bottom)}`); }"""
 
 
-@pytest.mark.parametrize("notebook", [lesson for lesson in LESSONS if lesson not in OLD], ids=name)
+@pytest.mark.parametrize("notebook", LESSONS, ids=name)
 def test_first_screen(lab, page, notebook):
     """At 1440 x 900 the top of a lesson has something to move in sight, and not its set-up."""
     page.set_viewport_size({"width": 1440, "height": 900})
