@@ -38,9 +38,10 @@ def test_a_guess_says_what_is_read_in_it():
     early, late, end = (explorer.guess_picture(seven, t) for t in (300, 700, 1000))
     assert "reads what is left as 7" in early.text
     assert "reads what is left as 9" in late.text  # the lesson: "a 7 gets the loop of a 9"
-    losses = [float(re.search(r"a loss of (\S+)\.", picture.text)[1]) for picture in (early, late, end)]
+    losses = [float(re.search(r"a loss of (\S+);", picture.text)[1]) for picture in (early, late, end)]
     assert losses[2] < 0.001 < losses[1] < losses[0]
     assert early.formula == ("x̂₀ = (xₜ − 0.46 · ε̂) / 0.89",)
+    assert end.formula == ("x̂₀ = (xₜ − 1 · ε̂) / 0.00005",)
 
 
 # --- The training
@@ -143,7 +144,7 @@ def test_stop_ends_a_run_with_a_sentence_and_the_network_as_it_is(live):
     assert lesson_03.watch_training(trainer) is trainer.ema
     assert live["texts"][-1].startswith(
         "You stopped the training after 3 of 8 steps. The network keeps what it has learned, and "
-        "lesson.watch_more(trainer) goes on from here. The loss is "
+        "lesson.go_on(trainer) goes on from here. The loss is "
     )
     assert live["bars"][-1] == "3 of 8 steps"
     assert any(not torch.equal(old, new) for old, new in zip(before, trainer.net.parameters(), strict=True))
@@ -154,9 +155,9 @@ def test_a_stopped_run_goes_on_to_its_end_and_a_finished_one_beyond(live):
     trainer = tiny_trainer(8)
     stop_at(trainer, 3)
     lesson_03.watch_training(trainer)
-    lesson_03.watch_more(trainer, 5)
+    lesson_03.go_on(trainer, 5)
     assert trainer.step_count == 8
-    lesson_03.watch_more(trainer, 5)
+    lesson_03.go_on(trainer, 5)
     assert trainer.step_count == trainer.recipe.steps == 13
     assert live["texts"][-1].startswith("All 13 steps are done.")
     assert live["stored"][-1].frame_names[0] == "step 0"  # one film of the whole way
@@ -188,7 +189,7 @@ def test_a_loss_that_is_no_number_ends_the_run(live):
         lesson_03.watch_training(trainer)
 
 
-@pytest.mark.parametrize("use", [lesson_03.watch_training, lesson_03.watch_more, figures.score])
+@pytest.mark.parametrize("use", [lesson_03.watch_training, lesson_03.go_on, figures.score])
 def test_a_cell_run_too_early_says_in_one_sentence_what_to_run(use):
     with pytest.raises(explorer.RunFirst) as caught:
         use(None)
@@ -244,8 +245,8 @@ def test_the_judge_ranks_networks_and_knows_real_digits(monkeypatch):
     good, fresh = (figures.score(net) for net in (shipped()[0], NoisePredictor(UNet(), schedules.cosine(), "v").eval()))
     assert good.read > 0.8
     assert good.distance < 8 < fresh.distance
-    assert 0.09 < good.unseen < 0.12 < 0.9 < fresh.unseen
-    assert abs(good.seen - good.unseen) < 0.01
+    assert 0.09 < good.loss < 0.12 < 0.9 < fresh.loss
+    assert abs(figures.v_loss(shipped()[0], "train") - good.loss) < 0.01
     read, distance = figures.real_score()
     assert read > 0.97
     assert distance < good.distance

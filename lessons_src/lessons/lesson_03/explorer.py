@@ -59,7 +59,11 @@ def guess_picture(drawing: np.ndarray, t: int) -> Picture:
     x_t, eps, loss = noise_guess(x0, torch.tensor([t]))
     left = predict_x0(x_t, eps, alpha_bar).clamp(-1, 1)
     read = judge(torch.cat([x_t, left])).argmax(1).tolist()
-    empty = "" if drawing.any() else "The field is empty: draw a digit, or take a ready one. "
+    says = (
+        f"A second network reads what is left as {read[1]}; the noisy picture itself it would read as {read[0]}."
+        if drawing.any()
+        else "The field is empty: draw a digit, or take a ready one."
+    )
     labels = ["yours, x₀", "it sees, xₜ", "it guesses, ε̂", "left, x̂₀"]
     losses = _losses(drawing.tobytes())
     top = max(0.3, 1.1 * float(losses.max()))
@@ -68,10 +72,15 @@ def guess_picture(drawing: np.ndarray, t: int) -> Picture:
             Images("One look, one guess", grey(torch.cat([x0, x_t, eps / 2, left])[:, 0])[None], labels),
             Curves("How wrong is it?", np.array(TIMES), {"loss": losses}, "time t", "loss", (0.0, top), np.array([t])),
         ],
-        f"{empty}At t = {t} the guess of the noise has a loss of {loss.item():.3f}. A second network reads "
-        f"what is left as {read[1]}; the noisy picture itself it would read as {read[0]}.",
-        formula=f"x̂₀ = (xₜ − {math.sqrt(1 - alpha_bar):.2g} · ε̂) / {math.sqrt(alpha_bar):.2g}",
+        f"At t = {t} the guess of the noise has a loss of {loss.item():.3f}; to guess 0 everywhere would have about 1. "
+        f"{says}",
+        formula=f"x̂₀ = (xₜ − {math.sqrt(1 - alpha_bar):.2g} · ε̂) / {_plain(math.sqrt(alpha_bar))}",
     )
+
+
+def _plain(value: float) -> str:
+    """Two digits, never as a power of ten."""
+    return f"{value:.2g}" if value >= 0.001 else f"{value:.5f}"
 
 
 def explore_guess() -> Explorer:
@@ -143,7 +152,7 @@ def training_picture(history: History, text: str) -> Picture:
 def watch_training(trainer: Trainer | None) -> NoisePredictor:
     """Train on digits to the end of the recipe and return the averaged network; the picture is renewed every second.
 
-    The stop button ends it with a sentence, and `watch_more` takes it up again. In a terminal, plain lines.
+    The stop button ends it with a sentence, and `go_on` takes it up again. In a terminal, plain lines.
     """
     if trainer is None:
         raise RunFirst("There is nothing to train yet: run the whole cell below the heading Train it.")
@@ -171,7 +180,7 @@ def watch_training(trainer: Trainer | None) -> NoisePredictor:
             optimizer.zero_grad()  # of a step that was cut off
         said = (
             f"You stopped the training after {trainer.step_count} of {steps} steps. The network keeps what it has "
-            "learned, and lesson.watch_more(trainer) goes on from here."
+            "learned, and lesson.go_on(trainer) goes on from here."
         )
     bar.update(_bar(trainer.step_count, steps, ""), raw=True)
     if history.losses:  # this is stored: nothing in it may differ from machine to machine
@@ -193,7 +202,7 @@ def _show(live: Live | None, history: History, trainer: Trainer, text: str) -> L
     return live
 
 
-def watch_more(trainer: Trainer | None, steps: int = 400) -> NoisePredictor:
+def go_on(trainer: Trainer | None, steps: int = 400) -> NoisePredictor:
     """Watch a trainer go on: to the end of its recipe if it was stopped before that, otherwise for `steps` more."""
     if trainer is None:
         raise RunFirst("There is no training to go on with: run the cell below the heading Train it first.")

@@ -54,8 +54,9 @@ def show_average(number: int = 0, t: int = 850, shown: int = 6) -> None:
         axis.axis("off")
     plots.show(
         fig,
-        f"A digit at t = {t}. The {shown} training digits that fit best, with their share; the average of all "
-        f"{len(known):,}, each by its share; and what the network answers, which has no list of digits to look into.",
+        f"A digit at t = {t}. The {shown} training digits that fit best, with their weight in the average; the average "
+        f"of all {len(known):,}; and what the guess of the network leaves. The network has no list of digits to look "
+        "into.",
     )
 
 
@@ -69,7 +70,7 @@ def show_waves(frequencies: Tensor, shown: tuple[int, ...] = (9, 14, 19, 31)) ->
     fig, axes = plots.figure(2, 1, width=9.2, height=2.9)
     chart, curves = axes[0]
     chart.imshow(waves, aspect="auto", cmap="gray", extent=(1, 1000, len(waves) - 0.5, -0.5), interpolation="nearest")
-    chart.set(xlabel="time t", ylabel="wave", title="All waves: a time is a column")
+    chart.set(xlabel="time t", ylabel="wave", title="All waves: a column is what one t gives")
     chart.grid(False)
     for row, number in enumerate(shown):
         curves.plot(time, waves[number] - 2.5 * row, color=BLUE, lw=1.4)
@@ -159,8 +160,8 @@ def show_floor() -> None:
     plots.lines(
         [100 * k + 50 for k in range(10)],
         {"loss of the network": loss, "the floor: smallest possible": lowest, "the network's fault": excess},
-        f"Points on a circle. Mean loss {loss.mean():.3f}: it looks poor. But {lowest.mean():.3f} of it is the floor, "
-        f"and only {excess.mean():.3f} is the network's fault.",
+        f"Eight clouds of points. Mean loss {loss.mean():.3f}: it looks poor. But {lowest.mean():.3f} of it is the "
+        f"floor, and only {excess.mean():.3f} is the network's fault.",
         "time t",
         "loss",
         markers=True,
@@ -168,11 +169,10 @@ def show_floor() -> None:
 
 
 class Score(NamedTuple):
-    """How good a digit network is: v-loss on training digits and on test digits, share of its digits that a classifier
-    reads as asked, and their feature-Frechet distance to test digits."""
+    """How good a digit network is: v-loss on test digits, share of its digits that a classifier reads as asked, and
+    their feature-Frechet distance to test digits."""
 
-    seen: float
-    unseen: float
+    loss: float
     read: float
     distance: float
 
@@ -202,7 +202,7 @@ def score(net: NoisePredictor | None) -> Score:
         for z, y in zip(noise.split(100), label.split(100), strict=True)
     ]
     x = torch.cat(drawn).clamp(-1, 1)
-    return Score(v_loss(net, "train"), v_loss(net, "test"), accuracy(shipped()[1], x, label), _reference().frechet(x))
+    return Score(v_loss(net, "test"), accuracy(shipped()[1], x, label), _reference().frechet(x))
 
 
 def real_score() -> tuple[float, float]:
@@ -224,11 +224,11 @@ def show_scores(scores: Mapping[str, Score]) -> None:
     plots.table(
         {
             "network": [*scores, "real digits"],
-            "loss, seen digits": [*(f"{each.seen:.3f}" for each in scores.values()), ""],
-            "loss, new digits": [*(f"{each.unseen:.3f}" for each in scores.values()), ""],
+            "loss on new digits": [*(f"{each.loss:.3f}" for each in scores.values()), ""],
             "read right, %": [f"{100 * share:.0f}" for share, _ in looks],
             "distance": [f"{far:.1f}" for _, far in looks],
         },
-        f"Each network draws {10 * PER_CLASS} digits. A second network reads them, and measures how far from real ones "
-        "they are, taken together.",
+        f"Each network draws {10 * PER_CLASS} digits. Read right: the judge sees the digit that was asked for. "
+        f"Distance: how far all of them together are from real digits, in what the judge measures. 0 is no difference; "
+        f"as many real digits have {distance:.1f}, by luck.",
     )
