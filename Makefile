@@ -106,13 +106,20 @@ AGAIN = $(wildcard $(BIN)/jupyter-lab)
 	@$(PIP) $(if $(AGAIN),--quiet) install -c constraints.txt -e '.[notebooks]'
 	@touch $@
 
-# Without this, JupyterLab begins by asking whether it may fetch news.
-$(QUIET): | .venv/lab
+# Without this, JupyterLab begins by asking whether it may fetch news, and a saved lesson loses its pictures and answers.
+define SETTINGS
+{
+  "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false},
+  "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": true}
+}
+endef
+export SETTINGS
+$(QUIET): $(firstword $(MAKEFILE_LIST)) | .venv/lab
 	@mkdir -p $(@D)
-	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $@
+	@echo "$$SETTINGS" > $@
 
 # With this, a cell that is run too early says which ones to run first.
-$(KERNEL): | .venv/lab
+$(KERNEL): $(firstword $(MAKEFILE_LIST)) | .venv/lab
 	@mkdir -p $(@D)
 	@echo '{"InteractiveShellApp": {"extensions": ["lessons_src.show.errors"]}}' > $@
 

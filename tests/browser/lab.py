@@ -24,6 +24,10 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+SETTINGS = {  # as `make lab` has them
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},
+}
 TOKEN = "browser-tests"  # the server listens on 127.0.0.1 only and lives for one test run
 
 
@@ -47,10 +51,10 @@ def lab_server(root: Path, scratch: Path) -> Iterator["Lab"]:
     folders = {name: scratch / name for name in ("config", "data", "runtime", "ipython", "workspaces", "settings")}
     for folder in folders.values():
         folder.mkdir(parents=True)
-    quiet = folders["settings"] / "@jupyterlab" / "apputils-extension"
-    quiet.mkdir(parents=True)
-    news = {"fetchNews": "false", "checkForUpdates": False}
-    (quiet / "notification.jupyterlab-settings").write_text(json.dumps(news))
+    for name, said in SETTINGS.items():
+        file = folders["settings"] / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(said))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

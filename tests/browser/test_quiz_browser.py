@@ -78,7 +78,7 @@ def test_flashcards_turn_and_remember(lab, page, notebook):
     assert "1 known" in view.inner_text()
 
 
-def test_answers_survive_a_reload_and_then_the_end_of_the_kernel(lab, page, notebook):
+def test_answers_survive_a_reload_and_the_end_of_the_kernel_and_both(lab, page, notebook):
     calls = ('lesson.predict("signal-at-half")', "lesson.checkpoint()", "lesson.flashcards()")
     shown(lab, page, notebook, "\n".join(f"display({call})" for call in calls))
     guess, check, cards = page.locator(".dq").all()
@@ -110,6 +110,11 @@ def test_answers_survive_a_reload_and_then_the_end_of_the_kernel(lab, page, note
     assert "Correct." in form.get_by_role("status").inner_text()
     assert f"{len(items) - 1} still open." in check.inner_text()
     assert form.get_by_text("Show all explanations").is_visible()
+
+    lab.reload(page)  # into a new kernel, which knows nothing
+    guess, check = (page.locator(".dq").nth(i) for i in range(2))
+    guess.get_by_text("Correct.", exact=True).wait_for()
+    assert f"{len(items) - 1} still open." in check.inner_text()
 
 
 def test_the_result_below_a_prediction_waits_for_an_answer(lab, page, notebook):

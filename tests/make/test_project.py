@@ -79,15 +79,18 @@ def made(target, folder):
     return folder / target
 
 
-def test_make_keeps_jupyterlab_from_asking_for_news(tmp_path):
+def test_make_tells_jupyterlab_not_to_ask_for_news_and_to_keep_widgets(tmp_path):
     """What make writes says so, in words that the installed JupyterLab takes."""
-    settings = "@jupyterlab/apputils-extension"
-    overrides = made(".venv/share/jupyter/lab/settings/overrides.json", tmp_path)
-    (name, said), *others = json.loads(overrides.read_text()).items()
-    assert (name, others) == (f"{settings}:notification", [])
-    assert said == {"fetchNews": "false", "checkForUpdates": False}
-    schema = Path(sys.prefix) / "share" / "jupyter" / "lab" / "schemas" / settings / "notification.json"
-    jsonschema.validate(said, json.loads(schema.read_text()) | {"additionalProperties": False})
+    said = json.loads(made(".venv/share/jupyter/lab/settings/overrides.json", tmp_path).read_text())
+    assert said == {
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+        "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},
+    }
+    share = Path(sys.prefix) / "share" / "jupyter"
+    for name, settings in said.items():
+        extension, plugin = name.split(":")
+        (schema,) = share.glob(f"lab*/**/schemas/{extension}/{plugin}.json")
+        jsonschema.validate(settings, json.loads(schema.read_text()) | {"additionalProperties": False})
 
 
 def test_a_kernel_of_the_course_says_what_to_do_after_an_error(tmp_path):
