@@ -108,7 +108,7 @@ def images(x: Tensor, text: str, labels: Sequence[str] | None = None, columns: i
     for i, (axis, image) in enumerate(zip(axes.flat, x, strict=False)):
         axis.imshow(np.asarray(image), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         if labels:
-            axis.set_title(labels[i], fontsize=9)
+            axis.set_title(labels[i], fontsize=10.5)
     show(fig, text)
 
 
@@ -120,7 +120,7 @@ def image_rows(rows: Mapping[str, Tensor], text: str) -> None:
         strip = np.concatenate(list(np.asarray(x)[:, 0]), axis=1)
         axis.imshow(strip, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         axis.set(xticks=[], yticks=[])
-        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10.5)
         axis.grid(False)
     show(fig, text)
 

@@ -22,8 +22,8 @@ def notebook(*sources):
 def test_counts_words_lines_in_sight_questions_and_explorers():
     found = minutes.measure(notebook(PROSE, "import torch\n\nx = 1", CODE, "lesson.explore_it()"), questions=2)
     assert (found.words, found.lines, found.questions, found.explorers) == (7, 3, 2, 1)
-    assert found.minutes == pytest.approx(7 / 180 + 0.3 + 2.5 + 2.5)
-    assert found.whole_minutes == 6
+    assert found.minutes == pytest.approx(1.5 * (7 / 180 + 0.3 + 2.5 + 2.5))
+    assert found.whole_minutes == 9
 
 
 @pytest.mark.parametrize("call", ["lesson.explore_ddim()", "lesson.watch_it()", "lesson.draw_it()", "Explorer(f, [])"])
@@ -37,6 +37,6 @@ def test_nothing_to_move():
     assert (found.first, found.before, found.explorers) == (None, None, 0)
 
 
-@pytest.mark.parametrize(("lines", "whole"), [(10, 1), (11, 2), (3, 1), (290, 29), (291, 30)])
+@pytest.mark.parametrize(("lines", "whole"), [(20, 3), (21, 4), (2, 1), (200, 30), (201, 31)])
 def test_minutes_are_rounded_up_and_a_rounding_error_is_none(lines, whole):
     assert minutes.Length(0, lines, 0, 0, None, None).whole_minutes == whole

@@ -135,7 +135,7 @@ def show_arc(
             va="bottom",
             rotation=angle,
             rotation_mode="anchor",
-            fontsize=9,
+            fontsize=10.5,
             color=INK,
         )
     axis.set(xlim=(-0.14, 1.32), ylim=(-0.14, 1.32), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])

@@ -201,7 +201,7 @@ def show_reverse_laws(x_t: float = 0.0, t: int = 400, ends: tuple[int, int] = (3
         axis.plot(line[seen], exact[seen], color="0.6", linewidth=4, label="true law")
         axis.plot(line[seen], ours[seen], color=plots.BLUE, label="DDPM draws from")
         axis.set(title=f"from t = {t} to {s}", xlabel="$x_s$", yticks=[])
-        axis.legend(fontsize=9)
+        axis.legend(fontsize=10.5)
     told = [f"{100 * overlap(x_t, t, s):.0f} %" for s in ends]
     plots.show(
         fig,

@@ -136,7 +136,7 @@ def show_settling(t: float = 0.2) -> None:
         axis.plot(middle, density, color=plots.BLUE, label="walkers")
         axis.set(title=f"after {count} steps", xlabel="x", ylim=(0, 1.6))
     axes[0, 0].set_ylabel("density")
-    axes[0, 0].legend(fontsize=9)
+    axes[0, 0].legend(fontsize=10.5)
     plots.show(
         fig,
         f"The clock stands at t = {t}; grey is the law of the noisy data. All 20,000 walkers start at x = −2. "
@@ -189,7 +189,7 @@ def show_mistakes() -> None:
     axis.set_xticks(SHARES, [f"{share:g}" for share in SHARES])
     axis.set_yticks([0.003, 0.01, 0.03, 0.1, 0.3], ["0.003", "0.01", "0.03", "0.1", "0.3"])
     axis.minorticks_off()
-    axis.legend(fontsize=9)
+    axis.legend(fontsize=10.5)
     ode, sde = SHARES.index(0.0), SHARES.index(1.0)
     told = "; ".join(f"{name}: {values[ode][0]:.3f} and {values[sde][0]:.3f}" for name, values in race.items())
     plots.show(
@@ -299,7 +299,7 @@ def show_start_errors(steps: int = 20) -> None:
     curves = {name: [row[name] for row in rms] for name in errors}
     plots.draw_lines(axes[0, 1], GRID, curves, "steps", "root mean square over all starts", True)
     axes[0, 1].set(xscale="log", yscale="log")
-    axes[0, 0].legend(fontsize=9)
+    axes[0, 0].legend(fontsize=10.5)
     at = start_rms(steps)
     told = ", ".join(f"{name} {value:.3f}" for name, value in at.items())
     plots.show(

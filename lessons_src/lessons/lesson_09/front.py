@@ -119,7 +119,7 @@ def draw(rows: Sequence[Row], reference: Row, highest: float = 2.6) -> Figure:
     axis.set(xscale="log", xlabel="network calls", ylabel="feature-Fréchet distance", ylim=(0.4, highest))
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axis.minorticks_off()
-    axis.legend(fontsize=9, loc="upper right", ncols=2)
+    axis.legend(fontsize=10.5, loc="upper right", ncols=2)
     return fig
 
 
