@@ -20,6 +20,7 @@ from lessons_src.show.panels import Images, Picture, Points, grey
 from lessons_src.show.widgets import Choice, Explorer, Slider, rough_first
 
 DDIM_POINTS, WITH_PATHS = 300, 16
+DIGITS = tuple(range(8))  # as many as stay in one row of a narrow window
 SAMPLERS = {"DDIM": "DDIM", "DDPM": "DDPM, σ² = β̃"}  # names in the lesson, and in the stored measurements
 GRIDS_SHOWN = [grid for grid in GRIDS if grid != "trailing"]  # the same as linspace wherever T / steps rounds alike
 
@@ -65,14 +66,15 @@ def ddim_picture(steps: int, grid: str, eta: float = 0.0) -> Picture:
     few = slice(WITH_PATHS)
     return Picture(
         [
-            Points(f"All points: {hit:.0f} % on target", path.numpy(), target.numpy(), 2.4, paths=False, groups=mode),
+            Points("All points", path.numpy(), target.numpy(), 2.4, paths=False, groups=mode),
             Points(
                 f"{WITH_PATHS} of them, with their paths", path[:, few].numpy(), target.numpy(), 2.4, groups=mode[few]
             ),
         ],
-        f"{len(times) - 1} network evaluation{'s' if len(times) > 2 else ''}: {hit:.0f} % on target, {own:.0f} % in "
-        "the cluster of their colour. Colour and shape say where endless small steps would end; the points are "
-        f"{miss:.2f} away from there.",
+        f"{len(times) - 1} network call{'s' if len(times) > 2 else ''}: at the end {hit:.0f} % of the points are on "
+        "target, within three standard deviations of a cluster's centre. Colour and shape say where endless small "
+        f"steps would end; the points end {miss:.2f} away from there."
+        + (f" {own:.0f} % end in the cluster of their colour." if eta > 0 else ""),
         frame_label="Step",
         frame_names=[f"t = {t}" for t in times],
         formula=[f"Noise at t = {times[0]}", *(_step(schedule, t, s, eta) for t, s in pairwise(times))],
@@ -84,11 +86,13 @@ def _step(schedule: NoiseSchedule, t: int, s: int, eta: float) -> str:
     """A step of DDIM with its numbers."""
     ab_t, ab_s = schedule.alpha_bar[[t, s]].tolist()
     sigma = eta * math.sqrt(posterior_variance(ab_t, ab_s))
-    fresh = f" + {sigma:.2f} · z" if sigma > 0 else ""
-    return f"t = {t} → {s}:  xₛ = {math.sqrt(ab_s):.2f} · x̂₀ + {math.sqrt(1 - ab_s - sigma**2):.2f} · ε̂{fresh}"
+    fresh = f" + {sigma:.2f} · fresh z" if sigma > 0 else ""
+    kept = math.sqrt(1 - ab_s - sigma**2)
+    return f"t = {t} → {s}:  point xₛ = {math.sqrt(ab_s):.2f} · guess x̂₀ + {kept:.2f} · noise ε̂{fresh}"
 
 
-STEPS, GRID = Slider("steps", "Steps", 1, 100, 1, 10), Choice("grid", "Time grid", GRIDS_SHOWN, "linspace")
+STEPS = Slider("steps", "Steps", 1, 100, 1, 10)
+GRID = Choice("grid", "Time grid", ["linspace", "quadratic"], "linspace")
 
 
 def explore_ddim() -> Explorer:
@@ -97,8 +101,9 @@ def explore_ddim() -> Explorer:
 
 
 def explore_eta() -> Explorer:
-    """The same with fresh noise: move step count, eta and grid."""
-    return _explorer(STEPS, Slider("eta", "Noise eta", 0.0, 1.0, 0.1, 0.0), GRID)
+    """The same with fresh noise: move step count, eta and grid, any of them."""
+    grid = Choice("grid", "Time grid", GRIDS_SHOWN, "linspace")
+    return _explorer(STEPS, Slider("eta", "Noise eta", 0.0, 1.0, 0.1, 0.0), grid)
 
 
 def _explorer(*controls: Slider | Choice) -> Explorer:
@@ -119,35 +124,26 @@ def _explorer(*controls: Slider | Choice) -> Explorer:
 
 @cache
 def _long_run() -> Tensor:
-    """Ten digits by 1,000 DDIM steps, stored: what a run with fewer steps from the same noise is compared with."""
+    """The digits by 1,000 DDIM steps, stored: what a run with fewer steps from the same noise is compared with."""
     rows = measurements.load("steps")
     (row,) = (row for row in rows if (row["sampler"], row["steps"]) == ("DDIM", 1000))
-    return measurements.digits_of(row)
+    return measurements.digits_of(row)[: len(DIGITS)]
 
 
 def digit_steps_picture(sampler: str, steps: int, grid: str) -> Picture:
-    """Ten digits by the shipped network, without guidance: the run and its distance to 1,000 DDIM steps."""
-    label = tuple(range(10))
-    name = SAMPLERS[sampler]
-    times, x, x0 = digit_run(name, steps, grid, 1.0, label)
+    """Digits by the shipped network, without guidance: the run, and below it 1,000 DDIM steps from the same noise."""
+    times, x, _ = digit_run(SAMPLERS[sampler], steps, grid, 1.0, DIGITS)
     end = x[-1].clamp(-1, 1)
-    read = round(10 * accuracy(shipped()[1], end, torch.tensor(label)))
+    read = round(len(DIGITS) * accuracy(shipped()[1], end, torch.tensor(DIGITS)))
     away = (end - _long_run()).square().mean().sqrt().item()
-    measured = [row for row in measurements.load("steps") if (row["sampler"], row["steps"]) == (name, steps)]
-    score = "".join(
-        f" Measured on {row['n']:,} digits: {100 * row['accuracy']:.0f} % read right, feature-Fréchet distance to real "
-        f"digits {row['frechet']:.1f} (a sample of real ones has {row['floor']:.1f})."
-        for row in measured
-        if grid == "linspace"
-    )
+    called = f"{steps} step{'s' if steps > 1 else ''}"
     return Picture(
         [
-            Images(f"State xₜ: ends {away:.2f} from 1,000 DDIM steps", grey(x[:, :, 0])),
-            Images("Clean prediction x̂₀", grey(x0[:, :, 0])),
+            Images(f"{sampler}, {called}, grid {grid}", grey(x[:, :, 0])),
+            Images("DDIM, 1,000 steps, from the same noise", grey(_long_run()[None, :, 0])),
         ],
-        f"{sampler}, {steps} network evaluation{'s' if steps > 1 else ''} a digit, {grid} grid, without guidance. From "
-        f"1,000 DDIM steps and the same noise the digits differ by {away:.2f} a pixel (root mean square, black -1, "
-        f"white 1). A classifier reads {read} of 10 as asked for (0 to 9).{score}",
+        f"{sampler}, {called}: the digits end {away:.2f} a pixel away from the lower row (black is -1, white 1). A "
+        f"classifier reads {read} of {len(DIGITS)} as asked for.",
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in times],
         plays=True,

@@ -19,7 +19,8 @@ from lessons_src.show import plots
 BY_HAND = (0.0784, 0.36, 0.64, 1.0)  # noise levels whose roots are short decimals
 COUNTS = (5, 10, 20, 50, 100)
 REPEATS = 5
-BEND = 20.0  # degrees of noise below which the path of `show_paths` bends
+PATH_SEED = 15  # a start whose path passes between the humps and bends late
+BEND = 30.0  # degrees of noise below which the path of `show_paths` bends
 GREY = "0.6"
 
 
@@ -76,6 +77,7 @@ def show_walks(alpha_bar: Sequence[float] = BY_HAND) -> None:
         x = [r * math.cos(angle) for r, angle in zip(states, way, strict=True)]
         y = [r * math.sin(angle) for r, angle in zip(states, way, strict=True)]
         axis.plot(x, y, mark + "-", color=color, label=f"{len(way) - 1} steps: ends at {states[-1]:.3f}", zorder=3)
+    _step_on_coordinates(axis, theta[0], theta[1])
     for angle in theta:
         axis.plot([0, 1.02 * math.cos(angle)], [0, 1.02 * math.sin(angle)], color=GREY, linewidth=0.8)
         at = (1.05 * math.cos(angle), 1.05 * math.sin(angle))
@@ -86,18 +88,22 @@ def show_walks(alpha_bar: Sequence[float] = BY_HAND) -> None:
     missing = [1 - plumb_walk(way)[-1] for way in walks]
     plots.show(
         fig,
-        "The distance from the corner is x. Each step meets the next ray at a right angle, so it falls short of "
-        f"the circle. Three steps lose {missing[0]:.3f}, six lose {missing[1]:.3f}.",
+        "The distance from the origin is x. A point's two coordinates (dashed) are the guess x̂₀ and the noise ε̂. "
+        "Mixing them for the next ray takes the point of that ray nearest to it: a right angle, and the step ends "
+        f"inside the circle. Three steps lose {missing[0]:.3f}, six lose {missing[1]:.3f}.",
     )
     ways = [theta]
     for _ in range(4):
         ways.append(halved(ways[-1]))
     steps, errors = [len(way) - 1 for way in ways], [1 - plumb_walk(way)[-1] for way in ways]
     products = [f"{n * error:.2f}" for n, error in zip(steps, errors, strict=True)]
-    plots.table({"steps": steps, "error": [f"{error:.3f}" for error in errors], "steps × error": products})
+    plots.table(
+        {"steps": steps, "error": [f"{error:.3f}" for error in errors], "steps × error": products},
+        "If twice the steps leave half the error, steps × error stays the same. It nearly does.",
+    )
 
 
-def one_path(sampler: str, steps: int, seed: int = 5) -> tuple[list[float], Tensor]:
+def one_path(sampler: str, steps: int, seed: int = PATH_SEED) -> tuple[list[float], Tensor]:
     """Noise angles in degrees and states (steps + 1,) of one two-hump point under "ddim" or "ddpm", exact predictor."""
     schedule = linear()
     times, net = time_grid(schedule, steps), data.two_humps().network(schedule)
@@ -108,29 +114,34 @@ def one_path(sampler: str, steps: int, seed: int = 5) -> tuple[list[float], Tens
 
 
 def show_paths(few: Sequence[int] = (5, 20)) -> None:
-    """One point's way from noise to data: DDPM's scribble, DDIM's curve, and the curve cut into chords."""
+    """One point's way from noise to data: DDPM's scribble, DDIM's curve, and the curve cut into chords.
+
+    Bands mark the humps, two standard deviations to each side.
+    """
+    humps = data.two_humps()
+    middles, spreads = humps.means.flatten().tolist(), humps.covariances.flatten().sqrt().tolist()
     (noisy_at, noisy), (smooth_at, smooth) = one_path("ddpm", 1000), one_path("ddim", 1000)
     fig, axes = plots.figure(columns=2, width=6.4, height=3.9)
     for axis in axes[0]:
         axis.plot(smooth_at, smooth, color=plots.BLUE, linewidth=2, label="DDIM, 1000 steps")
-        axis.set(xlabel="noise angle (degrees)", xlim=(92, -2))
+        axis.set(xlabel="noise angle (degrees)", xlim=(92, -2), ylim=(-1.9, 1.9))
+        for middle, spread in zip(middles, spreads, strict=True):
+            axis.axhspan(middle - 2 * spread, middle + 2 * spread, color=GREY, alpha=0.3, linewidth=0)
     axes[0, 0].plot(noisy_at, noisy, color=plots.VERMILLION, linewidth=0.8, label="DDPM, 1000 steps")
     axes[0, 0].set(title="one point, two samplers")
-    misses = []
     for steps, color, mark in zip(few, (plots.COLOURS[4], plots.COLOURS[2]), "os", strict=True):
         at, path = one_path("ddim", steps)
-        misses.append((path[-1] - smooth[-1]).abs().item())
         axes[0, 1].plot(at, path, mark + "--", color=color, markersize=4, linewidth=1, label=f"DDIM, {steps} steps")
     axes[0, 1].set(title="DDIM in few steps")
+    for name, middle in zip(("left hump", "right hump"), middles, strict=True):
+        axes[0, 1].annotate(name, (88, middle - 0.15), fontsize=10, va="center")
     axes[0, 0].set(ylabel="x")
     _legend_below(fig, [*axes[0, 0].get_lines(), *axes[0, 1].get_lines()[1:]], columns=2)
-    told = " and ".join(
-        f"{steps} straight pieces end {miss:.3f} from it" for steps, miss in zip(few, misses, strict=True)
-    )
     plots.show(
         fig,
-        f"From noise (left) to data (right). DDPM's path is a scribble, DDIM's a smooth curve: {told}. "
-        f"It bends below {BEND:.0f}°, where only {below_the_bend(few[-1])} of the {few[-1]} steps start.",
+        f"From noise (left) to data (right; grey bands). DDPM's path is a scribble, DDIM's a smooth curve. {few[0]} "
+        f"straight pieces miss the hump, {few[1]} reach it. The curve bends below {BEND:.0f}°, where only "
+        f"{below_the_bend(few[-1])} of the {few[-1]} steps start.",
     )
 
 
@@ -230,6 +241,20 @@ def _quarter_circle(axis: Axes) -> None:
     axis.plot(turn.cos(), turn.sin(), color=GREY, linewidth=2)
     axis.set(aspect="equal", ylim=(-0.06, 1.12), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     axis.grid(False)
+
+
+def _step_on_coordinates(axis: Axes, start: float, end: float) -> None:
+    """The coordinates of the point x = 1 at angle `start`, and the right angle where its step meets the ray `end`."""
+    x, y = math.cos(start), math.sin(start)
+    axis.plot([0, x, x], [y, y, 0], "--", color=plots.COLOURS[2], linewidth=1.2)
+    axis.annotate(r"$\hat x_0$", (x, 0.02), xytext=(x + 0.02, 0.03), color=plots.COLOURS[2], fontsize=13)
+    axis.annotate(r"$\hat\varepsilon$", (0, y), xytext=(0.03, y - 0.09), color=plots.COLOURS[2], fontsize=13)
+    along, size = (math.cos(end), math.sin(end)), 0.045
+    back = [math.cos(start - end) * part for part in along]
+    across = (-along[1], along[0])
+    corners = [(-size, 0.0), (-size, size), (0.0, size)]
+    square = [[b + u * p + v * q for b, p, q in zip(back, along, across, strict=True)] for u, v in corners]
+    axis.plot(*zip(*square, strict=True), color=plots.VERMILLION, linewidth=1)
 
 
 def _bent_arrow(axis: Axes, start: float, end: float, radius: float, color: str) -> None:
