@@ -113,7 +113,8 @@ def show_unet() -> None:
         liveliest = channels[channels.flatten(1).std(1).argmax()]
         axis.imshow(liveliest, cmap="gray", extent=(x - half, x + half, y - half, y + half), interpolation="nearest")
         count, height, width = channels.shape
-        axis.text(x, y - half - 0.06, f"{name}: {count} x {height} x {width}", ha="center", va="top", fontsize=10.5)
+        label = f"{name}\n{count} x {height} x {width}"
+        axis.text(x, y - half - 0.06, label, ha="center", va="top", fontsize=10.5)
     for one, other in (*pairwise(found), ("down", "up")):
         (x0, y0), (x1, y1) = places[one], places[other]
         ends = ((x0 + 0.55, y0), (x1 - 0.55, y1))
@@ -121,7 +122,7 @@ def show_unet() -> None:
         style = {"arrowstyle": "-|>", "color": VERMILLION if skip else BLUE, "lw": 1.6}
         axis.annotate("", ends[1], ends[0], arrowprops=style)
     axis.text(4.3, 1.2, "details cross here", color=VERMILLION, ha="center", va="bottom", fontsize=10.5)
-    axis.set(xlim=(-0.7, 7.9), ylim=(-0.7, 2.65), aspect="equal")
+    axis.set(xlim=(-0.7, 7.9), ylim=(-0.95, 2.65), aspect="equal")
     axis.axis("off")
     plots.show(
         fig,

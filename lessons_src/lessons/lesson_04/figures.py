@@ -201,8 +201,8 @@ def show_reverse_laws(x_t: float = 0.0, t: int = 400, ends: tuple[int, int] = (3
         axis.plot(line[seen], exact[seen], color="0.6", linewidth=4, label="true law")
         axis.plot(line[seen], ours[seen], color=plots.BLUE, label="DDPM draws from")
         axis.set(title=f"from t = {t} to {s}", xlabel="$x_s$", yticks=[])
-        axis.legend(fontsize=10.5)
     told = [f"{100 * overlap(x_t, t, s):.0f} %" for s in ends]
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     plots.show(
         fig,
         f"Data with two humps, x = {x_t:g} at t = {t}. One step back, to {ends[0]}, the two laws share {told[0]} of "
