@@ -145,9 +145,9 @@ def paths(w: float, n: int = 25) -> tuple[list[int], Tensor]:
     return times, states[:, :, 0]
 
 
-def show_push(w: float = 7.5, alpha_bar: float = 0.5) -> None:
-    """Where the push is strong, and what it does on the way from noise to data, at w = 1 and at w."""
-    fig, axes = plots.figure(columns=3, width=9.5, height=3.4)
+def show_gradient(alpha_bar: float = 0.5) -> None:
+    """The push between two classes, from the difference of the two predictions and from a classifier's gradient."""
+    fig, axes = plots.figure(width=5.2, height=3.4)
     x = torch.linspace(-3, 3, 121, dtype=torch.float64).unsqueeze(1)
     gradient, difference = push(x, alpha_bar)
     axis = axes[0, 0]
@@ -155,8 +155,22 @@ def show_push(w: float = 7.5, alpha_bar: float = 0.5) -> None:
     axis.plot(x, difference, color=BLUE, label=name)
     axis.plot(x[::10], gradient[::10], "o", color=VERMILLION, ms=4, label=r"gradient of $\log\,p(y\,|\,x_t)$")
     axis.set(xlabel="$x_t$, the wanted class is on the right", ylabel="push to the right", ylim=(0, 3.3))
-    axis.set_title(rf"the push at $\bar{{\alpha}}={alpha_bar:g}$")
     axis.legend(fontsize=9, loc="upper right")
+    plots.show(
+        fig,
+        f"Two classes, at +1 and −1, at ᾱ = {alpha_bar:g}. Line: the difference of the two predictions, divided by "
+        "√(1 − ᾱ). Dots: the gradient of the classifier. They lie on the line.",
+    )
+
+
+def show_push(w: float = 7.5, alpha_bar: float = 0.5) -> None:
+    """Where the push is strong, and what it does on the way from noise to data, at w = 1 and at w."""
+    fig, axes = plots.figure(columns=3, width=9.5, height=3.4)
+    x = torch.linspace(-3, 3, 121, dtype=torch.float64).unsqueeze(1)
+    axis = axes[0, 0]
+    axis.plot(x, PAIR.eps(x, alpha_bar) - PAIR.eps(x, alpha_bar, 0), color=BLUE)
+    axis.set(xlabel="$x_t$, the wanted class is on the right", ylabel=r"$\varepsilon_u-\varepsilon_c$", ylim=(0, 2.4))
+    axis.set_title("push to the right, half-way")
     for axis, scale in zip(axes[0, 1:], (1.0, w), strict=True):
         times, states = paths(scale)
         axis.plot(times, states, color=BLUE, lw=0.8)
