@@ -100,9 +100,10 @@ class Points:
     """2-D points at one or more successive frames.
 
     frames: (F, N, 2), real, finite; drawn as dots, with faint paths of some of them from frame 0 to the shown frame
-    (unless `paths` is False). target: (M, 2), drawn faintly behind. groups: (N,) whole numbers from 0 up, such as where
-    the exact flow takes each point: a group has its own colour and, as a second cue, its own shape. The square shown is
-    [-limit, limit]^2; points outside it are counted in the key, never dropped in silence.
+    (unless `paths` is False). target: (M, 2), drawn faintly behind, called `target_name` in the key. groups: (N,) whole
+    numbers from 0 up, such as where the exact flow takes each point: a group has its own colour and, as a second cue,
+    its own shape. names: group -> what the key calls it. The square shown is [-limit, limit]^2; points outside it are
+    counted in the key, never dropped in silence.
     """
 
     title: str
@@ -111,6 +112,8 @@ class Points:
     limit: float = 3.5
     paths: bool = True
     groups: Sequence[int] | np.ndarray | None = None
+    names: Mapping[int, str] | None = None
+    target_name: str = "target"
     _inches = (3.8, 4.1)
 
     def __post_init__(self) -> None:
@@ -126,6 +129,10 @@ class Points:
         if self.groups.dtype.kind not in "iu" or self.groups.min() < 0:
             refuse("Points groups", self.groups, "whole numbers from 0 up")
         check_shape("Points groups", self.groups, f"({n},)")
+        if self.names is not None and set(self.names) != set(self.groups.tolist()):
+            refuse("Points names", self.names, f"one for each of the groups {sorted(set(self.groups.tolist()))}")
+        check_texts("Points names", list((self.names or {}).values()), len(self.names or {}), "group")
+        check_text("Points target_name", self.target_name)
 
     def count(self) -> int:
         """Number of frames F."""
@@ -141,10 +148,12 @@ class Points:
     def _message(self) -> dict[str, Any]:
         many = len(set(self.groups.tolist())) > 1
         lines = [(None, "var(--le-text)", "points, by group")] if many else [(None, "var(--le-dot)", "points")]
+        if self.names is not None:
+            lines = [(None, LINES[group % len(LINES)][0], name) for group, name in self.names.items()]
         if self._with_path():
             lines.append(((), "var(--le-path)", "path so far"))
         if self.target is not None:
-            lines.append((None, "var(--le-target)", "target"))
+            lines.append((None, "var(--le-target)", self.target_name))
         return {
             "data": self.frames.tobytes(),
             "size": self.frames.shape[1],
@@ -159,15 +168,17 @@ class Points:
         axes.set(xlim=(-self.limit, self.limit), ylim=(-self.limit, self.limit), aspect="equal")
         size = 2.6 if self.frames.shape[1] > 40 else 5
         if self.target is not None:
-            axes.plot(*self.target.T, "s", color="0.6", alpha=0.5, ms=2, mew=0, label="target")
+            axes.plot(*self.target.T, "s", color="0.6", alpha=0.5, ms=2, mew=0, label=self.target_name)
         if self._with_path():
             walks = self.frames[: frame + 1, self._with_path()]
             axes.plot(walks[..., 0], walks[..., 1], color="0.55", lw=size / 6)
             axes.plot([], [], color="0.55", label="path so far")
         for group in sorted(set(self.groups.tolist())):
             color, shape = LINES[group % len(LINES)][0], MARKS[group % len(MARKS)]
-            axes.plot(*self.frames[frame, self.groups == group].T, shape, color=color, ms=size, mew=0)
-        axes.plot([], [], "o", color=INK if self.groups.any() else LINES[0][0], ms=size, mew=0, label="points")
+            name = self.names and self.names[group]
+            axes.plot(*self.frames[frame, self.groups == group].T, shape, color=color, ms=size, mew=0, label=name)
+        if self.names is None:
+            axes.plot([], [], "o", color=INK if self.groups.any() else LINES[0][0], ms=size, mew=0, label="points")
         outside = np.count_nonzero(np.abs(self.frames[frame]).max(axis=1) > self.limit)
         title = f"{outside} of {self.frames.shape[1]} points lie outside" if outside else None
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, title=title, markerscale=5 / size)
@@ -248,12 +259,14 @@ class Curves:
 class Images:
     """K grey images side by side at one or more frames, enlarged without smoothing.
 
-    frames: uint8 (F, K, H, W), 0 black to 255 white. labels: K texts, drawn under the images.
+    frames: uint8 (F, K, H, W), 0 black to 255 white. labels: K texts, drawn under the images; with `at_end` only under
+    those of the last frame, where they say what has come out.
     """
 
     title: str
     frames: np.ndarray
     labels: Sequence[str] | None = None
+    at_end: bool = False
 
     def __post_init__(self) -> None:
         check_text("Images title", self.title)
@@ -269,7 +282,12 @@ class Images:
         return self.frames.shape[0]
 
     def _message(self) -> dict[str, Any]:
-        return {"data": self.frames.tobytes(), "shape": self.frames.shape[1:], "labels": self.labels or []}
+        return {
+            "data": self.frames.tobytes(),
+            "shape": self.frames.shape[1:],
+            "labels": self.labels or [],
+            "at_end": self.at_end,
+        }
 
     def _grid(self) -> tuple[int, float, float]:
         """Columns, and the height of an image and of a row where an image is 1 wide."""
@@ -289,7 +307,7 @@ class Images:
         for k, image in enumerate(images):
             left, top = 1.1 * (k % columns), row * (k // columns)
             axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(left, left + 1, top + tall, top), aspect="equal")
-            if self.labels:
+            if self.labels and (not self.at_end or frame == self.count() - 1):
                 axes.text(left + 0.5, top + tall + 0.04, self.labels[k], ha="center", va="top", fontsize=8)
         axes.set(xlim=(0, 1.1 * columns - 0.1), ylim=(row * math.ceil(len(images) / columns), 0))
         axes.axis("off")

@@ -121,7 +121,7 @@ const painters = {
     return "";
   },
 
-  images({ data, shape: [count, tall, wide], labels }, k, width, ink, clear) {
+  images({ data, shape: [count, tall, wide], labels, at_end, frames }, k, width, ink, clear) {
     const gap = 10, foot = labels.length ? 1.9 * ink.size : 4, across = Math.floor((width + gap) / (64 + gap)) || 1;
     const rows = Math.ceil(count / across), columns = Math.ceil(count / rows);
     const cell = Math.min((width - (columns - 1) * gap) / columns, imageWidth(count)), high = (cell * tall) / wide;
@@ -136,7 +136,7 @@ const painters = {
       small.putImageData(pixels, 0, 0);
       pen.drawImage(small.canvas, x, y, cell, high);
       pen.strokeRect(x + 0.5, y + 0.5, cell - 1, high - 1);
-      if (labels.length) pen.fillText(labels[i], x + cell / 2, y + high + 0.35 * ink.size, cell + gap);
+      if (labels.length && (!at_end || k === frames - 1)) pen.fillText(labels[i], x + cell / 2, y + high + 0.35 * ink.size, cell + gap);
     }
     return "";
   },

@@ -27,9 +27,21 @@ from lessons_src.show.panels import grey
 from lessons_src.show.widgets import rough_first
 
 
-@pytest.mark.parametrize(("w", "nfe"), [(0.0, 30), (1.0, 30), (3.0, 60)])
-def test_guidance_counts_both_predictions(w, nfe):
-    assert explorer.guidance_picture(w, 0, 30).text.startswith(f"{nfe} network evaluations")
+def test_the_circle_holds_99_percent_of_the_class_that_is_asked_for():
+    x, labels = data.three_classes().sample(60_000, torch.Generator().manual_seed(7))
+    for label in range(3):
+        points, _ = explorer.guidance_picture(1.0, label, 2).panels
+        circle = torch.tensor(points.target[-len(explorer.CIRCLE) :])
+        centre, radius = circle[:-1].mean(0), explorer.RADIUS
+        torch.testing.assert_close((circle - centre).norm(dim=1), torch.full((len(circle),), radius))
+        inside = ((x[labels == label] - centre).norm(dim=1) < radius).double().mean().item()
+        assert inside == pytest.approx(0.99, abs=0.003)
+
+
+def test_the_key_names_the_colours():
+    points, _ = explorer.guidance_picture(1.0, 0, 2).panels
+    names = [name for _, _, name in points._message()["lines"]]
+    assert names == ["class 0", "class 1", "class 2", "data of all classes"]
 
 
 def plain_run(label: list[int], steps: int, w: float, grid: str = "linspace") -> Iterator[State]:
@@ -68,10 +80,14 @@ def test_guidance_shows_the_digit_that_is_asked_for():
     np.testing.assert_array_equal(picture.panels[0].frames[-1], plain_ddim([7] * 12, 5, 2.0))
 
 
+def told_variety(w: float, digit: int) -> float:
+    return float(re.search(r"each other ([\d.]+) times", explorer.digit_guidance_picture(w, digit, 20).text)[1])
+
+
 def test_more_guidance_makes_them_more_alike():
-    texts = [explorer.digit_guidance_picture(w, 7, 20).text for w in (1.0, 3.0, 10.0)]
-    variety = [float(re.search(r"each other by ([\d.]+) a pixel", text)[1]) for text in texts]
-    assert variety == sorted(variety, reverse=True)
+    variety = {w: told_variety(w, 7) for w in (1.0, 3.0, 10.0)}
+    assert list(variety.values()) == sorted(variety.values(), reverse=True)
+    assert told_variety(5.0, 6) < 0.7 <= told_variety(4.5, 6), "the dare"
     x = torch.tensor([[0.0, 2.0], [1.0, 1.0], [-1.0, 0.0]]).view(3, 1, 1, 2)
     pairs = [(x[i] - x[j]).square().mean() for i in range(3) for j in range(3) if i != j]
     assert explorer._variety(x) == pytest.approx(torch.stack(pairs).mean().sqrt().item())

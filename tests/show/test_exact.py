@@ -23,7 +23,7 @@ RUN = """
 const [script, constants, settings] = JSON.parse(require("fs").readFileSync(0, "utf-8"));
 import("data:text/javascript;base64," + Buffer.from(script).toString("base64")).then(({ picture }) => {
   const numbers = Object.fromEntries(Object.entries(constants).map(([k, v]) => [k, Float64Array.from(v)]));
-  const plain = (panel) => ({ ...panel, data: Array.from(panel.data) });
+  const plain = (p) => ({ ...p, data: Array.from(p.data), ...(p.target && { target: Array.from(p.target) }) });
   const found = settings.map((values) => picture(values, numbers));
   console.log(JSON.stringify(found.map((f) => f && { ...f, panels: f.panels.map(plain) })));
 });
@@ -79,6 +79,9 @@ def test_the_browser_equals_python(explorer):
                 reference = np.frombuffer(panel["data"], np.float32)
                 assert panel["frames"] == ours.get("frames", 1)
                 assert ours.get("title", panel["title"]) == panel["title"]
+                if "target" in ours:
+                    target = np.frombuffer(panel["target"], np.float32)
+                    np.testing.assert_allclose(ours["target"], target, atol=1e-6)
                 np.testing.assert_allclose(ours["data"], reference, atol=1e-5)
         for key in ("text", "frame_names", "frame_texts", "formula", "start"):
             if key in found:

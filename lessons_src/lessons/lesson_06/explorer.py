@@ -13,53 +13,65 @@ from lessons_src.evaluation import in_batches
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.digit_runs import digit_run, shipped
 from lessons_src.oracle import GaussianMixture, exact_flow
-from lessons_src.samplers import Counted, ddim, trajectory
+from lessons_src.samplers import ddim, trajectory
 from lessons_src.schedules import NoiseSchedule, linear, time_grid
 from lessons_src.show.panels import Curves, Images, Picture, Points, grey
 from lessons_src.show.widgets import Choice, Explorer, Slider, rough_first
 
 STD = 0.5  # of each class of data.three_classes()
+RADIUS = STD * math.sqrt(2 * math.log(100))  # 99 % of a round Gaussian class lie nearer to its middle
+ANGLES = torch.linspace(0, 2 * math.pi, 241, dtype=torch.float64)
+CIRCLE = torch.stack([ANGLES.cos(), ANGLES.sin()], 1)
 ALONG = torch.linspace(-4, 4, 161, dtype=torch.float64)
 
 
 class Reference(NamedTuple):
-    """Three classes, the linear schedule, start noise, the class it reaches without guidance, and data with labels."""
+    """Three classes, the linear schedule, start noise, the class it reaches without guidance, and data."""
 
     mixture: GaussianMixture
     schedule: NoiseSchedule
     start: Tensor
     free: Tensor
     x: Tensor
-    labels: Tensor
 
 
 @cache
 def _reference() -> Reference:
     mixture, schedule, start = data.three_classes(), linear(), data.noise(300, 2, seed=6)
-    x, labels = mixture.sample(1800, torch.Generator().manual_seed(5))
+    x, _ = mixture.sample(600, torch.Generator().manual_seed(5))
     ends = exact_flow(mixture.eps, start, float(schedule.alpha_bar[-1]), steps=200)
-    return Reference(mixture, schedule, start, mixture.class_posterior(ends, 1.0).argmax(1), x, labels)
+    return Reference(mixture, schedule, start, mixture.class_posterior(ends, 1.0).argmax(1), x)
 
 
 def guidance_picture(w: float, label: int, steps: int) -> Picture:
-    """Classifier-free guidance on exact predictions: where the samples of one class go as w moves.
+    """Classifier-free guidance on exact predictions: where the samples of one class go as w moves, and the circle that
+    holds 99 % of its data.
 
     Colours say which class the same noise reaches without guidance; they are not those of the curves, hence groups
     from 3 on. explorer.js computes the same.
     """
-    mixture, schedule, start, free, x, _ = _reference()
-    net = Counted(mixture.network(schedule))
+    mixture, schedule, start, free, x = _reference()
+    net = mixture.network(schedule)
     times = time_grid(schedule, steps, "quadratic")
     path = trajectory(start, ddim(classifier_free(net, label, w), start, schedule, times))
     end, centre = path[-1], mixture.means[label]
     share = (mixture.class_posterior(end, 1.0).argmax(1) == label).double().mean().item()
     spread = end.var(0).mean().sqrt().item()
-    stray = ((end - centre).norm(dim=1) > STD * math.sqrt(2 * math.log(100))).double().mean().item()
+    stray = ((end - centre).norm(dim=1) > RADIUS).double().mean().item()
     cut, smooth = _on_line(mixture.means @ centre, STD), _on_line(end @ centre, 0.12)
     line = ALONG.unsqueeze(1)
     return Picture(
         [
-            Points(f"Samples of class {label}", path.numpy(), x[:600].numpy(), 4.0, paths=False, groups=free + 3),
+            Points(
+                f"Samples of class {label}",
+                path.numpy(),
+                torch.cat([x, centre + RADIUS * CIRCLE]).numpy(),
+                4.0,
+                paths=False,
+                groups=free + 3,
+                names={3 + k: f"class {k}" for k in range(3)},
+                target_name="data of all classes",
+            ),
             Curves(
                 "Along the line from the centre through the class",
                 ALONG.numpy(),
@@ -73,11 +85,9 @@ def guidance_picture(w: float, label: int, steps: int) -> Picture:
                 (0.0, 3.0),
             ),
         ],
-        f"{net.nfe} network evaluations. {100 * share:.0f} % of the samples would be classified as class {label} (of "
-        f"its data {100 * _own_shares()[label]:.0f} %). Their mean is {end.mean(0).norm():.2f} from the centre of all "
-        f"classes (data 1.00), their spread {spread:.2f} (data {STD:.2f}). {100 * stray:.0f} % lie outside the circle "
-        "that holds 99 % of the class. Where the same noise ends without guidance: purple class 0, orange class 1, sky "
-        "blue class 2; grey: data of all three.",
+        "Colour: the class in which the same noise ends without guidance. The circle holds 99 % of the data of class "
+        f"{label}. {100 * share:.0f} % of the samples are classified right, {100 * stray:.0f} % lie outside the "
+        f"circle. Their spread is {spread:.2f} (data {STD:.2f}).",
         frame_label="Step",
         frame_names=[f"t = {t}" for t in times],
         formula=_formula(w),
@@ -95,24 +105,17 @@ def _on_line(means: Tensor, std: float) -> GaussianMixture:
     return GaussianMixture([1 / K] * K, means.unsqueeze(1), std**2 * torch.ones(K, 1, 1, dtype=torch.float64))
 
 
-@cache
-def _own_shares() -> list[float]:
-    """Share of each class's own data that the exact classifier gives to it."""
-    mixture, *_, x, labels = _reference()
-    read = mixture.class_posterior(x, 1.0).argmax(1)
-    return [(read[labels == label] == label).double().mean().item() for label in range(3)]
-
-
 def explore_guidance() -> Explorer:
     """Move the guidance scale; the start noise stays the same."""
-    mixture, schedule, start, *_ = _reference()
+    mixture, schedule, start, _, x = _reference()
     constants = {
         "means": mixture.means,
         "std": STD,
         "alpha_bar": schedule.alpha_bar,
         "start": start,
         "along": ALONG,
-        "own": _own_shares(),
+        "x": x,
+        "circle": RADIUS * CIRCLE,
     }
     return Explorer(
         guidance_picture,
@@ -133,10 +136,10 @@ def digit_guidance_picture(w: float, digit: int, steps: int) -> Picture:
     read = in_batches(shipped()[1], end).argmax(1).tolist()
     labels = [str(found) if found == digit else f"{found} ✗" for found in read]
     return Picture(
-        [Images(f"Asked for {digit}; below, what a classifier reads", grey(x[:, :, 0]), labels)],
-        f"A classifier reads {read.count(digit)} of 12 as {digit}. The twelve differ from each other by "
-        f"{_variety(end):.2f} a pixel (root mean square, black −1, white 1). The noises stay the same. The batch of 12 "
-        f"takes {steps if w in (0, 1) else 2 * steps} network evaluations in {steps} DDIM steps.",
+        [Images(f"Asked for {digit}; at the end, what a classifier reads", grey(x[:, :, 0]), labels, at_end=True)],
+        f"A classifier reads {read.count(digit)} of 12 as {digit}. They differ from each other "
+        f"{_variety(end) / _real_variety(digit):.2f} times as much as real {digit}s do. The batch of 12 takes "
+        f"{steps if w in (0, 1) else 2 * steps} network evaluations in {steps} DDIM steps.",
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in times],
         formula=_formula(w),
@@ -147,6 +150,13 @@ def digit_guidance_picture(w: float, digit: int, steps: int) -> Picture:
 def _variety(x: Tensor) -> float:
     """Root mean square difference a pixel between two different ones of x (n, 1, H, W)."""
     return (2 * x.var(0).mean()).sqrt().item()
+
+
+@cache
+def _real_variety(digit: int) -> float:
+    """The variety of the training digits of one class."""
+    x, labels = data.digits("train")
+    return _variety(x[labels == digit])
 
 
 def explore_digit_guidance() -> Explorer:

@@ -62,9 +62,11 @@ def show_prolonged(
     without, with_label, *_, last = guesses.tolist()
     for start, end, style in ((without, with_label, "-"), (with_label, last, "--")):
         axis.plot(*zip(start, end, strict=True), style, color=VERMILLION, lw=2)
+    paper = {"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.85}  # no dots run through a name
+    style = {"color": VERMILLION, "weight": "bold", "bbox": paper}
     for w, guess in zip(scales, guesses.tolist(), strict=True):
         axis.plot(*guess, "o", color=VERMILLION, ms=8, mec="white", zorder=3)
-        axis.annotate(f"w = {w:g}", guess, xytext=(9, -3), textcoords="offset points", color=VERMILLION, weight="bold")
+        axis.annotate(f"w = {w:g}", guess, xytext=(11, -3), textcoords="offset points", **style)
     axis.set(xlim=(-2.5, 2.5), ylim=(-1.9, 3.1), aspect="equal")
     axis.legend(loc="upper left", fontsize=9)
     out = (guesses[-1] - mixture.means[0]).norm().item() / 0.5
@@ -238,9 +240,10 @@ def show_measured(zoom: float = 1.5) -> None:
     """Distance to real digits against the scale, the same near w = 1, and what is read right and varied."""
     rows = measured()
     best = min(rows, key=lambda w: rows[w]["frechet"])
-    scales, labelled = list(rows), [w for w in rows if w > 0]  # without label ten digits count as one class
+    scales = [w for w in rows if not 1 < w < zoom]  # those between have a panel of their own
+    labelled = [w for w in scales if w > 0]  # without label ten digits count as one class
     fig, axes = plots.figure(columns=3, width=9.6, height=3.3)
-    for axis, shown in zip(axes[0], (scales, [w for w in scales if 1 <= w <= zoom]), strict=False):
+    for axis, shown in zip(axes[0], (scales, [w for w in rows if 1 <= w <= zoom]), strict=False):
         mean, error = [rows[w]["frechet"] for w in shown], [distance_error(w) for w in shown]
         axis.errorbar(shown, mean, error, color=BLUE, marker="o", ms=4, label="generated digits")
         floor, spread = rows[1]["floor"], rows[1]["floor_spread"]
