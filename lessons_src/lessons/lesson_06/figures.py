@@ -68,7 +68,7 @@ def show_prolonged(
         axis.plot(*guess, "o", color=VERMILLION, ms=8, mec="white", zorder=3)
         axis.annotate(f"w = {w:g}", guess, xytext=(11, -3), textcoords="offset points", **style)
     axis.set(xlim=(-2.5, 2.5), ylim=(-1.9, 3.1), aspect="equal")
-    axis.legend(loc="upper left", fontsize=9)
+    axis.legend(loc="upper left", fontsize=10.5)
     out = (guesses[-1] - mixture.means[0]).norm().item() / 0.5
     plots.show(
         fig,
@@ -85,7 +85,7 @@ def show_line(eps_u: Tensor, eps_c: Tensor) -> None:
         line = torch.stack([blend(eps_u, eps_c, w) for w in shown])
         axis.plot(line[:, 0], line[:, 1], "o:", color=VERMILLION)
         for w, point in zip(shown, line.tolist(), strict=True):
-            axis.annotate(f"w = {w:g}", point[:2], xytext=(7, 2), textcoords="offset points", fontsize=9)
+            axis.annotate(f"w = {w:g}", point[:2], xytext=(7, 2), textcoords="offset points", fontsize=10.5)
         for tip, color, style in ((eps_u, INK, "--"), (eps_c, BLUE, "-")):
             arrow = {"arrowstyle": "->", "color": color, "ls": style, "lw": 2}
             axis.annotate("", tip[:2].tolist(), (0, 0), arrowprops=arrow)
@@ -157,7 +157,7 @@ def show_gradient(alpha_bar: float = 0.5) -> None:
     axis.plot(x, difference, color=BLUE, label=name)
     axis.plot(x[::10], gradient[::10], "o", color=VERMILLION, ms=4, label=r"gradient of $\log\,p(y\,|\,x_t)$")
     axis.set(xlabel="$x_t$, the wanted class is on the right", ylabel="push to the right", ylim=(0, 3.3))
-    axis.legend(fontsize=9, loc="upper right")
+    axis.legend(fontsize=10.5, loc="upper right")
     plots.show(
         fig,
         f"Two classes, at +1 and −1, at ᾱ = {alpha_bar:g}. Line: the difference of the two predictions, divided by "
@@ -205,7 +205,7 @@ def show_densities(scales: Sequence[float] = (1, 3, 7.5)) -> None:
         axis.plot(GRID, tilted(w)[0], color=BLUE, label="tilted law")
         axis.plot(*guided_density(w), "--", color=VERMILLION, label="guided")
         axis.set(title=f"w = {w:g}", xlim=(-1, 3.5), ylim=(0, 1.9), xlabel="x")
-    axes[0, 0].legend(loc="upper left", fontsize=9)
+    axes[0, 0].legend(loc="upper left", fontsize=10.5)
     axes[0, 0].set_ylabel("density")
     w = scales[-1]
     plots.show(
@@ -251,14 +251,14 @@ def show_measured(zoom: float = 1.5) -> None:
         axis.set(xlabel="guidance scale w", ylim=(0, None))
     axes[0, 0].set(title="distance to real test digits")
     axes[0, 1].set(title="the same, near w = 1")
-    axes[0, 1].legend(fontsize=9, loc="upper left")
+    axes[0, 1].legend(fontsize=10.5, loc="upper left")
     for key, name, color, mark, shown in (
         ("accuracy", "read right (share)", BLUE, "o-", scales),
         ("spread", "variety (real: 1)", VERMILLION, "s--", labelled),
     ):
         axes[0, 2].plot(shown, [rows[w][key] for w in shown], mark, color=color, ms=4, label=name)
     axes[0, 2].set(title="what else changes", xlabel="guidance scale w", ylim=(0, 1.2))
-    axes[0, 2].legend(fontsize=9, loc="lower right")
+    axes[0, 2].legend(fontsize=10.5, loc="lower right")
     away, error = compared(best, 1)
     plots.show(
         fig,

@@ -397,7 +397,8 @@ def show_heights() -> None:
         axis.plot(*zip(*points, strict=True), mark + "--", color=colour, label=way)
         for top, (away, read) in zip(TOPS, points, strict=True):
             if read < 90:  # the last ones would lie on each other
-                axis.annotate(f"{top}", (away, read), xytext=beside, textcoords="offset points", fontsize=10.5, color=INK)
+                place = {"xytext": beside, "textcoords": "offset points"}
+                axis.annotate(f"{top}", (away, read), **place, fontsize=10.5, color=INK)
     axis.set(xlabel="distance from the digit, a pixel", ylabel="read as 3 (%)", ylim=(-5, 108))
     axis.legend(loc="lower right")
     enough = {way: next(k for k, (_, read) in enumerate(points) if read >= 90) for way, points in curves.items()}
