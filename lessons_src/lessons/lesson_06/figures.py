@@ -266,7 +266,8 @@ def show_measured(zoom: float = 1.5) -> None:
         f"{rows[best]['frechet']:.2f}, is at w = {best:g}. Against w = 1, from the same noise, that is "
         f"{signed(away, 2)} ± {error:.2f}: too little to be sure of. The distance is {rows[0]['frechet']:.1f} at "
         f"w = 0, {rows[2]['frechet']:.1f} at w = 2 and {rows[10]['frechet']:.0f} at w = 10. There the digits of one "
-        f"class differ from each other {rows[10]['spread']:.2f} times as much as real ones.",
+        f"class differ from each other {rows[10]['spread']:.2f} times as much as real ones. "
+        "(At w = 0 there are no classes to look at, so no variety.)",
     )
 
 
