@@ -53,7 +53,7 @@ def notebook(lab, request):
 
     def write(*sources: str, outputs: dict | None = None) -> str:
         new = {True: nbformat.v4.new_markdown_cell, False: nbformat.v4.new_code_cell}
-        cells = [new[source.startswith("# ")](source) for source in sources]
+        cells = [new[source.startswith("# ") and "\n" not in source](source) for source in sources]
         if outputs is not None:
             cells[-1].outputs = [nbformat.v4.new_output("execute_result", execution_count=1, **outputs)]
         book = nbformat.v4.new_notebook(cells=cells)
