@@ -67,8 +67,8 @@ def test_the_frames_go_down_and_back(wish):
 def test_the_formula_has_the_guesses_on_the_way_back_only():
     picture = drowning_picture(READY["a 3"], 600, ANY)
     assert len(picture.formula) == len(picture.frame_names)
-    assert picture.formula[0] == "x_t = 1.00 · x0 + 0.00 · eps"
-    assert all(("hat" in line) == (k > STEPS) for k, line in enumerate(picture.formula))
+    assert picture.formula[0] == "xₜ = 1.00 · x₀ + 0.00 · ε"
+    assert all(("\N{COMBINING CIRCUMFLEX ACCENT}" in line) == (k > STEPS) for k, line in enumerate(picture.formula))
 
 
 def test_what_the_lesson_says_of_the_ready_digits():
