@@ -118,7 +118,7 @@ $(QUIET): $(firstword $(MAKEFILE_LIST)) | .venv/lab
 	@mkdir -p $(@D)
 	@echo "$$SETTINGS" > $@
 
-# With this, a cell that is run too early says which ones to run first.
+# With this, a cell that is run too early, or stopped, says what to do.
 $(KERNEL): $(firstword $(MAKEFILE_LIST)) | .venv/lab
 	@mkdir -p $(@D)
 	@echo '{"InteractiveShellApp": {"extensions": ["lessons_src.show.errors"]}}' > $@

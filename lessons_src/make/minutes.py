@@ -2,7 +2,7 @@
 
 180 words a minute, 6 s for a line of code in sight, 75 s for a question in the lesson or its checkpoint, 150 s for an
 explorer; and half of that again for pictures, second thoughts and feedback: readers with a clock needed 1.3 to 1.6
-times the sum.
+times the sum. To go on with a training (`go_on`) is not counted: it is watched while it runs, not played with.
 """
 
 import argparse
