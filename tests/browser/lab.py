@@ -28,6 +28,9 @@ SETTINGS = {  # as `make lab` has them
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},
 }
+# What the server stumbles over, not the course: it looks after idle kernels, and finds one that a test has shut down in
+# that moment; it writes to a page that a test has just loaded anew.
+RACES = ("checking the idle duration of kernel", "tornado.websocket.WebSocketClosedError")
 TOKEN = "browser-tests"  # the server listens on 127.0.0.1 only and lives for one test run
 
 
@@ -104,12 +107,9 @@ class Lab:
         return False
 
     def tracebacks(self, start: int) -> list[str]:
-        """Entries of the log from character `start` on that hold a traceback, but for those of a known race.
-
-        The server looks after idle kernels, and stumbles over one that a test has shut down in that moment.
-        """
-        entries = re.split(r"^(?=\[[DIWEC] )", self.log.read_text()[start:], flags=re.MULTILINE)
-        return [e for e in entries if "Traceback" in e and "checking the idle duration of kernel" not in e]
+        """Entries of the log from character `start` on that hold a traceback, but for those of RACES."""
+        entries = re.split(r"^(?=\[[DIWEC] |Task exception)", self.log.read_text()[start:], flags=re.MULTILINE)
+        return [e for e in entries if "Traceback" in e and not any(race in e for race in RACES)]
 
     def open(self, page, notebook: str) -> None:
         """Open `notebook` (relative to the root) alone in a fresh workspace and wait for its kernel."""
