@@ -21,7 +21,9 @@ from lessons_src.checks import check_choice, check_int, check_real, refuse
 from lessons_src.files import write_whole
 from lessons_src.oracle import GaussianMixture
 
-DIGITS = Path(str(files("lessons_src") / "assets" / "digits_10k_2k.npz"))
+ASSETS = Path(str(files("lessons_src") / "assets"))
+DIGITS = ASSETS / "digits_10k_2k.npz"
+JUDGE_DIGITS = ASSETS / "data" / "digits_judge_4k.npz"
 
 
 def digits(split: str = "train", path: str | Path = DIGITS) -> tuple[Tensor, Tensor]:
@@ -30,7 +32,20 @@ def digits(split: str = "train", path: str | Path = DIGITS) -> tuple[Tensor, Ten
     split "train" holds 10,000 digits, "test" another 2,000 (MNIST, LeCun et al. 1998; see assets/NOTICE.md).
     Raises ValueError for another split, or naming the file when it is missing, damaged or of another layout.
     """
-    names = {"train": ("x", "y"), "test": ("xt", "yt")}[check_choice("split", split, ("train", "test"))]
+    return _stored({"train": ("x", "y"), "test": ("xt", "yt")}[check_choice("split", split, ("train", "test"))], path)
+
+
+def digits_judge(path: str | Path = JUDGE_DIGITS) -> tuple[Tensor, Tensor]:
+    """The 4,000 digits that judges of samples learn from, and nothing else does; in the form of `digits`.
+
+    None of them is among those of `digits`: neither what generates nor what it is compared with has seen them.
+    Raises ValueError naming the file when it is missing, damaged or of another layout.
+    """
+    return _stored(("xj", "yj"), path)
+
+
+def _stored(names: tuple[str, str], path: str | Path) -> tuple[Tensor, Tensor]:
+    """Images and labels of these names in an .npz file."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             x, y = (archive[name] for name in names)

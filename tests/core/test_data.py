@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lessons_src.data import DIGITS, POINTS, as_digit, digits, points, ring
+from lessons_src.data import DIGITS, JUDGE_DIGITS, POINTS, as_digit, digits, digits_judge, points, ring
 
 SHA256 = "0d7bd2d87510cc79a7a9d24336a45431be76c106321df4d87f670e4727518014"
+JUDGE_SHA256 = "d71d6ba581f841fef12df078bec37917e81b20fa747f257b7bc6254468495868"
 
 
 # --- Digits -----------------------------------------------------------------------------------------------------------
@@ -43,6 +44,26 @@ def test_pixels_are_the_stored_bytes():
     x, _ = digits("test")
     assert torch.allclose((x[:, 0].double() + 1) * 127.5, stored, rtol=0, atol=1e-4)
     assert stored.unique().tolist() == list(range(256))
+
+
+def test_digits_of_the_judge_are_the_ones_we_know_and_no_others():
+    assert hashlib.sha256(JUDGE_DIGITS.read_bytes()).hexdigest() == JUDGE_SHA256
+    x, label = digits_judge()
+    assert (x.shape, x.dtype, label.dtype) == ((4000, 1, 28, 28), torch.float32, torch.int64)
+    assert (x.min().item(), x.max().item()) == (-1, 1)
+    assert label.bincount(minlength=10).tolist() == [393, 452, 406, 388, 382, 369, 384, 404, 395, 427]
+    theirs = {image.numpy().tobytes() for image in x}
+    assert len(theirs) == 4000
+    for split in SPLITS:
+        assert not theirs & {image.numpy().tobytes() for image in digits(split)[0]}
+
+
+def test_a_damaged_file_of_the_judge_is_named(tmp_path):
+    for path in (DIGITS, tmp_path):
+        with pytest.raises(
+            ValueError, match=re.escape(f"path is {str(path)!r}; expected an .npz file with arrays ('xj'")
+        ):
+            digits_judge(path)
 
 
 IMAGES, LABELS = np.zeros((3, 28, 28), np.uint8), np.array([0, 9, 4], np.uint8)

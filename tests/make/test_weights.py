@@ -12,7 +12,7 @@ from lessons_src.evaluation import accuracy
 from lessons_src.make import weights as make
 from lessons_src.training import PRECISIONS, Recipe
 
-NAMES = ("classifier", "digits", "points")
+NAMES = ("classifier", "digits", "judge", "points")
 
 
 @pytest.fixture
@@ -42,6 +42,15 @@ def test_the_card_of_the_points_is_true():
     net, card = weights.load("points")
     assert make.excess_loss(net, data.ring()) == pytest.approx(card["metrics"], rel=0.001)
     assert card["metrics"]["loss"] < 1.05 * card["metrics"]["smallest possible loss"]
+
+
+def test_the_card_of_the_judge_is_true():
+    net, card = weights.load("judge")
+    found = make.judge_metrics(net)
+    assert found == pytest.approx(card["metrics"], rel=0.01)
+    assert found["accuracy on test digits"] > 0.98
+    assert found["accuracy on training digits"] > 0.975
+    assert 0 < found["spread of the floor"] < found["floor"] / 3
 
 
 def test_guided_digits_are_read_as_what_was_asked_for():
@@ -87,11 +96,13 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
     tiny, digits, generate = Recipe(steps=2, batch_size=10, warmup=1), data.digits, make.generate
     monkeypatch.setattr(make, "save", lambda *given: weights.save(*given, folder=tmp_path))
     monkeypatch.setattr(make, "CLASSIFIER", tiny)
+    monkeypatch.setattr(make, "JUDGE", tiny)
     monkeypatch.setattr(make.train_classifier, "__defaults__", (tiny,))
     monkeypatch.setattr(make, "Recipe", lambda *given, **more: tiny)
     monkeypatch.setattr(data, "digits", lambda subset: tuple(part[:200] for part in digits(subset)))
-    monkeypatch.setattr(make, "generate", lambda net, n, w, steps, seed: generate(net, 20, w, 2, seed))
+    monkeypatch.setattr(make, "generate", lambda net, n, w, steps, seed: generate(net, 70, w, 2, seed))
     make.make_classifier()
+    make.make_judge()
     make.make_points()
     make.make_digits(tiny, torch.device("cpu"))
     for name in NAMES:
@@ -104,7 +115,7 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_lists_what_exists():
-    with pytest.raises(ValueError, match="name is 'faces'; expected one of 'classifier', 'digits', 'points'"):
+    with pytest.raises(ValueError, match="name is 'faces'; expected one of 'classifier', 'digits', 'judge', 'points'"):
         weights.load("faces")
 
 
