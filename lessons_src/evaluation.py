@@ -1,4 +1,4 @@
-"""How good are samples? Distances between sets of features, class accuracy, and distance to the training data.
+"""How good are samples? What a network sees in them, beside real data: see `metrics` for the scores themselves.
 
 The Frechet distance here is measured in the features of a small digit classifier, so it is called feature-Frechet
 distance and never FID; it depends on the classifier, on the number of samples, and is biased upward for few of them.
@@ -12,29 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lessons_src.checks import check_batch, check_int, refuse
+from lessons_src.metrics import frechet_distance, nearest_distance
 from lessons_src.networks import DigitClassifier
 from lessons_src.oracle import GaussianMixture
-
-
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Squared Frechet distance between Gaussians fitted to features a (n, d) and b (m, d) (Heusel et al. 2017, eq. 6).
-
-    ||mean_a - mean_b||^2 + tr(A + B - 2 (A B)^(1/2)), in float64, never negative. Raises ValueError for fewer than two
-    rows, other shapes, or values that are not finite.
-    """
-    for name, features in (("a", a), ("b", b)):
-        if features.ndim != 2 or len(features) < 2 or features.shape[1] != a.shape[1]:
-            refuse(name, features, "features of shape (n, d) with n >= 2 and one d for both")
-        if not features.isfinite().all():
-            refuse(name, features, "finite values")
-    a, b = a.double(), b.double()
-    A, B = (torch.cov(features.T).reshape(a.shape[1], -1) for features in (a, b))
-    # tr (A B)^(1/2) = tr (A^(1/2) B A^(1/2))^(1/2), a symmetric matrix whose eigenvalues are not negative
-    variances, axes = torch.linalg.eigh(A)
-    root = axes * variances.clamp(min=0).sqrt() @ axes.T
-    cross = torch.linalg.eigvalsh(root @ B @ root).clamp(min=0).sqrt().sum()
-    distance = (a.mean(0) - b.mean(0)).square().sum() + A.trace() + B.trace() - 2 * cross
-    return max(distance.item(), 0.0)
 
 
 @torch.no_grad()
@@ -43,30 +23,44 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 100)
     return torch.cat([function(part) for part in check_batch("x", x).split(size)])
 
 
+def check_images(name: str, x: Tensor) -> Tensor:
+    """Return samples x (n, *event), or raise: ValueError if not finite, or if images (n, C, H, W) are never negative.
+
+    Networks here take images in [-1, 1], black is -1; those in [0, 1] would be judged as grey fog without a complaint.
+    """
+    if not check_batch(name, x).isfinite().all():
+        refuse(name, x, "finite values")
+    if x.ndim == 4 and len(x) and x.min() >= 0:
+        refuse(name, x, f"values from -1 to 1; these are from {x.min().item():.3g} to {x.max().item():.3g}")
+    return x
+
+
 class Reference:
     """The real side of comparisons, its features and neighbours computed once.
 
     features(x) are what distances are measured in, (n, d) for x (n, *event). images are held out, (m, *event). train is
-    other real data: the floor is what draws from it score, and copies of it are looked for. Features that were trained
-    on `train` know it better than `images`, which moves the floor.
+    other real data: the floor is what draws from it score, and copies of it are looked for. Take features that learned
+    from neither: those that learned from `train` see it, and what was made after it, with other eyes than `images`.
+    Raises TypeError or ValueError for events of unequal shapes, and as `check_images` does.
     """
 
     def __init__(self, features: Callable[[Tensor], Tensor], images: Tensor, train: Tensor) -> None:
-        self.features, self.images, self.train = features, images, train
+        self.features, self.images = features, check_images("images", images)
+        self.train = self._check("train", train)
         self.real = in_batches(features, images)
 
     def frechet(self, x: Tensor) -> float:
         """Feature-Frechet distance of x (n, *event) to the held-out images."""
-        return frechet_distance(in_batches(self.features, x), self.real)
+        return frechet_distance(in_batches(self.features, self._check("x", x)), self.real)
 
     def floor(self, n: int, draws: int = 10, seed: int = 0) -> tuple[float, float]:
         """What n real samples score: mean and standard deviation over random draws from `train`.
 
-        Not the score of perfect samples: features trained on `train` see it with other eyes than `images`, and draws of
-        uneven class shares are farther away than even ones. Generated samples may score less.
-        Raises ValueError unless 2 <= n <= len(train) and there are at least two draws.
+        Not the least there is: the two may differ as two sets of people's writing do, and draws of uneven class shares
+        are farther away than even ones. Compare with samples by mean *and* spread. Raises ValueError unless n is more
+        than the number of features, at most len(train), and there are at least two draws.
         """
-        check_int("n", n, 2, len(self.train))
+        check_int("n", n, self.real.shape[1] + 1, len(self.train))
         check_int("draws", draws, 2)
         generator = torch.Generator().manual_seed(seed)
         drawn = [self._train_features[torch.randperm(len(self.train), generator=generator)[:n]] for _ in range(draws)]
@@ -75,7 +69,15 @@ class Reference:
 
     def neighbour_ratio(self, x: Tensor) -> float:
         """Median distance to the nearest of `train`, over that of the held-out images: well below 1 means copies."""
-        return nearest_distance(x, self.train).median().item() / self._nearest
+        return self._distances(self._check("x", x)).median().item() / self._nearest
+
+    def _check(self, name: str, x: Tensor) -> Tensor:
+        if check_images(name, x).shape[1:] != self.images.shape[1:]:
+            refuse(name, x, f"shape (n, {', '.join(map(str, self.images.shape[1:]))}), as the images have")
+        return x
+
+    def _distances(self, x: Tensor) -> Tensor:
+        return nearest_distance(x.flatten(1), self.train.flatten(1))
 
     @cached_property
     def _train_features(self) -> Tensor:
@@ -83,7 +85,7 @@ class Reference:
 
     @cached_property
     def _nearest(self) -> float:
-        return nearest_distance(self.images, self.train).median().item()
+        return self._distances(self.images).median().item()
 
 
 class Quality(NamedTuple):
@@ -101,8 +103,10 @@ def digit_quality(reference: Reference, classifier: DigitClassifier, x: Tensor, 
     """Judge generated digits x (n, 1, 28, 28) made for labels (n,).
 
     frechet, floor with its spread, and neighbour_ratio are `reference`'s; accuracy is the share that the classifier
-    reads as the wanted label.
+    reads as the wanted label. Raises ValueError for digits of one class only, which are far from digits of all.
     """
+    if len(label.unique()) < 2:
+        refuse("label", label, "at least two classes: the reference has them all")
     floor, spread = reference.floor(len(x))
     read = accuracy(classifier, x, label)
     return Quality(len(x), reference.frechet(x), floor, spread, read, reference.neighbour_ratio(x))
@@ -113,26 +117,7 @@ def accuracy(classifier: nn.Module, x: Tensor, label: Tensor) -> float:
     if label.shape != x.shape[:1]:
         refuse("label", label, f"shape ({len(x)},)")
     classifier.eval()
-    return (in_batches(classifier, x).argmax(1) == label).double().mean().item()
-
-
-def class_spread(features: Tensor, label: Tensor) -> float:
-    """Root mean square distance of features (n, d) from the mean of their own class: how varied each class is.
-
-    label is (n,) int64. Divide by the same for real samples. Raises ValueError for other shapes.
-    """
-    if features.ndim != 2 or not len(features):
-        refuse("features", features, "shape (n, d), at least one row")
-    if label.shape != features.shape[:1]:
-        refuse("label", label, f"shape ({len(features)},), one label a row of features")
-    classes = [features[label == c].double() for c in label.unique()]
-    return torch.cat([own - own.mean(0) for own in classes]).square().sum(1).mean().sqrt().item()
-
-
-def nearest_distance(x: Tensor, train: Tensor) -> Tensor:
-    """Euclidean distance from each x to its nearest neighbour in `train`, shape (n,)."""
-    flat = train.flatten(1)
-    return in_batches(lambda part: torch.cdist(part.flatten(1), flat).min(1).values, x)
+    return (in_batches(classifier, check_images("x", x)).argmax(1) == label).double().mean().item()
 
 
 def on_target(mixture: GaussianMixture, x: Tensor) -> float:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lessons_src import data, weights
-from lessons_src.evaluation import Reference, class_spread, digit_quality, frechet_distance, in_batches
+from lessons_src.evaluation import Reference, digit_quality, in_batches
 from lessons_src.files import write_whole
 from lessons_src.losses import Denoising, Samples
 from lessons_src.measurements import (
@@ -36,6 +36,7 @@ from lessons_src.measurements import (
     resample,
     start_noise,
 )
+from lessons_src.metrics import class_spread, frechet_distance
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, UNet
 from lessons_src.samplers import EpsFn, State
 from lessons_src.schedules import NoiseSchedule, make_schedule, time_grid

@@ -30,9 +30,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from lessons_src import data, weights
-from lessons_src.evaluation import class_spread, frechet_distance, in_batches
+from lessons_src.evaluation import in_batches
 from lessons_src.files import write_whole
 from lessons_src.guidance import classifier_free
+from lessons_src.metrics import class_spread, frechet_distance
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, ResidualBlock, UNet
 from lessons_src.process import as_column
 from lessons_src.samplers import State
@@ -116,7 +117,7 @@ class Sizes(NamedTuple):
     most: tuple[int, int] = (100_000, 4096)  # steps and batch of a run, at most
 
 
-SMOKE = Sizes(64, 4, 32, 60, (1, 2), (3, 16), 2, 2, (4, 4))
+SMOKE = Sizes(64, 4, 32, 80, (1, 2), (3, 16), 2, 2, (4, 4))
 
 
 @dataclass

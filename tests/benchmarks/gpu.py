@@ -37,8 +37,9 @@ from steps import (
 )
 
 from lessons_src import data, weights
-from lessons_src.evaluation import accuracy, frechet_distance, in_batches
+from lessons_src.evaluation import accuracy, in_batches
 from lessons_src.make.weights import generate
+from lessons_src.metrics import frechet_distance
 from lessons_src.networks import NoisePredictor
 from lessons_src.training import checked_device
 
@@ -80,7 +81,7 @@ class Sizes(NamedTuple):
 
 
 SMOKE = Sizes(
-    (4,), (("small", 4),), "eager", 50, 2, 5, (4, 2), 64, (1, 0), (Run("small", 4, 8, 2e-3, 0.9),), 60, 20, 2, 2
+    (4,), (("small", 4),), "eager", 50, 2, 5, (4, 2), 64, (1, 0), (Run("small", 4, 8, 2e-3, 0.9),), 60, 80, 2, 2
 )
 
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lessons_src import data, weights
-from lessons_src.evaluation import class_spread, in_batches
+from lessons_src.evaluation import in_batches
 from lessons_src.files import write_whole
+from lessons_src.metrics import class_spread
 from lessons_src.networks import DigitClassifier
 
 OLD = "old"  # the course's first judge, trained on the generator's own digits
@@ -90,7 +91,7 @@ class Gauss(NamedTuple):
         return cls(features.mean(0), covariance, axes * values.clamp(min=0).sqrt() @ axes.T)
 
     def frechet(self, features: Tensor) -> float:
-        """Squared Frechet distance of features (n, d), as `evaluation.frechet_distance`."""
+        """Squared Frechet distance of features (n, d), as `metrics.frechet_distance`."""
         features = features.double()
         covariance = torch.cov(features.T)
         cross = torch.linalg.eigvalsh(self.root @ covariance @ self.root).clamp(min=0).sqrt().sum()

@@ -1,75 +1,17 @@
-"""Distances against exact Gaussian cases and scipy, and what each score sees and does not see."""
+"""Samples beside real data: the floor, what is refused, and what each score sees and does not see."""
 
-import numpy as np
+import math
+
 import pytest
-import scipy.linalg
 import torch
 
 from lessons_src import data, evaluation, weights
-from lessons_src.evaluation import Reference, accuracy, digit_quality, frechet_distance, in_batches, nearest_distance
+from lessons_src.evaluation import Reference, accuracy, check_images, digit_quality, in_batches
+from lessons_src.metrics import frechet_distance, nearest_distance
 
 
-def with_moments(mean, covariance, n=500, seed=0):
-    """n points whose sample mean and covariance are exactly these."""
-    x = torch.randn(n, len(mean), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
-    return x @ torch.linalg.cholesky(torch.tensor(covariance, dtype=torch.float64)).T + torch.tensor(mean)
-
-
-def test_frechet_distance_of_gaussians_in_closed_form():
-    a = with_moments([1.0, 0.0], [[4.0, 0.0], [0.0, 1.0]])
-    b = with_moments([0.0, 2.0], [[1.0, 0.0], [0.0, 9.0]], seed=1)
-    assert frechet_distance(a, b) == pytest.approx(1 + 4 + (2 - 1) ** 2 + (1 - 3) ** 2, abs=1e-9)
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
-    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), abs=1e-9)
-
-
-def test_frechet_distance_against_scipy():
-    generator = torch.Generator().manual_seed(0)
-    mix = torch.randn(8, 8, generator=generator, dtype=torch.float64)
-    a = torch.randn(300, 8, generator=generator, dtype=torch.float64) @ mix
-    b = 0.3 + torch.randn(200, 8, generator=generator, dtype=torch.float64)
-    A, B = np.cov(a.T), np.cov(b.T)
-    root = scipy.linalg.sqrtm(A @ B).real
-    expected = ((a.mean(0) - b.mean(0)) ** 2).sum().item() + np.trace(A + B - 2 * root)
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
-
-
-def test_few_samples_are_biased_upward_as_theory_says():
-    d, n = 16, 500
-    runs = []
-    for seed in range(20):
-        x = torch.randn(2, n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        runs.append(frechet_distance(x[0], x[1]))
-    one_sided = d / n + d * (d + 1) / (4 * (n - 1))
-    assert np.mean(runs) == pytest.approx(2 * one_sided, rel=0.1)
-
-
-@pytest.mark.parametrize(("n", "d", "scale"), [(2, 1, 1.0), (5, 64, 1.0), (300, 64, 1e-3), (300, 8, 1e3)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_distance_of_features_to_themselves_is_nothing_and_never_less(n, d, scale, dtype):
-    for seed in range(10):
-        features = scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-        assert 0 <= frechet_distance(features, features) < 1e-6 * scale**2 * d
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "named"),
-    [
-        (torch.zeros(1, 3), torch.zeros(5, 3), "a is"),
-        (torch.zeros(5, 3), torch.zeros(5, 4), "b is"),
-        (torch.zeros(5), torch.zeros(5, 4), "a is"),
-        (torch.zeros(5, 3), torch.full((5, 3), torch.nan), "b is .*finite"),
-    ],
-)
-def test_frechet_refusals(a, b, named):
-    with pytest.raises(ValueError, match=named):
-        frechet_distance(a, b)
-
-
-def test_nearest_distance_and_batches():
-    x, train = torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 1.0], [3.0, 4.0], [9.0, 9.0]])
-    assert nearest_distance(x, train).tolist() == [1.0, 0.0]
+def test_batches():
+    x = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     assert torch.equal(in_batches(lambda part: 2 * part, x, size=1), 2 * x)
 
 
@@ -107,8 +49,8 @@ def test_the_floor_is_mean_and_spread_over_repeatable_draws():
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda reference: reference.floor(1), "n is 1; expected a whole number from 2 to 40"),
-        (lambda reference: reference.floor(41), "n is 41; expected a whole number from 2 to 40"),
+        (lambda reference: reference.floor(2), "n is 2; expected a whole number from 3 to 40"),
+        (lambda reference: reference.floor(41), "n is 41; expected a whole number from 3 to 40"),
         (lambda reference: reference.floor(20, draws=1), "draws is 1; expected a whole number, at least 2"),
     ],
 )
@@ -138,6 +80,54 @@ def test_the_real_side_is_computed_once(monkeypatch):
         reference.neighbour_ratio(x)
     assert seen == [30, 20, 40, 20]
     assert searched == [20, 30, 20]
+
+
+BLACK = torch.full((70, 1, 28, 28), -1.0)
+SQUARE = BLACK.clone()
+SQUARE[:, :, 9:19, 9:19] = 1
+IN_0_1 = (SQUARE + 1) / 2
+NAN = torch.where(SQUARE > 0, math.nan, SQUARE)
+REFUSED = {
+    "from -1 to 1; these are from 0 to 1": IN_0_1,
+    "from -1 to 1; these are from 0 to 255": 255 * IN_0_1,
+    "finite": NAN,
+    r"shape \(n, 1, 28, 28\)": SQUARE[..., :27],
+}
+
+
+@pytest.mark.parametrize("expected", REFUSED)
+def test_images_that_a_network_does_not_mean_are_refused_by_name(expected):
+    bad = REFUSED[expected]
+    reference = Reference(lambda x: x.flatten(1)[:, 300:302], SQUARE, BLACK)
+    for score in (reference.frechet, reference.neighbour_ratio):
+        with pytest.raises(ValueError, match=f"x is a tensor .*expected .*{expected}"):
+            score(bad)
+    with pytest.raises(ValueError, match=f"train is a tensor .*expected .*{expected}"):
+        Reference(lambda x: x.flatten(1), SQUARE, bad)
+    if "shape" not in expected:
+        with pytest.raises(ValueError, match=f"images is a tensor .*expected .*{expected}"):
+            Reference(lambda x: x.flatten(1), bad, bad)
+        with pytest.raises(ValueError, match=f"x is a tensor .*expected .*{expected}"):
+            accuracy(weights.load("classifier")[0], bad, torch.zeros(len(bad), dtype=torch.int64))
+    with pytest.raises(TypeError, match=r"x is a tensor .*uint8"):
+        reference.frechet(SQUARE.to(torch.uint8))
+
+
+def test_points_may_lie_where_they_like():
+    assert torch.equal(check_images("x", torch.ones(3, 2)), torch.ones(3, 2))
+
+
+def test_too_few_samples_for_their_features_are_refused():
+    reference = Reference(lambda x: x, some_points(30, 0), some_points(40, 1))
+    with pytest.raises(ValueError, match=r"a is .*more rows than its 2 columns"):
+        reference.frechet(some_points(2, 2))
+
+
+def test_digits_of_one_class_are_not_judged_beside_all(judge):
+    x, label = data.digits("test")
+    reference = Reference(judge.features, x[:100], x[100:200])
+    with pytest.raises(ValueError, match=r"label is .*at least two classes"):
+        digit_quality(reference, judge, x[label == 3][:80], label[label == 3][:80])
 
 
 def test_modes_see_what_a_share_on_target_does_not():

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lessons_src import measurements
-from lessons_src.evaluation import class_spread
 from lessons_src.make import measurements as make
 from lessons_src.make.measurements import MEASURE, SCALES, N, measure, measure_recipes, measure_steps, wanted
 from lessons_src.measurements import NAMES, digits_of, jackknife_error, load, resample, resampled, start_noise
+from lessons_src.metrics import class_spread
 from lessons_src.training import PRECISIONS, Recipe
 
 
@@ -54,7 +54,7 @@ RECIPES = [
 @pytest.mark.parametrize(("recipe", "precisions"), RECIPES)
 def test_a_recipe_is_trained_and_judged(monkeypatch, recipe, precisions):
     monkeypatch.setattr(make, "Recipe", lambda *given, **more: Recipe(steps=2, batch_size=4, warmup=1))
-    monkeypatch.setattr(make, "N", 20)
+    monkeypatch.setattr(make, "N", 100)
     row = measure_recipes({"recipe": recipe, "seed": 0})
     stored = next(done for done in load("recipes") if done["recipe"] == recipe)
     assert stored.keys() - row.keys() <= {"recipe", "seed"}
