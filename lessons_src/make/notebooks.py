@@ -48,11 +48,27 @@ PREDICTS = re.compile(r"^lesson\.predict\(")
 
 
 def results_of_predictions(notebook: NotebookNode) -> list[NotebookNode]:
-    """The cells whose outputs would give a prediction away: of code, the first after one or several predictions."""
+    """The cells that would give a prediction away: of code, the first after one or several predictions, and the words
+    right below it."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [
+    results = [
         after for before, after in pairwise(code) if PREDICTS.match(before.source) and not PREDICTS.match(after.source)
     ]
+    below = [after for cell, after in pairwise(notebook.cells) if cell in results and after.cell_type == "markdown"]
+    return results + below
+
+
+def fold(cell: NotebookNode) -> None:
+    """Let JupyterLab show three dots in place of a result, or of words, until the question above is answered.
+
+    Folded words show their first line, so that one is left empty.
+    """
+    hidden = cell.metadata.setdefault("jupyter", {})
+    if cell.cell_type == "code":
+        hidden["outputs_hidden"] = True
+    else:
+        hidden["source_hidden"] = True
+        cell.source = "\n" + cell.source.lstrip("\n")
 
 
 def execute(path: Path) -> None:
@@ -75,8 +91,8 @@ def execute(path: Path) -> None:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET_VIEW, None)
             output.get("metadata", {}).pop(WIDGET_VIEW, None)
-    for cell in results_of_predictions(notebook):  # JupyterLab folds them away until the cell runs
-        cell.metadata.setdefault("jupyter", {})["outputs_hidden"] = True
+    for cell in results_of_predictions(notebook):
+        fold(cell)
     nbformat.validate(notebook)
     write_whole(path, lambda part: nbformat.write(notebook, part))
 

@@ -151,9 +151,17 @@ function resultBelow(root) {
 }
 
 function hideResults(book) {
-  for (const cell of book.querySelectorAll(".dq-veiled")) cell.classList.remove("dq-veiled");
+  const veiled = [...book.querySelectorAll(".dq-veiled")];
+  for (const cell of veiled) cell.classList.remove("dq-veiled");
   for (const open of book.querySelectorAll(".dq-open"))
     for (const cell of resultBelow(open)) cell.classList.add("dq-veiled");
+  for (const cell of veiled) if (!cell.matches(".dq-veiled")) unfold(cell);
+}
+
+// Stored results are folded away, and so are the words about them: see make/notebooks.py.
+function unfold(cell) {
+  const folded = cell.matches(".jp-CodeCell") ? ".jp-OutputPlaceholder" : ".jp-InputPlaceholder";
+  cell.querySelector(`${folded} .jp-Placeholder-content`)?.click();
 }
 
 function predict(root, entries, notes, title) {

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lessons_src.make.notebooks import execute
 from lessons_src.show import quiz
 
 pytestmark = pytest.mark.browser
@@ -115,6 +116,33 @@ def test_answers_survive_a_reload_and_the_end_of_the_kernel_and_both(lab, page, 
     guess, check = (page.locator(".dq").nth(i) for i in range(2))
     guess.get_by_text("Correct.", exact=True).wait_for()
     assert f"{len(items) - 1} still open." in check.inner_text()
+
+
+def test_a_stored_result_and_the_words_about_it_are_folded_until_an_answer(lab, page, notebook):
+    """As a lesson is stored, before anything but the question has run."""
+    set_up, ask = "from lessons_src.lessons import lesson_05 as lesson", 'lesson.predict("few-steps-winner")'
+    name = notebook(set_up, ask, "print('the result')", "# the words", "# the next")
+    execute(lab.root / name)
+    lab.open(page, name)
+    result, words = page.locator(".jp-OutputArea pre", has_text="the result"), page.locator(".jp-MarkdownOutput h1")
+    assert (result.is_visible(), words.all_inner_texts()) == (False, ["the next"])
+    assert "the words" not in page.locator(".jp-Notebook").inner_text()
+    for cell in range(2):
+        page.locator(".jp-CodeCell .cm-content").nth(cell).click()
+        page.keyboard.press("Control+Enter")
+    form = page.locator(".dq form")
+    form.get_by_role("radio").first.check()
+    form.get_by_role("button", name="Check").click()
+    result.wait_for()
+    assert words.all_inner_texts() == ["the words", "the next"]
+
+
+def test_an_error_is_not_covered(lab, page, notebook):
+    cells = ("from lessons_src.lessons import lesson_05 as lesson", 'lesson.predict("few-steps-winner")', "1 / 0")
+    lab.open(page, notebook(*cells))
+    lab.run_all(page)
+    page.wait_for_function("() => document.querySelectorAll('.dq-veiled').length > 0")
+    assert page.get_by_text("division by zero").last.is_visible()
 
 
 def test_the_result_below_a_prediction_waits_for_an_answer(lab, page, notebook):

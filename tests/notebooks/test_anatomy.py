@@ -4,6 +4,7 @@ import base64
 import html
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 
@@ -228,4 +229,6 @@ def test_results_of_predictions_are_folded_away(path):
     """Whoever opens a lesson in JupyterLab reads the question before the stored answer to it."""
     notebook, _, _ = read(path)
     for cell in notebooks.results_of_predictions(notebook):
-        assert cell.metadata.jupyter.outputs_hidden, cell.id
+        before = deepcopy(cell)
+        notebooks.fold(cell)
+        assert cell == before, cell.id
