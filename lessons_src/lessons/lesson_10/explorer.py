@@ -6,7 +6,6 @@ The network has seen none of them in training. Every picture says what is seen, 
 
 import math
 from functools import cache, partial
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ HOW = {
 }
 # Places in the test set: digits with a hand of their own
 PRESETS = {
-    "a leaning 7": 1326,
+    "a leaning 7": 1241,
     "a bold 7": 171,
     "a thin 4": 420,
     "a leaning 1": 354,
@@ -71,7 +70,7 @@ def _both(net: NoisePredictor, own: int, target: int) -> EpsFn:
 
 @cache
 def two_digits_apart() -> float:
-    """How far two test digits lie apart a pixel, on average."""
+    """How far two test digits lie apart per pixel, on average."""
     x = data.digits("test")[0]
     return apart(x, x.roll(1, 0))
 
@@ -100,27 +99,23 @@ def times_of(way: str, times: list[int]) -> list[int]:
     return [*(t for t in times if t > FIRST), FIRST, 0] if way == NOISE_FIRST else times
 
 
-def _lines(way: str, times: list[int]) -> list[str]:
-    """What each step of `way_up`, and each down again, does, in numbers."""
-    ab = shipped()[0].schedule.alpha_bar
-    found = []
-    for s, t in pairwise(times[::-1]):
-        if way == FRESH or (s == 0 and way == NOISE_FIRST):
-            found.append(_line(ab, t, "x₀", "ε, drawn"))
-        else:
-            found.append(_line(ab, t, "x̂₀", f"ε̂(x_{s}, {t if s == 0 or way == AT_T else s})"))
-    return found + [_line(ab, s, "x̂₀", f"ε̂(x_{t}, {t})") for t, s in pairwise(times)]
+def _made_of(t: int) -> str:
+    """What a state at time t consists of, for readers who have not met the formula yet."""
+    ab = shipped()[0].schedule.alpha_bar[t]
+    return f"at t = {t}: {ab.sqrt():.2f} · picture + {(1 - ab).sqrt():.2f} · noise"
 
 
-def _line(ab: Tensor, t: int, x0: str, eps: str) -> str:
-    """What x at time t is made of, in numbers."""
-    return f"x_{t} = {ab[t].sqrt():.2f} · {x0} + {(1 - ab[t]).sqrt():.2f} · {eps}"
+def _nothing_yet() -> Tensor:
+    """A dashed frame where a picture will be, (1, 1, 28, 28): black alone would look like one."""
+    sheet, dashed = torch.full((28, 28), -1.0), torch.arange(28) // 2 % 2 == 0
+    for edge in (sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]):
+        edge[dashed] = 0.2
+    return sheet[None, None]
 
 
 def drawn_picture(drawing: np.ndarray, target: int, way: str, top: int, steps: int) -> Picture:
     """A drawn digit taken up to time `top`, and down again twice: as itself, w = 1, and as `target`, w = W.
 
-    The guess is the clean picture that each step is made with: as itself on the way up, as `target` on the way down.
     drawing: uint8 (28, 28). way: one of WAYS; where real noise comes first, FIRST is one more time to visit. What the
     digit is, the shipped classifier says.
     """
@@ -131,25 +126,24 @@ def drawn_picture(drawing: np.ndarray, target: int, way: str, top: int, steps: i
     own, times = judge(x0).argmax().item(), times_of(way, times_to(top, steps))
     up = way_up(way, x0, own, times)
     down = list(ddim(_both(net, own, target), up[-1].x.repeat(2, 1, 1, 1), net.schedule, times))
-    black, n = torch.full_like(down[0].x, -1), len(times) - 1
-    frames = [(x0, x0, black), *((state.x, state.x0, black) for state in up)]
-    frames += [(up[-1].x, state.x0[1:], state.x) for state in down]
+    empty, n, middle = _nothing_yet().repeat(2, 1, 1, 1), len(times) - 1, [*times[-2::-1], *times[1:-1]]
+    frames = [(x0, empty), *((state.x, empty) for state in up), *((up[-1].x, state.x) for state in down)]
     itself, edited = down[-1].x.split(1)
     return Picture(
         [
             Images(
                 "There and back",
                 grey(torch.stack([torch.cat([x0, *parts])[:, 0] for parts in frames])),
-                ["yours", "up", "the guess x̂₀", f"down as {own}", f"down as {target}"],
+                ["yours", "up", f"down as {own}", f"down as {target}"],
             )
         ],
         f"Yours is read as {own} and {_leaning(x0)}. {HOW[way].format(top=top)}, {n} steps each way. Down as {own} it "
-        f"ends {apart(itself, x0):.2f} a pixel from yours (two digits lie {two_digits_apart():.1f} apart). Down as "
+        f"ends {apart(itself, x0):.2f} per pixel from yours (two digits lie {two_digits_apart():.1f} apart). Down as "
         f"{target}, with guidance w = {W:g}, it {_leaning(edited)}, and a classifier reads "
         f"{judge(edited.clamp(-1, 1)).argmax().item()}.",
         frame_label="Way",
         frame_names=[f"{'up' if k <= n else 'down'}, t = {t}" for k, t in enumerate([*times[::-1], *times[1:]])],
-        formula=["x_0 is your digit", *_lines(way, times)],
+        formula=["your digit", *map(_made_of, middle), "one way up, two ways down"],
         plays=True,
     )
 
@@ -208,7 +202,7 @@ def edit_picture(digit: int, target: int, start: str, top: int, w: float, steps:
         ],
         f"Digit {digit} up to t = {top} by {start}, down as {target} with w = {w:g}: {steps} steps each way, "
         f"{evaluations} network evaluations. Decoded as {digit} at w = 1 it comes back to within "
-        f"{apart(back, x0):.2f} a pixel (root mean square, black -1, white 1); as {target} it ends "
+        f"{apart(back, x0):.2f} per pixel (root mean square, black -1, white 1); as {target} it ends "
         f"{apart(edited, x0):.2f} away, and a classifier reads {read}. At t = {top} the noise has "
         f"{noise_left:.2f} of the strength that fresh noise has.",
         frame_label="Way",

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def apart(a: Tensor, b: Tensor) -> float:
-    """Root mean square difference a pixel, where black is -1 and white 1, on average over the pictures (B, 1, H, W)."""
+    """Root mean square difference per pixel, where black is -1 and white 1; the mean over pictures (B, 1, H, W)."""
     return (a.clamp(-1, 1) - b.clamp(-1, 1)).square().mean((1, 2, 3)).sqrt().mean().item()
 
 
@@ -31,5 +31,5 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def variety(x: Tensor) -> float:
-    """How far two pictures of a set (B, 1, H, W) lie apart a pixel, root mean square over all pairs."""
+    """How far two pictures of a set (B, 1, H, W) lie apart per pixel, root mean square over all pairs."""
     return (2 * x.clamp(-1, 1).var(0).mean()).sqrt().item()
