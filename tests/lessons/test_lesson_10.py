@@ -74,7 +74,7 @@ def test_the_frames_go_up_and_down_again(start, recursion):
     assert (way[:, 0] == grey(x0[0, 0])).all()
     np.testing.assert_array_equal(way[-1, 2], way[-1, 1])
     np.testing.assert_array_equal(end[0], grey(torch.cat([x0, back, down[-1]])[:, 0]))
-    assert stated(r"within ([\d.]+) a pixel", picture) == pytest.approx(
+    assert stated(r"within ([\d.]+) per pixel", picture) == pytest.approx(
         ((back.clamp(-1, 1) - x0).norm() / 28).item(), abs=0.006
     )
     assert "8 steps each way, 24 network evaluations" in picture.text
@@ -92,7 +92,7 @@ def test_fresh_noise_costs_no_way_up_and_is_as_strong_as_it_should_be():
 def test_what_the_lesson_asks_to_look_for():
     """More steps help inversion and harm the printed one; a low top keeps the digit; fresh noise ends further away."""
     same = DEFAULT | {"target": 7, "w": 1.0}
-    home = r"within ([\d.]+) a pixel"
+    home = r"within ([\d.]+) per pixel"
     assert stated(home, edit_picture(**same | {"steps": 50})) < stated(home, edit_picture(**same | {"steps": 5}))
     printed = [stated(home, edit_picture(**same | {"start": STARTS[1], "steps": steps})) for steps in (10, 50)]
     assert printed[1] > printed[0]
@@ -186,52 +186,41 @@ def test_a_drawn_digit_goes_up_and_comes_down_twice(leaning_7, way):
     assert np.abs(frames[: n + 1, 1].astype(int) - grey(torch.cat(up)[:, 0])).max() <= 1
     assert (frames[:, 0] == grey(x0[0, 0])).all()
     assert (frames[n:, 1] == frames[n, 1]).all()
-    assert (frames[: n + 1, 3:] == 0).all(), "nothing has come down yet"
-    assert (frames[0, 2] == frames[0, 0]).all()
-    np.testing.assert_array_equal(frames[-1, 2], frames[-1, 4])  # the last guess is what comes down
-    for column, states in zip((3, 4), ends, strict=True):
+    assert (frames[: n + 1, 2:, 1:-1, 1:-1] == 0).all(), "nothing has come down yet"
+    edge = frames[: n + 1, 2:, 0]
+    assert (edge > 0).any(), "an empty place does not look like a black picture"
+    assert (edge == 0).any()
+    for column, states in zip((2, 3), ends, strict=True):
         assert np.abs(frames[n + 1 :, column].astype(int) - grey(torch.cat(states)[:, 0])).max() <= 1
     assert picture.frame_names[:2] == ("up, t = 0", f"up, t = {times[-2]}")
     assert picture.frame_names[n : n + 2] == ("up, t = 800", "down, t = 600")
-    assert stated(r"ends ([\d.]+) a pixel", picture) == pytest.approx(measures.apart(ends[0][-1], x0), abs=0.006)
+    assert stated(r"ends ([\d.]+) per pixel", picture) == pytest.approx(measures.apart(ends[0][-1], x0), abs=0.006)
     assert "two digits lie 0.7 apart" in picture.text
 
 
-def test_the_formula_says_who_was_asked_where(leaning_7):
-    formulas = {way: drawn_picture(leaning_7, **DRAWN | {"way": way, "top": 800, "steps": 4}).formula for way in WAYS}
-    assert formulas["inversion"][0] == "x_0 is your digit"
-    assert formulas["inversion"][2].endswith("ε̂(x_200, 200)")
-    assert formulas[AT_T][2].endswith("ε̂(x_200, 400)")
-    assert formulas["inversion"][1] == formulas[AT_T][1]
-    assert formulas["inversion"][1].endswith("ε̂(x_0, 200)"), "no network knows t = 0"
-    assert formulas[NOISE_FIRST][1] == "x_20 = 1.00 · x₀ + 0.04 · ε, drawn"
-    assert formulas[FRESH][4] == "x_800 = 0.31 · x₀ + 0.95 · ε, drawn"
-    for way, formula in formulas.items():
-        last = 20 if way == NOISE_FIRST else 200
-        assert formula[-1] == f"x_0 = 1.00 · x̂₀ + 0.00 · ε̂(x_{last}, {last})"
-
-
 def test_the_dare_and_what_the_lesson_says_you_see(leaning_7):
-    """33 degrees; nearly upright from 1000, within five degrees from 700, a 7 still at 600; asked at t, 23.
+    """32 degrees; upright from 1000, like the 7 from 700, a 7 still from 650; asked at t, 26. It comes home well.
 
     From fresh noise at 1000 every digit becomes the same 9.
     """
 
     def degrees(**changed):
         text = drawn_picture(leaning_7, **DRAWN | changed).text
-        yours, other = (int(found) for found in re.findall(r"leans (\d+)° to the right", text))
-        assert yours == 33
+        yours, *other = (int(found) for found in re.findall(r"leans (\d+)° to the right", text))
+        assert yours == 32
         return other, int(text[-2])
 
-    assert degrees() == (4, 9)
-    assert degrees(top=700) == (28, 9)
-    assert degrees(top=600)[1] == 7
-    assert degrees(way=AT_T) == (23, 9)
+    upright = drawn_picture(leaning_7, **DRAWN)
+    assert "Down as 9, with guidance w = 2, it stands upright, and a classifier reads 9" in upright.text
+    assert stated(r"ends ([\d.]+) per pixel", upright) < 0.1
+    [found], read = degrees(top=700)
+    assert abs(found - 32) <= 2
+    assert read == 9
+    assert degrees(top=650)[1] == 7
+    assert degrees(way=AT_T) == ([26], 9)
     others = [leaning_7, *(presets()[name] for name in ("a thin 4", "a 0"))]
-    ends = [drawn_picture(x, **DRAWN | {"way": FRESH}).panels[0].frames[-1, 4].astype(int) for x in others]
+    ends = [drawn_picture(x, **DRAWN | {"way": FRESH}).panels[0].frames[-1, 3].astype(int) for x in others]
     assert max(np.abs(end - ends[0]).max() for end in ends) <= 1
-    first_guess = torch.from_numpy(drawn_picture(leaning_7, **DRAWN).panels[0].frames[21, 2]) / 127.5 - 1
-    assert weights.load("classifier")[0](first_guess[None, None]).argmax().item() == 9
 
 
 def test_an_empty_sheet_asks_for_a_digit():
@@ -358,6 +347,32 @@ def test_the_picture_of_why(shown):
             assert exact.eps(number(place), ab).item() == pytest.approx(value)
     figures.show_why()
     assert "needed 0.77, asked at t 0.77, at s 0.42" in shown[0]
+
+
+def test_digits_are_asked_better_at_s_and_yet_come_home_better_with_t(shown):
+    """With ten steps: each borrowed prediction is nearer to the needed one at s, the round trip is better at t."""
+    figures.show_borrowed()
+    [(columns, _)] = shown
+    at_s, at_t = ([float(miss) for miss in columns[f"asked at {ask}"]] for ask in "st")
+    assert all(s < t / 2 for s, t in zip(at_s, at_t, strict=True))
+    assert (at_s[0], at_t[0]) == pytest.approx((0.09, 0.22), abs=0.011)
+    assert columns["step"][0] == "100 to 200"
+    assert columns["step"][-1] == "900 to 1000"
+
+
+def test_the_lesson_shows_where_its_own_loop_leads(shown):
+    rows = []
+    figures.show_round_trips(lambda *arguments: rows.append(arguments[-1]) or climb(*arguments))
+    assert set(rows) == {"s", "t"}
+    assert "Asked at s, the digits end 0.22 per pixel from home; asked at t, 0.11." in shown[0]
+    assert "With 50 steps: 0.05 and 0.08." in shown[0]
+
+
+def test_where_noise_is_missing(shown):
+    figures.show_parts()
+    [(columns, _)] = shown
+    assert columns["inversion"] == ["0.49", "0.87", "0.36", "0.13"]
+    assert columns[NOISE_FIRST] == ["0.99", "0.87", "0.99", "1.00"]
 
 
 def test_a_little_real_noise_repairs_the_latents():

@@ -99,12 +99,6 @@ def times_of(way: str, times: list[int]) -> list[int]:
     return [*(t for t in times if t > FIRST), FIRST, 0] if way == NOISE_FIRST else times
 
 
-def _made_of(t: int) -> str:
-    """What a state at time t consists of, for readers who have not met the formula yet."""
-    ab = shipped()[0].schedule.alpha_bar[t]
-    return f"at t = {t}: {ab.sqrt():.2f} · picture + {(1 - ab).sqrt():.2f} · noise"
-
-
 def _nothing_yet() -> Tensor:
     """A dashed frame where a picture will be, (1, 1, 28, 28): black alone would look like one."""
     sheet, dashed = torch.full((28, 28), -1.0), torch.arange(28) // 2 % 2 == 0
@@ -121,18 +115,18 @@ def drawn_picture(drawing: np.ndarray, target: int, way: str, top: int, steps: i
     """
     (net, judge), x0 = shipped(), data.as_digit(drawing)[None]
     if not drawing.any():
-        sheet = Images("There and back", grey(x0), ["an empty sheet"])
+        sheet = Images("One way up, two ways down", grey(x0), ["an empty sheet"])
         return Picture([sheet], "The sheet is empty. Draw a digit, or take one from the list.")
     own, times = judge(x0).argmax().item(), times_of(way, times_to(top, steps))
     up = way_up(way, x0, own, times)
     down = list(ddim(_both(net, own, target), up[-1].x.repeat(2, 1, 1, 1), net.schedule, times))
-    empty, n, middle = _nothing_yet().repeat(2, 1, 1, 1), len(times) - 1, [*times[-2::-1], *times[1:-1]]
+    empty, n = _nothing_yet().repeat(2, 1, 1, 1), len(times) - 1
     frames = [(x0, empty), *((state.x, empty) for state in up), *((up[-1].x, state.x) for state in down)]
     itself, edited = down[-1].x.split(1)
     return Picture(
         [
             Images(
-                "There and back",
+                "One way up, two ways down",
                 grey(torch.stack([torch.cat([x0, *parts])[:, 0] for parts in frames])),
                 ["yours", "up", f"down as {own}", f"down as {target}"],
             )
@@ -143,7 +137,6 @@ def drawn_picture(drawing: np.ndarray, target: int, way: str, top: int, steps: i
         f"{judge(edited.clamp(-1, 1)).argmax().item()}.",
         frame_label="Way",
         frame_names=[f"{'up' if k <= n else 'down'}, t = {t}" for k, t in enumerate([*times[::-1], *times[1:]])],
-        formula=["your digit", *map(_made_of, middle), "one way up, two ways down"],
         plays=True,
     )
 

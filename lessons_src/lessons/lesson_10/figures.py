@@ -343,7 +343,8 @@ def show_borrowed() -> None:
     net, label = shipped()[0], torch.arange(10)
     own, x = classifier_free(net, label, 1.0), data.one_each()
     fine = {0: x} | {state.t: state.x for state in way_up("inversion", x, label, time_grid(net.schedule, 100))}
-    steps, misses = [(s, s + 100) for s in range(100, 1000, 100)], {"asked at s": [], "asked at t": []}
+    steps = [(s, s + 100) for s in range(100, 1000, 100)]
+    misses: dict[str, list[str]] = {"asked at s": [], "asked at t": []}
     for s, t in steps:
         needed, at_s, at_t = (_asked_at(own, fine[at], time) for at, time in ((t, t), (s, s), (s, t)))
         for miss, eps in zip(misses.values(), (at_s, at_t), strict=True):
@@ -430,9 +431,9 @@ def show_heights() -> None:
     for (way, points), (colour, mark, beside) in zip(curves.items(), looks, strict=True):
         axis.plot(*zip(*points, strict=True), mark + "--", color=colour, label=way)
         for top, (away, read) in zip(TOPS, points, strict=True):
-            place = {"xytext": beside, "textcoords": "offset points"}
+            place = {"xytext": (-14, 8) if way == "inversion" and read > 90 else beside, "textcoords": "offset points"}
             axis.annotate(f"{top}", (away, read), **place, fontsize=10.5, color=colour)
-    axis.set(xlabel="distance from the digit, per pixel", ylabel="read as 3 (%)", ylim=(-12, 112))
+    axis.set(xlabel="distance from the digit, per pixel", ylabel="read as 3 (%)", xlim=(0.05, 0.82), ylim=(-12, 116))
     axis.legend(loc="lower right")
     enough = {way: next(k for k, (_, read) in enumerate(points) if read >= 90) for way, points in curves.items()}
     plots.show(
