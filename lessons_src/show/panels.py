@@ -364,7 +364,11 @@ class Picture:
         with matplotlib.style.context(["default", _STYLE]):
             rows = _rows(self.panels)
             widths, heights = zip(*map(_size, rows), strict=True)
-            figure = Figure(figsize=(max(widths), sum(heights) + 0.1))
+            scale = 1.0
+            if all(isinstance(panel, Images) for panel in self.panels):  # a few images by themselves may be large
+                scale = min(max(8.0 / max(widths), 1.0), 2.5)
+            high = sum(scale * (height - 0.55) + 0.55 for height in heights)  # titles keep their size
+            figure = Figure(figsize=(scale * max(widths), high + 0.1))
             bands = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
             for band, row in zip(bands, rows, strict=True):
                 plots = band.subplots(1, len(row), squeeze=False, width_ratios=[panel._inches[0] for panel in row])[0]

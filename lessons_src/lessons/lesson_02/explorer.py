@@ -1,119 +1,113 @@
-"""To play with in lesson 02: a digit under two schedules at the same step, and a schedule with its parameter."""
+"""To play with in lesson 02: one digit under two schedules, to be made equal, and a schedule with its parameter."""
 
 from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lessons_src import data
 from lessons_src.process import add_noise
-from lessons_src.schedules import NoiseSchedule, cosine, linear, make_schedule, shifted_cosine, sigmoid
+from lessons_src.schedules import NoiseSchedule, cosine, linear, sigmoid
 from lessons_src.show.panels import Curves, Images, Picture, grey
 from lessons_src.show.widgets import Choice, Explorer, Slider
 
-OTHERS = {"cosine": cosine, "sigmoid": sigmoid, "noisier cosine": partial(shifted_cosine, size=256)}
-HIDDEN = {"hidden A": 84, "hidden B": 21}  # places in the test set
-TIMES = list(range(0, 1001, 20))
+OTHERS = {"cosine": cosine, "sigmoid": sigmoid}
+TIMES = list(range(10, 1001, 10))
 CUT = 12.0  # log-SNR beyond is drawn at the edge: at t = 0 it is infinite
+LITTLE = 0.001  # share of the power that is practically nothing
 
 
-def levels_picture(digit: int | str, other: str) -> Picture:
-    """A digit under linear and under another schedule, one draw of noise, at every twentieth time; and log-SNR."""
-    hidden = digit in HIDDEN
-    digits, labels = data.digits("test")
-    x0 = digits[HIDDEN[digit], 0] if hidden else data.one_each()[digit, 0]
-    both = {"linear": linear(), other: OTHERS[other]()}
-    many = x0.expand(len(TIMES), -1, -1)
-    eps = data.noise(28, 28, seed=1).float().expand(len(TIMES), -1, -1)
-    pairs = torch.stack([add_noise(many, eps, schedule.alpha_bar[TIMES]) for schedule in both.values()], 1)
-    log_snr = {name: schedule.log_snr[1:].clamp(-CUT, CUT).numpy() for name, schedule in both.items()}
+def levels_picture(digit: int, left: int, other: str) -> Picture:
+    """A digit at time `left` of linear, at every tenth time of another schedule, and their difference; one noise."""
+    schedule, level = OTHERS[other](), linear().log_snr[left]
+    x0, eps = data.one_each()[digit, 0], data.noise(28, 28, seed=1).float()
+    fixed = add_noise(x0, eps, linear().alpha_bar[left].item()).expand(len(TIMES), -1, -1)
+    moving = add_noise(x0.expand_as(fixed), eps.expand_as(fixed), schedule.alpha_bar[TIMES])
+    gaps = schedule.log_snr[TIMES] - level
     return Picture(
         [
-            Images("Both at the same step", grey(pairs), list(both)),
-            Curves(
-                "Signal to noise",
-                np.arange(1, 1001),
-                log_snr,
-                "time t",
-                "log-SNR",
-                (-CUT - 0.5, CUT + 0.5),
-                np.maximum(TIMES, 1),
-            ),
+            Images(
+                "One digit, one draw of noise",
+                grey(torch.stack([fixed, moving, moving - fixed], 1)),
+                [f"linear, t = {left}", f"{other}, your time", "their difference"],
+            )
         ],
-        f"{'A hidden digit' if hidden else f'Digit {digit}'}, one draw of noise, two schedules.",
-        formula=[_levels(both, t) for t in TIMES],
-        frame_label="Time t",
+        "Log-SNR compares the power of the picture with the power of the noise; it is the logarithm of their ratio.",
+        formula=[f"log-SNR:  {_signed(level)} on the left,  {_signed(level + gap)} on the right" for gap in gaps],
+        frame_label="Right: time t",
         frame_names=[f"t = {t}" for t in TIMES],
-        frame_texts=[f"The hidden digit is {labels[HIDDEN[digit]]}." if hidden else "The clean digit."]
-        + [_powers(both, t) for t in TIMES[1:]],
+        frame_texts=_verdicts(gaps, (moving - fixed).square().mean((1, 2)).sqrt()),
         start=TIMES.index(500),
     )
 
 
-def _levels(both: dict[str, NoiseSchedule], t: int) -> str:
-    """log-SNR of the schedules at time t."""
-    told = [f"{name} {schedule.log_snr[t]:.2f}".replace("-", "−") for name, schedule in both.items()]
-    return f"log-SNR at t = {t}:  {',  '.join(told)}" if t else "t = 0: no noise at all"
+def _signed(number: float) -> str:
+    """Two digits after the point, with a minus as long as a plus."""
+    return f"{number:.2f}".replace("-", "−")
 
 
-def _powers(both: dict[str, NoiseSchedule], t: int) -> str:
-    """What log-SNR compares at time t."""
-    left, right = (100 * schedule.alpha_bar[t].item() for schedule in both.values())
-    left, right = (f"{share:.3g} %" if share >= 0.01 else "less than 0.01 %" for share in (left, right))
-    return f"The picture has {left} of the power on the left, {right} on the right. Noise has the rest."
+def _verdicts(gaps: Tensor, off: Tensor) -> list[str]:
+    """What to do next at each time, from how far log-SNR and the pixels (root mean square) are apart."""
+    best = int(gaps.abs().argmin())
+    told = [f"The {'left' if gap > 0 else 'right'} picture is noisier." for gap in gaps]
+    told[best] = "Found: the two pictures are equal to the eye."
+    return [f"{words} Pixels differ by {size:.2f} (root mean square)." for words, size in zip(told, off, strict=True)]
 
 
 def explore_levels() -> Explorer:
-    """Drown a digit under two schedules at once."""
+    """Find the time at which another schedule has made the same picture."""
     return Explorer(
         levels_picture,
         [
-            Choice("digit", "Digit", [*range(10), *HIDDEN], 3),
-            Choice("other", "On the right", list(OTHERS), "cosine"),
+            Choice("digit", "Digit", list(range(10)), 3),
+            Slider("left", "Left: time t", 100, 700, 100, 500),
+            Choice("other", "Schedule on the right", list(OTHERS), "cosine"),
         ],
     )
 
 
-def schedule_picture(family: str, T: int, beta_end: float, s: float, c: float, size: int) -> Picture:
-    """A digit at three times, log-SNR, and where the steps go; only the family's own parameter counts."""
-    own = {
-        "linear": {"beta_end": beta_end},
-        "cosine": {"s": s},
-        "sigmoid": {"c": c},
-        "shifted_cosine": {"size": size},
-    }[family]
-    schedule, reference = make_schedule(family, T, **own), linear()
-    times = [round(T * part) for part in (0.25, 0.5, 1)]
-    x0, eps = data.one_each()[3].expand(3, -1, -1), data.noise(28, 28, seed=1).float().expand(3, -1, -1)
-    x_t = add_noise(x0, eps, schedule.alpha_bar[times])
-
-    below = (schedule.log_snr < -1e-9).nonzero()  # the margin keeps rounding from deciding a tie
-    half = f"Noise overtakes signal at t = {int(below[0])}" if len(below) else "Noise never overtakes signal"
-    tail = (schedule.snr[1:] < 0.01).double().mean().item()
-    left, name = schedule.alpha_bar[-1].item(), family.replace("_", " ")
-    verdict = "practically nothing" if left < 1e-3 else "too much (more than 0.001): sampling starts from pure noise"
-    both = {"linear, T = 1000, last β 0.02": reference, f"yours: {name}": schedule}
+def schedule_picture(family: str, T: int, factor: float, c: float) -> Picture:
+    """A digit at eight times, log-SNR, and where the steps go; only the family's own parameter counts."""
+    make = {"linear": partial(linear, beta_start=1e-4 * factor, beta_end=0.02 * factor), "cosine": cosine}
+    schedule, reference = (make | {"sigmoid": partial(sigmoid, c=c)})[family](T), linear()
+    times = [round(T * k / 8) for k in range(1, 9)]
+    x0, eps = data.one_each()[3].expand(8, -1, -1), data.noise(28, 28, seed=1).float().expand(8, -1, -1)
+    both = {"linear, T = 1000": reference, f"yours: {family}, T = {T}": schedule}
     u = np.arange(T + 1) / T
     log_snr = {
         key: one.log_snr[[round(one.T * part) for part in u[1:]]].clamp(-CUT, CUT).numpy() for key, one in both.items()
     }
     middles, spent = np.arange(-CUT + 0.5, CUT), {key: steps_by_level(one) for key, one in both.items()}
-    formula = {
-        "linear": f"βₜ = 0.0001 … {beta_end:g}, in a straight line",
-        "cosine": f"ᾱ = cos²(90° · (t/T + {s:g}) / {1 + s:g}), divided by its value at 0",
-        "sigmoid": f"ᾱ = sigmoid({c:g} − {2 * c:g} t/T), stretched to run from 1 to 0",
-        "shifted_cosine": f"log-SNR = −2 log tan(90° · t/T) + 2 log(64 / {size})",
+    how = {
+        "linear": f"βₜ rises in a straight line from {1e-4 * factor:g} to {0.02 * factor:g}",
+        "cosine": "ᾱ is nearly cos²(90° · t/T)",
+        "sigmoid": f"ᾱ is sigmoid({c:g} − {2 * c:g} t/T), stretched to run from 1 to 0",
     }[family]
+    below = (schedule.log_snr < -1e-9).nonzero()  # the margin keeps rounding from deciding a tie
+    half = f"Noise overtakes signal at t = {int(below[0])}" if len(below) else "Noise never overtakes signal"
+    tail = 100 * (schedule.snr[1:] < 0.01).double().mean().item()
     return Picture(
         [
-            Images("The same digit", grey(x_t)[None], [f"t = {t}" for t in times]),
+            Images(
+                "From little noise to the end",
+                grey(add_noise(x0, eps, schedule.alpha_bar[times]))[None],
+                [f"t = {t}" for t in times],
+            ),
             Curves("The level at each time", u[1:], log_snr, "t / T", "log-SNR", (-CUT - 0.5, CUT + 0.5)),
             Curves("Where the steps go", middles, spent, "log-SNR (noise at the left)", "% of the steps", (0.0, 30.0)),
         ],
-        f"{name}, T = {T}. {half}; {100 * tail:.0f} % of the steps have SNR < 0.01 (almost pure noise); "
-        f"ᾱ at T is {left:.2g}, {verdict}.",
-        formula=formula,
+        f"{how}. {half}. {tail:.0f} % of the steps lie in almost pure noise, where SNR is below 0.01. Levels beyond "
+        f"{CUT:g} and −{CUT:g} are drawn at the edge.",
+        formula=left_over(schedule),
     )
+
+
+def left_over(schedule: NoiseSchedule) -> str:
+    """How much of the picture is left at the end, and whether that is little enough to start from pure noise."""
+    left = schedule.alpha_bar[-1].item()
+    share = f"{100 * left:.2g} %" if left >= 1e-6 else "less than 0.0001 %"
+    return f"At T the picture has {share} of the power: {'practically nothing' if left < LITTLE else 'too much'}"
 
 
 def steps_by_level(schedule: NoiseSchedule) -> np.ndarray:
@@ -127,11 +121,9 @@ def explore_schedules() -> Explorer:
     return Explorer(
         schedule_picture,
         [
-            Choice("family", "Schedule", ["linear", "cosine", "sigmoid", "shifted_cosine"], "linear"),
+            Choice("family", "Schedule", ["linear", "cosine", "sigmoid"], "linear"),
             Slider("T", "Steps T", 50, 1000, 50, 100),
-            Slider("beta_end", "Last β", 0.005, 0.2, 0.005, 0.02, when=("family", "linear")),
-            Slider("s", "Offset s", 0.0, 0.1, 0.004, 0.008, when=("family", "cosine")),
+            Slider("factor", "Betas times", 1.0, 20.0, 0.5, 1.0, when=("family", "linear")),
             Slider("c", "Steepness c", 0.5, 10.0, 0.5, 3.0, when=("family", "sigmoid")),
-            Slider("size", "Image side", 32, 1024, 32, 128, when=("family", "shifted_cosine")),
         ],
     )

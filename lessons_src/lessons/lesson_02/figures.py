@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,35 +34,48 @@ def wasted(schedule: NoiseSchedule, snr: float = 0.01) -> float:
 
 
 def show_spending(schedules: Mapping[str, NoiseSchedule], every: int = 25) -> None:
-    """Every 25th step as a dot on the quarter circle, one circle a schedule, with the digit at three of them."""
-    fig, axes = plots.figure(columns=len(schedules), width=8.6, height=4.1)
-    x0, eps, half = data.one_each()[3, 0].double(), data.noise(28, 28, seed=1), 0.12
-    turn = np.linspace(0, np.pi / 2, 100)
-    edge = math.atan(10)  # where the SNR is 0.01
+    """Every 25th step as a dot on the quarter circle, one circle a schedule; the last six degrees enlarged."""
+    fig, axes = plots.figure(columns=len(schedules), width=9.4, height=4.7)
     for axis, (name, schedule), colour in zip(axes[0], schedules.items(), (BLUE, VERMILLION), strict=True):
-        axis.plot(np.cos(turn), np.sin(turn), color=INK, alpha=0.5, lw=1)
-        axis.plot([0, 1.06 * math.cos(edge)], [0, 1.06 * math.sin(edge)], "--", color=INK, lw=1)
-        dots = np.radians(angles(schedule, range(0, schedule.T + 1, every)))
-        axis.plot(np.cos(dots), np.sin(dots), "o", color=colour, ms=5, alpha=0.8, mew=0)
-        for t in (250, 500, 750):
-            angle = math.radians(angles(schedule, [t])[0])
-            x, y = 1.23 * math.cos(angle), 1.23 * math.sin(angle)
-            x_t, box = (
-                process.add_noise(x0, eps, schedule.alpha_bar[t].item()),
-                (x - half, x + half, y - half, y + half),
-            )
-            axis.imshow(x_t, cmap="gray", vmin=-1, vmax=1, extent=box, interpolation="nearest")
-            axis.text(x, y + half, f"t = {t}", ha="center", va="bottom", fontsize=9, color=INK)
-        axis.set(xlim=(-0.14, 1.42), ylim=(-0.06, 1.48), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        corner = axis.inset_axes((0.165, 0.1, 0.37, 0.27))
+        for part in (axis, corner):
+            _dots(part, schedule, range(0, schedule.T + 1, every), colour)
+        _digits_outside(axis, schedule, (250, 500, 750))
+        axis.set(xlim=(-0.17, 1.47), ylim=(-0.06, 1.54), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.set(title=name, xlabel="picture, √ᾱ")
         axis.grid(False)
+        corner.set(xlim=(-0.006, 0.107), ylim=(0.9935, 1.0015), xticks=[], yticks=[])
+        corner.set_title("the last six degrees", fontsize=11)
+        corner.text(0.094, 0.9942, "SNR 0.01", ha="right", va="bottom", fontsize=11, color=INK)
+        corner.spines[:].set(visible=True, color=INK, alpha=0.4)
     axes[0, 0].set_ylabel("noise, √(1−ᾱ)")
     told = " and ".join(f"{round(10 * wasted(s))} with {name}" for name, s in schedules.items())
     plots.show(
         fig,
-        f"A dot for every {every} steps. Left of the dashed line, noise has more than a hundred times the power of the "
-        f"signal. Of 1000 steps, {told} lie there. The cosine schedule has equal angles between its dots.",
+        f"A dot for every {every} steps. Left of the dashed line SNR is below 0.01: noise has more than a hundred "
+        f"times the power of the signal. Of 1000 steps, {told} lie there.",
     )
+
+
+def _dots(axis: Axes, schedule: NoiseSchedule, times: range, colour: str) -> None:
+    """Times of a schedule as dots on the quarter circle, and a dashed line where SNR is 0.01."""
+    turn, edge = np.linspace(0, np.pi / 2, 400), math.atan(10)
+    axis.plot(np.cos(turn), np.sin(turn), color=INK, alpha=0.5, lw=1)
+    axis.plot([0, 1.06 * math.cos(edge)], [0, 1.06 * math.sin(edge)], "--", color=INK, lw=1.2)
+    dots = np.radians(angles(schedule, times))
+    axis.plot(np.cos(dots), np.sin(dots), "o", color=colour, ms=6, alpha=0.8, mew=0)
+
+
+def _digits_outside(axis: Axes, schedule: NoiseSchedule, times: Sequence[int]) -> None:
+    """A noisy digit at each of these times, outside the circle at its angle."""
+    x0, eps, half = data.one_each()[3, 0].double(), data.noise(28, 28, seed=1), 0.135
+    for t in times:
+        angle = math.radians(angles(schedule, [t])[0])
+        x, y = 1.3 * math.cos(angle), 1.3 * math.sin(angle)
+        x_t = process.add_noise(x0, eps, schedule.alpha_bar[t].item())
+        extent = (x - half, x + half, y - half, y + half)
+        axis.imshow(x_t, cmap="gray", vmin=-1, vmax=1, extent=extent, interpolation="nearest")
+        axis.text(x, y + half, f"t = {t}", ha="center", va="bottom", fontsize=11, color=INK)
 
 
 # --- Bigger pictures
