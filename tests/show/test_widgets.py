@@ -354,6 +354,12 @@ def test_the_static_picture_is_the_same_every_time_and_follows_the_controls():
     assert (decoded(widget) != before).any()
 
 
+@pytest.mark.parametrize(("count", "wide"), [(1, 312), (3, 800), (8, 860)])
+def test_a_few_images_by_themselves_are_stored_large(count, wide):
+    alone = Picture([Images("i", np.zeros((1, count, 28, 28), np.uint8))], "t").png()
+    assert Image.open(io.BytesIO(alone)).width == wide
+
+
 def test_the_static_picture_shows_the_start_frame():
     first = Picture([Images("i", GREY)], "t", start=0).png()
     assert first == Picture([Images("i", GREY[:1])], "t").png()
