@@ -114,7 +114,7 @@ class Points:
     groups: Sequence[int] | np.ndarray | None = None
     names: Mapping[int, str] | None = None
     target_name: str = "target"
-    _inches = (3.8, 4.1)
+    _inches = (3.8, 4.5)
 
     def __post_init__(self) -> None:
         check_text("Points title", self.title)
@@ -190,7 +190,9 @@ class Curves:
 
     x: (N,) with N >= 2, strictly increasing. series: name -> (N,), at most six. All values finite: leave out or clip
     end points where a curve is infinite. y_range: (low, high); by default the data's range with a small margin, so
-    give one to keep the axis still while a control moves. marker: (F,) x positions of a vertical line, one a frame.
+    give one to keep the axis still while a control moves; a line may leave it, and an arrow tells where it is at the
+    marker. marker: (F,) x positions of a vertical line, one a frame. y_ticks: place -> name, where the axis tells
+    something else than y.
     """
 
     title: str
@@ -200,6 +202,7 @@ class Curves:
     y_label: str
     y_range: tuple[float, float] | None = None
     marker: np.ndarray | None = None
+    y_ticks: Mapping[float, str] | None = None
     _inches = (4.8, 3.7)
 
     def __post_init__(self) -> None:
@@ -228,6 +231,10 @@ class Curves:
             self.marker = check_floats("Curves marker", self.marker, "(F,)")
             if self.marker.min() < self.x[0] or self.marker.max() > self.x[-1]:
                 refuse("Curves marker", self.marker, f"values from {self.x[0]} to {self.x[-1]}")
+        self.y_ticks = {
+            float(check_number("Curves y_ticks", place, *self.y_range)): check_text("Curves y_ticks name", name)
+            for place, name in (self.y_ticks or {}).items()
+        }
 
     def count(self) -> int:
         """Number of frames F: one for each marker position."""
@@ -242,16 +249,21 @@ class Curves:
             "x_label": self.x_label,
             "y_label": self.y_label,
             "y_range": self.y_range,
+            "y_ticks": list(self.y_ticks.items()),
         }
 
     def _draw(self, axes, frame: int) -> None:
         for (label, y), (color, dash, _) in zip(self.series.items(), LINES, strict=False):
             axes.plot(self.x, y, color=color, label=label, ls=dash)
             if self.marker is not None:
-                axes.plot(self.marker[frame], np.interp(self.marker[frame], self.x, y), "o", color=color, ms=5)
+                here, (low, high) = np.interp(self.marker[frame], self.x, y), self.y_range
+                shape = "^" if here > high else "v" if here < low else "o"
+                axes.plot(self.marker[frame], np.clip(here, low, high), shape, color=color, ms=5, clip_on=False)
         if self.marker is not None:
             axes.axvline(self.marker[frame], color="0.45", lw=1)
         axes.set(xlim=(self.x[0], self.x[-1]), ylim=self.y_range, xlabel=self.x_label, ylabel=self.y_label)
+        if self.y_ticks:
+            axes.set_yticks(list(self.y_ticks), list(self.y_ticks.values()))
         axes.legend(loc="best")
 
 

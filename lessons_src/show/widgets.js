@@ -26,8 +26,9 @@ function ticks(low, high, room) {
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step).map((v) => [v, name(v || 0)]);
 }
 
-// Draws grid, numbers and frame of a box, clips to it, and returns the maps from data to pixels.
-function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacing) {
+// Draws grid, numbers (or `yNames`, pairs of place and name) and frame of a box, clips to it, and returns the maps from
+// data to pixels.
+function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacing, yNames = []) {
   const X = (x) => left + ((x - x0) / (x1 - x0)) * width, Y = (y) => top + (1 - (y - y0) / (y1 - y0)) * height;
   [pen.fillStyle, pen.strokeStyle, pen.textAlign, pen.textBaseline] = [ink.faint, ink.grid, "center", "top"];
   pen.beginPath();
@@ -36,7 +37,7 @@ function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacin
     pen.fillText(name, X(x), top + height + 0.4 * ink.size);
   }
   [pen.textAlign, pen.textBaseline] = ["right", "middle"];
-  for (const [y, name] of ticks(y0, y1, height / (3.5 * ink.size))) {
+  for (const [y, name] of yNames.length ? yNames : ticks(y0, y1, height / (3.5 * ink.size))) {
     pen.rect(left, Y(y), width, 0);
     pen.fillText(name, left - 0.5 * ink.size, Y(y));
   }
@@ -89,12 +90,12 @@ const painters = {
     return outside ? `${outside} of ${n} points lie outside` : "";
   },
 
-  curves({ x, data, lines, marker, x_label, y_label, y_range }, k, width, ink, clear) {
+  curves({ x, data, lines, marker, x_label, y_label, y_range, y_ticks }, k, width, ink, clear) {
     const left = 5 * ink.size, top = 0.6 * ink.size, height = Math.min(Math.max(0.65 * width, 200), 300), n = x.length;
     const box = { left, top, width: width - left - 1.5 * ink.size, height }, at = marker[k], dots = [];
     const pen = clear(top + height + 3.4 * ink.size);
     pen.save();
-    const [X, Y] = axes(pen, ink, box, [x[0], x[n - 1]], y_range, 5);
+    const [X, Y] = axes(pen, ink, box, [x[0], x[n - 1]], y_range, 5, y_ticks);
     pen.fillStyle = ink.faint;
     if (marker.length) pen.fillRect(X(at) - 0.75, top, 1.5, height);
     for (const [i, [dash, color]] of lines.entries()) {
@@ -108,10 +109,13 @@ const painters = {
       dots.push([color, y[j - 1] + part * (y[j] - y[j - 1])]);
     }
     pen.restore(); // from here on nothing is clipped: dots on the frame stay whole
-    for (const [color, y] of dots.filter(([, y]) => y >= y_range[0] && y <= y_range[1])) {
+    for (const [color, y] of marker.length ? dots : []) {
+      const [above, below] = [y > y_range[1], y < y_range[0]]; // an arrow where the line is out of sight
       pen.fillStyle = color;
       pen.beginPath();
-      pen.arc(X(at), Y(y), 4.5, 0, 7);
+      if (above) SHAPES[2](pen, X(at), top + 6, 6);
+      else if (below) SHAPES[2](pen, X(at), top + height - 6, -6);
+      else pen.arc(X(at), Y(y), 4.5, 0, 7);
       pen.fill();
     }
     [pen.fillStyle, pen.textAlign, pen.textBaseline] = [ink.text, "center", "top"];
