@@ -149,7 +149,7 @@ def test_ddim_is_euler_in_a_second_pair_of_variables():
 
 
 def test_heun_needs_a_start_below_the_end_of_the_cosine_schedule():
-    """09 heun-on-cosine."""
+    """09 heun-on-cosine; the numbers of heun-below-the-end are in the lesson's own tests."""
     ring, levels, x = data.ring(), cosine(), draws(64, 2, 0)
     off = {}
     for top in (1000, 980):
@@ -161,7 +161,7 @@ def test_heun_needs_a_start_below_the_end_of_the_cosine_schedule():
 
 
 def test_who_else_is_thrown_off_at_the_end_of_the_cosine_schedule():
-    """09 who-else-flies: those that average eps."""
+    """09 cosine-start: those that average eps."""
     ring, levels, x = data.ring(), cosine(), draws(64, 2, 0)
     end = exact_flow(ring.eps, x, levels.alpha_bar[1000].item())
     off = {}

@@ -1,7 +1,7 @@
 // race_picture of explorer.py in the browser, where the third solver is Heun; exact.js stands before this text.
 
-const BUDGETS = [5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60];
-const GRIDS = { t: "linspace", "√t": "quadratic", "log-SNR": "log_snr", "σ^(1/7)": "edm" };
+const BUDGETS = [5, 6, 7, 8, 10, 13, 16, 20, 25, 30, 40, 50, 60];
+const GRIDS = { t: "linspace", "√t": "quadratic", "log-SNR": "log_snr" };
 // A solver, the most steps that a budget pays for, and what a step to s costs.
 const SOLVERS = {
   DDIM: { solve: ddim, steps: (nfe) => nfe, cost: () => 1 },
@@ -50,25 +50,24 @@ export function picture({ third, budget, grid, schedule }, constants) {
   const possible = BUDGETS.filter((nfe) => SOLVERS[third].steps(nfe) >= 4);
   const errors = names.map((name) => possible.map((nfe) => race(name, nfe, grid, schedule, constants).error));
   const groups = nearest(end, means).map(([mode]) => mode);
-  const clip = (v) => Math.min(Math.max(v, -4), 2);
+  const place = (t) => `t = ${t} (${roundEven(100 * Math.sqrt(constants[`alpha_bar_${schedule}`][t]))} % signal)`;
   return {
     panels: [
       ...runs.map((r, i) => ({ title: names[i], data: flat(r.frames), frames: budget + 1, groups, target: Float32Array.from(end) })),
       {
         x: Float32Array.from(possible),
-        data: Float32Array.from(errors.flat(), (v) => clip(Math.log10(v))),
+        data: Float32Array.from(errors.flat(), Math.log10),
         frames: budget >= possible[0] ? budget + 1 : 1,
         marker: Float32Array.from(budget >= possible[0] ? Array(budget + 1).fill(budget) : []),
         named: names,
       },
     ],
     text: `Steps: ${names.map((name, i) => `${name} ${runs[i].steps}`).join(", ")}. The miss is the distance from where the ` +
-      "exact flow ends, root mean square. The data lie about 0.2 from the middle of their cluster. Colour and shape name the " +
-      "cluster where the exact flow ends.",
+      "exact flow ends, root mean square. Colour and shape name the cluster where it ends.",
     formula: [`${budget} calls. Miss: ${names.map((name, i) => `${name} ${number(runs[i].error)}`).join(", ")}`],
     frame_names: Array.from({ length: budget + 1 }, (_, k) => String(k)),
     frame_texts: Array.from({ length: budget + 1 }, (_, k) =>
-      `${names.map((name, i) => `${name} stands at t = ${runs[i].times[k]}`).join(", ")}.`),
+      `${names.map((name, i) => `${name} stands at ${place(runs[i].times[k])}`).join(", ")}.`),
     start: budget,
   };
 }

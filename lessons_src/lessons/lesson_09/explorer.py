@@ -20,14 +20,12 @@ from lessons_src.solvers import SOLVERS
 
 RACERS = tuple(name for name, solver in SOLVERS.items() if not solver.random)  # chance has no end to be compared with
 ALWAYS = ("DDIM", "DPM-Solver++(2M)")
-GRIDS = {"t": "linspace", "√t": "quadratic", "log-SNR": "log_snr", "σ^(1/7)": "edm"}  # what the steps are equal in
-BUDGETS = (5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60)
+GRIDS = {"t": "linspace", "√t": "quadratic", "log-SNR": "log_snr"}  # what the steps are equal in
+FEWEST = 4  # steps: PNDM cannot start with less
+BUDGETS = (5, 6, 7, 8, 10, 13, 16, 20, 25, 30, 40, 50, 60)
 STARTS = 60
-SCHEDULES = {
-    "linear": linear(),
-    "cosine": cosine(),
-    "cosine, from t = 980": NoiseSchedule(cosine().alpha_bar[:981]),
-}
+SCHEDULES = {"linear": linear(), "cosine": cosine()}
+TENS = {math.log10(value): f"{value:g}" for value in (10, 1, 0.1, 0.01, 0.001, 0.0001)}
 
 
 class Run(NamedTuple):
@@ -55,7 +53,7 @@ def run(name: str, budget: int, grid: str, schedule: str) -> Run | None:
     """Let the solver called `name` spend up to `budget` evaluations on the ring; None if they do not pay for it."""
     solver = SOLVERS[check_choice("name", name, RACERS)]
     levels, start, end = _track(schedule)
-    if check_int("budget", budget, 4) < solver.nfe(4):
+    if check_int("budget", budget, FEWEST) < solver.nfe(FEWEST):
         return None
     steps = solver.steps(budget)
     predict = Counted(data.ring().network(levels))
@@ -75,34 +73,35 @@ def race_picture(third: str, budget: int, grid: str, schedule: str) -> Picture:
 
     explorer.js computes the same for some of the solvers.
     """
-    _, start, end = _track(schedule)
+    levels, start, end = _track(schedule)
     runs = {name: run(name, budget, GRIDS[grid], schedule) for name in (*ALWAYS, third)}
     still = start.expand(budget + 1, -1, -1)
     mode = torch.cdist(end, data.ring().means).argmin(1)
     panels = [
         Points(name, (r.frames if r else still).numpy(), end.numpy(), 2.6, groups=mode) for name, r in runs.items()
     ]
-    possible = [n for n in BUDGETS if n >= SOLVERS[third].nfe(4)]
+    possible = [n for n in BUDGETS if n >= SOLVERS[third].nfe(FEWEST)]
     errors = {name: [run(name, n, GRIDS[grid], schedule).error for n in possible] for name in runs}
     panels.append(
         Curves(
             "Miss at every budget",
             np.array(possible),
-            {name: np.log10(values).clip(-4, 2) for name, values in errors.items()},
+            {name: np.log10(values) for name, values in errors.items()},
             "network calls",
-            "log10 of the miss (−1 is 0.1)",
-            (-4.1, 2.1),
+            "miss",
+            (-4.1, 1.1),
             marker=np.full(budget + 1, budget) if budget >= possible[0] else None,
+            y_ticks=TENS,
         )
     )
     return Picture(
         panels,
-        f"{_results(runs)} The miss is the distance from where the exact flow ends, root mean square. The data lie "
-        "about 0.2 from the middle of their cluster. Colour and shape name the cluster where the exact flow ends.",
+        f"{_results(runs)} The miss is the distance from where the exact flow ends, root mean square. Colour and shape "
+        "name the cluster where it ends.",
         frame_label="Calls spent",
         frame_names=[str(k) for k in range(budget + 1)],
         frame_texts=[
-            ", ".join(f"{name} stands at t = {r.times[k]}" for name, r in runs.items() if r) + "."
+            ", ".join(f"{name} stands at {_place(levels, r.times[k])}" for name, r in runs.items() if r) + "."
             for k in range(budget + 1)
         ],
         formula=f"{budget} calls. Miss: "
@@ -114,9 +113,17 @@ def race_picture(third: str, budget: int, grid: str, schedule: str) -> Picture:
 def _results(runs: dict[str, Run | None]) -> str:
     steps = ", ".join(f"{name} {found.steps}" for name, found in runs.items() if found)
     poor = "".join(
-        f" {name} cannot run: its four steps cost {SOLVERS[name].nfe(4)}." for name in runs if not runs[name]
+        f" {name} cannot run: a race is of {FEWEST} steps or more, and its {FEWEST} steps cost "
+        f"{SOLVERS[name].nfe(FEWEST)} calls."
+        for name in runs
+        if not runs[name]
     )
     return f"Steps: {steps}.{poor}"
+
+
+def _place(levels: NoiseSchedule, t: int) -> str:
+    """A time, and the share of the data's signal there: what moves a point is the signal, not t."""
+    return f"t = {t} ({round(100 * levels.alpha_bar[t].sqrt().item())} % signal)"
 
 
 def _number(value: float) -> str:
@@ -141,7 +148,7 @@ def explore_race() -> Explorer:
         [
             Slider("budget", "Network calls", 5, 60, 1, 10),
             Choice("third", "Third racer", [name for name in RACERS if name not in ALWAYS], "Heun"),
-            Choice("grid", "Equal steps of", list(GRIDS), "log-SNR"),
+            Choice("grid", "Equal steps of", list(GRIDS), "√t"),
             Choice("schedule", "Schedule", list(SCHEDULES), "linear"),
         ],
         files(__package__).joinpath("explorer.js").read_text(encoding="utf-8"),

@@ -12,7 +12,23 @@ from lessons_src import data, measurements
 from lessons_src.evaluation import accuracy
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.digit_runs import shipped
-from lessons_src.lessons.lesson_09.front import MARGIN, REFERENCE, as_good, difference, draw, find, front, look
+from lessons_src.lessons.lesson_09.front import (
+    LIT,
+    MARGIN,
+    ODE_END,
+    REFERENCE,
+    as_good,
+    difference,
+    draw,
+    find,
+    front,
+    highest,
+    in_the_strip,
+    look,
+    reaching,
+    sorts,
+    told,
+)
 from lessons_src.measurements import digits_of
 from lessons_src.oracle import exact_flow
 from lessons_src.process import predict_x0
@@ -33,7 +49,7 @@ ORDERS = {
     "UniPC-2": 3,
 }
 BUDGETS = (32, 64, 128, 256, 512)
-FAMILY = ("DDIM", "Heun", "DPM-Solver++(2M)", "UniPC-2")
+FAMILY = ("DDIM", "Heun", "DPM-Solver++(2M)")
 KINDS = {  # solver -> where its other predictions come from and what is averaged; evaluations an interval
     "DDPM": ("none; adds fresh noise", 1),
     "DDIM": ("none", 1),
@@ -42,6 +58,7 @@ KINDS = {  # solver -> where its other predictions come from and what is average
     "DPM-Solver-2": ("looks ahead, averages ε̂", 2),
     "DPM-Solver++(2S)": ("looks ahead, averages x̂₀", 2),
     "DPM-Solver++(2M)": ("remembers, averages x̂₀", 1),
+    "DPM-Solver++(3M)": ("remembers two, averages x̂₀", 1),
     "SDE-DPM-Solver++(2M)": ("remembers, averages x̂₀, adds fresh noise", 1),
     "UniPC-2": ("remembers and corrects, averages x̂₀", 1),
 }
@@ -93,8 +110,8 @@ def show_memory(steps: int = 7) -> None:
         axis.legend(fontsize=9)
     plots.show(
         fig,
-        "The clean guess of one point on its way down. Left: in each step DDIM lets it stand still. A straight line "
-        "through the last two guesses comes nearer, but not at a bend. Right: against t, the two schedules have two "
+        "The clean guess of one point on its way down. Left: in each step DDIM lets it stand still. The line of 2M "
+        "comes nearer, but not at a bend; the diamond is its middle. Right: against t the two schedules have two "
         "curves. On the left both are one.",
     )
 
@@ -108,6 +125,8 @@ def _steps_and_lines(axis: Axes, clock: Tensor, guess: Tensor, at: Sequence[int]
             slope = (guess[i] - guess[at[k - 1]]) / (clock[i] - clock[at[k - 1]])
             line = guess[i] + slope * (ends - clock[i])
             axis.plot(ends, line, color=plots.VERMILLION, label="2M: it goes on as before" if k == 1 else None)
+            middle = {"color": plots.VERMILLION, "markersize": 6, "label": "x̄₀: the middle" if k == 1 else None}
+            axis.plot(ends.mean(), line.mean(), "D", markerfacecolor="none", **middle)
     axis.plot(clock[at], guess[at], "o", color=plots.INK, markersize=5)
 
 
@@ -163,25 +182,25 @@ def show_orders(names: Sequence[str] = FAMILY) -> None:
     axes[0, 0].set_xticks(BUDGETS, [str(n) for n in BUDGETS])
     axes[0, 0].minorticks_off()
     axes[0, 0].legend(fontsize=9)
-    at_32 = {name: found[name][1][0] for name in names}
+    _, once, twice, *_ = found["DPM-Solver++(2M)"][1]
     better = next(n for n, a, b in zip(BUDGETS, found["Heun"][1], found["DDIM"][1], strict=True) if a < b)
     plots.show(
         fig,
-        "Exact predictor, equal steps of log-SNR. With 32 calls DDIM misses by "
-        f"{at_32['DDIM']:.3f}, Heun by {at_32['Heun']:.3f}, 2M by {at_32['DPM-Solver++(2M)']:.3f}. With {better} calls "
-        "Heun is ahead of DDIM.",
+        f"Exact predictor, equal steps of log-SNR. 2M misses by {once:.4f} with {BUDGETS[1]} calls and by {twice:.4f} "
+        f"with {BUDGETS[2]}: {once / twice:.1f} times less. With {better} calls Heun is ahead of DDIM.",
     )
 
 
-def show_bill(calls: int = 20) -> None:
+def show_bill(calls: int = 20, names: Sequence[str] = measurements.PARETO) -> None:
     """What each solver averages, what one of its intervals costs, and how many of them a budget pays for."""
-    intervals = {name: SOLVERS[name].steps(calls) for name in KINDS}
-    intervals |= {name: calls // 2 for name in ("DPM-Solver-2", "DPM-Solver++(2S)")}  # the library counts midpoints
+    intervals = {name: SOLVERS[name].steps(calls) for name in names}
+    halves = {"DPM-Solver-2", "DPM-Solver++(2S)"}.intersection(names)
+    intervals |= dict.fromkeys(halves, calls // 2)  # the library counts midpoints
     plots.table(
         {
-            "solver": list(KINDS),
-            "more predictions": [kind for kind, _ in KINDS.values()],
-            "calls a step": [str(cost) for _, cost in KINDS.values()],
+            "solver": list(names),
+            "more answers": [KINDS[name][0] for name in names],
+            "calls a step": [str(KINDS[name][1]) for name in names],
             f"steps from {calls} calls": [str(n) for n in intervals.values()],
         },
         "Heun saves a call in its last step. PLMS needs one more in its first. Guidance doubles the calls of all.",
@@ -191,15 +210,30 @@ def show_bill(calls: int = 20) -> None:
 # --- Where to begin
 
 
+def show_flight(calls: int = 16, tops: Sequence[int] = (1000, 980)) -> None:
+    """How far solvers miss on the cosine schedule from T and from below it, on equal steps of t."""
+    levels, x = cosine(), starts()
+    columns = {"solver": ["Heun", "DPM-Solver-2", "DDIM", "DPM-Solver++(2M)", "UniPC-2"]}
+    kinds = {"DDIM": "takes one answer"} | dict.fromkeys(measurements.AVERAGE_EPS, "averages ε̂")
+    columns["mean"] = [kinds.get(name, "averages x̂₀") for name in columns["solver"]]
+    for top in tops:
+        goal = exact_flow(data.ring().eps, x, levels.alpha_bar[top].item())
+        cells = columns[f"miss from t = {top}"] = []
+        for name in columns["solver"]:
+            run = SOLVERS[name].run(data.ring().network(levels), x, levels, times_to(top, SOLVERS[name].steps(calls)))
+            cells.append(f"{(sample(run) - goal).square().sum(1).mean().sqrt().item():.2f}")
+    plots.table(columns, f"Exact predictor, cosine schedule, equal steps of t, {calls} calls.")
+
+
 def show_starts(solver: str = "DPM-Solver-2", calls: int = 10) -> None:
     """The same ten noises from T and from below it, on two grids, for a solver that averages eps."""
     own = [row for row in measurements.load("starts") if (row["solver"], row["nfe"]) == (solver, calls)]
     rows = dict(zip(("from 1000, equal t", "from 1000, equal log-SNR", "from 980, equal t"), own, strict=True))
-    told = ", ".join(f"{name}: {_score(row)}" for name, row in rows.items())
+    scores = ", ".join(f"{name}: {_score(row)}" for name, row in rows.items())
     plots.image_rows(
         {name: digits_of(row) for name, row in rows.items()},
         f"{solver} with {calls} calls, the same ten noises in each row. Feature-Fréchet distance of 1,000 digits, "
-        f"smaller is better: {told}.",
+        f"smaller is better: {scores}.",
     )
 
 
@@ -249,8 +283,8 @@ def guidance_table(scales: Sequence[float] = (1.0, 3.0, 7.5), n: int = 60) -> No
         for mean, x in free.items():
             label = measurements.start_noise(n)[1]
             read = [accuracy(shipped()[1], ends.clamp(-1, 1), label) for ends in (x, clipped[mean])]
-            told = (f"{w:g}", mean, f"{100 * read[0]:.0f} %", f"{x.abs().max():.1f}", f"{100 * read[1]:.0f} %")
-            for column, value in zip(columns.values(), told, strict=True):
+            cells = (f"{w:g}", mean, f"{100 * read[0]:.0f} %", f"{x.abs().max():.1f}", f"{100 * read[1]:.0f} %")
+            for column, value in zip(columns.values(), cells, strict=True):
                 column.append(value)
     plots.table(columns, f"{n} digits, ten steps. Data end at a grey of 1. Clipped: x̂₀ cut to -1..1 in each step.")
 
@@ -258,20 +292,65 @@ def guidance_table(scales: Sequence[float] = (1.0, 3.0, 7.5), n: int = 60) -> No
 # --- The front
 
 
-def show_front() -> None:
-    """The measured front with the margin, and who is on it."""
+def show_front(lit: Sequence[str] = LIT) -> None:
+    """The measured front with the margin."""
     rows = measurements.load("pareto")
     reference = find(rows, *REFERENCE)
-    budgets: dict[str, list[int]] = {}
-    for row in front(rows):
-        budgets.setdefault(row["solver"], []).append(row["nfe"])
-    names = ", ".join(f"{name} with {calls[0]} to {calls[-1]} calls" for name, calls in budgets.items())
-    outside = sum(row["frechet"] > 2.6 for row in rows)
+    outside = sum(row["frechet"] > highest(reference) for row in rows)
     plots.show(
-        draw(rows, reference),
-        f"{len(rows)} measurements of {reference['n']:,} digits each. Filled marks are on the front: {names}. The grey "
-        f"strip reaches from DDPM with 1,000 calls to {MARGIN} above it. {outside} marks lie above the picture. "
-        "Heun, PLMS and DPM-Solver-2 begin at 980 with up to 15 calls, and at T with more: so Heun rises at 20.",
+        draw(rows, reference, lit),
+        f"{len(rows)} marks of {reference['n']:,} digits each; {outside} lie above the picture. Filled marks are the "
+        f"front. The grey strip reaches from DDPM with 1,000 calls to {MARGIN} above it.",
+    )
+
+
+def who_is_on_the_front() -> str:
+    """The solvers of the front in a sentence, with their calls."""
+    budgets: dict[str, list[int]] = {}
+    for row in front(measurements.load("pareto")):
+        budgets.setdefault(row["solver"], []).append(row["nfe"])
+    return ", ".join(f"{name} with {', '.join(map(str, calls))} calls" for name, calls in budgets.items()) + "."
+
+
+def show_shown() -> None:
+    """For the lit solvers: the cheapest mark in the strip, and the cheapest that is shown to be as good."""
+    rows = measurements.load("pareto")
+    reference = find(rows, *REFERENCE)
+
+    def first(found: Sequence[measurements.Row]) -> str:
+        return f"{found[0]['nfe']:,} calls: {told(difference(found[0], reference))}" if found else "none"
+
+    own = {name: [row for row in rows if row["solver"] == name and row is not reference] for name in LIT}
+    plots.table(
+        {
+            "solver": list(LIT),
+            "first mark in the strip": [first(in_the_strip(some, reference)) for some in own.values()],
+            "first shown to be as good": [first(reaching(some, reference)) for some in own.values()],
+        },
+        f"How much worse than DDPM with 1,000 calls, in pairs, with the 95 % interval. The margin is {MARGIN}.",
+    )
+
+
+def show_choice() -> None:
+    """What the margin recommends for this network."""
+    rows = measurements.load("pareto")
+    odes = sorts(rows, random=False)
+
+    def named(chosen: Sequence[measurements.Row]) -> str:
+        return " or ".join(f"{row['solver']}, {row['nfe']:,} calls" for row in chosen)
+
+    best = min((row for row in rows if row["nfe"] <= 10), key=lambda row: row["frechet"])
+    wishes = {
+        "digits as good as those of DDPM with 1,000 calls": named(reaching(rows, find(rows, *REFERENCE))[:1]),
+        f"one digit for each noise, as good as those of {' with '.join(map(str, ODE_END))} calls": named(
+            reaching(odes, find(rows, *ODE_END))[:1]
+        ),
+        "the best mark of 10 calls at most": named([best]),
+        "strong guidance": "a mean of x̂₀, clipped, and twice the calls",
+    }
+    plots.table(
+        {"you want": list(wishes), "take": list(wishes.values())},
+        f"Computed from the marks, with the margin of {MARGIN}: for this network, and for no other.",
     )
 
 
@@ -284,8 +363,8 @@ def show_reaching() -> None:
         own = sorted((row for row in rows if row["solver"] == solver), key=lambda row: row["nfe"])
         good = ", ".join(f"{row['nfe']:,}" for row in own if as_good(row, reference) and row is not reference)
         worse = [difference(find(rows, solver, nfe), reference) for nfe in (10, 50)]
-        told = [f"{gap.value:.2f} ({gap.low:.2f} to {gap.high:.2f})" for gap in worse]
-        for column, value in zip(columns.values(), (solver, good or "–", *told), strict=True):
+        cells = [f"{gap.value:.2f} ({gap.low:.2f} to {gap.high:.2f})" for gap in worse]
+        for column, value in zip(columns.values(), (solver, good or "–", *cells), strict=True):
             column.append(value)
     plots.table(
         columns,
@@ -297,10 +376,10 @@ def show_digits(chosen: Sequence[tuple[str, int]]) -> None:
     """Stored digits of some rows of the front, all from the same ten noises."""
     rows = [find(measurements.load("pareto"), *who) for who in chosen]
     short = [row["solver"].replace("DPM-Solver++", "++") for row in rows]
-    told = ", ".join(
+    scores = ", ".join(
         f"{name} with {row['nfe']:,} calls {row['frechet']:.2f}" for name, row in zip(short, rows, strict=True)
     )
     plots.image_rows(
         {f"{name}, {row['nfe']:,}": digits_of(row) for name, row in zip(short, rows, strict=True)},
-        f"The same ten noises, 0 to 9 asked for. Feature-Fréchet distance of 1,000 such digits: {told}.",
+        f"The same ten noises, 0 to 9 asked for. Distance of 1,000 such digits: {scores}. Ten digits cannot show that.",
     )

@@ -13,9 +13,11 @@ from lessons_src import measurements
 from lessons_src.checks import check_real, refuse
 from lessons_src.measurements import Row, resampled
 from lessons_src.show import plots
+from lessons_src.solvers import SOLVERS
 
 SURE = 1.96  # standard errors on either side: 95 % of a normal law
 REFERENCE = ("DDPM", 1000)
+ODE_END = ("UniPC-2", 50)  # has solved the network's ODE
 MARGIN = 0.25  # how much worse still counts as good: two sets of 1,000 real digits differ by that much on average
 DRAWN = (  # a solver's place gives its colour, dash and mark in every figure; the first three as in the race
     "DDIM",
@@ -28,6 +30,7 @@ DRAWN = (  # a solver's place gives its colour, dash and mark in every figure; t
     "PLMS",
     "DPM-Solver++(3M)",
 )
+LIT = ("DDIM", "UniPC-2", "SDE-DPM-Solver++(2M)", "DDPM")  # nine lines tangle: the others are grey
 
 
 class Difference(NamedTuple):
@@ -72,6 +75,11 @@ def front(rows: Sequence[Row], z: float = 0.0) -> list[Row]:
     return sorted(kept, key=lambda row: (row["nfe"], row["frechet"]))
 
 
+def told(gap: Difference) -> str:
+    """A difference with its 95 % interval, to two digits."""
+    return f"{gap.value:.2f} ± {SURE * gap.error:.2f}".replace("-", "−")
+
+
 def as_good(row: Row, reference: Row, margin: float = MARGIN) -> bool:
     """Whether a row is shown to be worse than `reference` by less than the margin: its whole 95 % interval is."""
     return difference(row, reference).high < margin
@@ -84,6 +92,17 @@ def reaching(rows: Sequence[Row], reference: Row, margin: float = MARGIN) -> lis
         if as_good(row, reference, margin):
             found.setdefault(row["solver"], row)
     return list(found.values())
+
+
+def in_the_strip(rows: Sequence[Row], reference: Row, margin: float = MARGIN) -> list[Row]:
+    """The rows that score worse than the reference by no more than the margin, cheapest first, luck or not."""
+    near = [row for row in rows if row["frechet"] <= reference["frechet"] + margin]
+    return sorted(near, key=lambda row: row["nfe"])
+
+
+def sorts(rows: Sequence[Row], random: bool) -> list[Row]:
+    """The rows of the solvers that draw fresh noise, or of those that follow the ODE."""
+    return [row for row in rows if SOLVERS[row["solver"]].random is random]
 
 
 def find(rows: Sequence[Row], solver: str, nfe: int) -> Row:
@@ -101,8 +120,13 @@ def look(solver: str) -> dict[str, str]:
     return {"color": plots.COLOURS[k], "linestyle": plots.DASHES[k + again], "marker": "osD^v<>Ph."[i]}
 
 
-def draw(rows: Sequence[Row], reference: Row, highest: float = 2.6) -> Figure:
-    """Distance, up to `highest`, against evaluations, every solver a line.
+def highest(reference: Row) -> float:
+    """The largest distance that the picture has room for: so many margins above the reference."""
+    return reference["frechet"] + 8 * MARGIN
+
+
+def draw(rows: Sequence[Row], reference: Row, lit: Sequence[str] = LIT) -> Figure:
+    """Distance, up to `highest`, against evaluations: every solver a line, in colour if it is `lit`.
 
     Filled marks are on the front, hollow ones are dominated. The grey strip reaches from `reference` to the margin.
     """
@@ -110,13 +134,18 @@ def draw(rows: Sequence[Row], reference: Row, highest: float = 2.6) -> Figure:
     axis, best = axes[0, 0], front(rows)
     solvers = [name for name in measurements.PARETO if name in {row["solver"] for row in rows}]
     axis.axhspan(reference["frechet"], reference["frechet"] + MARGIN, color="0.5", alpha=0.25, zorder=0, lw=0)
-    for solver in solvers:
+    grey = [solver for solver in solvers if solver not in lit]
+    for solver in (*grey, *lit):
         own = sorted((row for row in rows if row["solver"] == solver), key=lambda row: row["nfe"])
-        style = {**look(solver), "markersize": 6}
-        axis.plot(*_xy(own), markerfacecolor="none", linewidth=1.2, label=solver, **style)
-        axis.plot(*_xy([row for row in own if row in best]), **{**style, "linestyle": ""})
+        style = {**look(solver), "markersize": 6, "gid": solver}
+        if solver in grey:
+            style |= {"color": "0.6", "linestyle": "-", "marker": ".", "markersize": 4, "alpha": 0.6}
+        name = solver if solver in lit else f"the other {len(grey)}" if solver == grey[0] else None
+        axis.plot(*_xy(own), markerfacecolor="none", linewidth=1.4 if solver in lit else 0.8, label=name, **style)
+        axis.plot(*_xy([row for row in own if row in best]), **{**style, "linestyle": "", "gid": "front"})
     ticks = sorted({row["nfe"] for row in rows} - {5, 8, 15, 30, 250})  # those that have room
-    axis.set(xscale="log", xlabel="network calls", ylabel="feature-Fréchet distance", ylim=(0.4, highest))
+    lowest = min(row["frechet"] for row in rows) - 0.15
+    axis.set(xscale="log", xlabel="network calls", ylabel="feature-Fréchet distance", ylim=(lowest, highest(reference)))
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axis.minorticks_off()
     axis.legend(fontsize=10.5, loc="upper right", ncols=2)
