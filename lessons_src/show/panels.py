@@ -103,7 +103,7 @@ class Points:
     (unless `paths` is False). target: (M, 2), drawn faintly behind, called `target_name` in the key. groups: (N,) whole
     numbers from 0 up, such as where the exact flow takes each point: a group has its own colour and, as a second cue,
     its own shape. names: group -> what the key calls it. The square shown is [-limit, limit]^2; points outside it are
-    counted in the key, never dropped in silence.
+    counted in the key, never dropped in silence. x_ticks: place -> name, where the axis tells something else than x.
     """
 
     title: str
@@ -114,6 +114,9 @@ class Points:
     groups: Sequence[int] | np.ndarray | None = None
     names: Mapping[int, str] | None = None
     target_name: str = "target"
+    x_label: str | None = None
+    y_label: str | None = None
+    x_ticks: Mapping[float, str] | None = None
     _inches = (3.8, 4.5)
 
     def __post_init__(self) -> None:
@@ -132,7 +135,15 @@ class Points:
         if self.names is not None and set(self.names) != set(self.groups.tolist()):
             refuse("Points names", self.names, f"one for each of the groups {sorted(set(self.groups.tolist()))}")
         check_texts("Points names", list((self.names or {}).values()), len(self.names or {}), "group")
-        check_text("Points target_name", self.target_name)
+        for field in ("target_name", "x_label", "y_label"):
+            if getattr(self, field) is not None:
+                check_text(f"Points {field}", getattr(self, field))
+        self.x_ticks = {
+            float(check_number("Points x_ticks", place, -self.limit, self.limit)): check_text(
+                "Points x_ticks name", name
+            )
+            for place, name in (self.x_ticks or {}).items()
+        }
 
     def count(self) -> int:
         """Number of frames F."""
@@ -162,16 +173,26 @@ class Points:
             "limit": self.limit,
             "paths": self._with_path(),
             "lines": lines,
+            "x_label": self.x_label or "",
+            "y_label": self.y_label or "",
+            "x_ticks": list(self.x_ticks.items()),
         }
 
     def _draw(self, axes, frame: int) -> None:
         axes.set(xlim=(-self.limit, self.limit), ylim=(-self.limit, self.limit), aspect="equal")
+        axes.set(xlabel=self.x_label or "", ylabel=self.y_label or "")
+        if self.x_ticks:
+            axes.set_xticks(list(self.x_ticks), list(self.x_ticks.values()))
         size = 2.6 if self.frames.shape[1] > 40 else 5
         if self.target is not None:
             axes.plot(*self.target.T, "s", color="0.6", alpha=0.5, ms=2, mew=0, label=self.target_name)
         if self._with_path():
-            walks = self.frames[: frame + 1, self._with_path()]
-            axes.plot(walks[..., 0], walks[..., 1], color="0.55", lw=size / 6)
+            own = len(set(self.groups.tolist())) > 1 and self.frames.shape[1] <= 40  # as in widgets.js
+            for i in self._with_path():
+                color = LINES[self.groups[i] % len(LINES)][0] if own else "0.55"
+                axes.plot(
+                    *self.frames[: frame + 1, i].T, color=color, alpha=0.6 if own else 1, lw=size / (4 if own else 6)
+                )
             axes.plot([], [], color="0.55", label="path so far")
         for group in sorted(set(self.groups.tolist())):
             color, shape = LINES[group % len(LINES)][0], MARKS[group % len(MARKS)]
@@ -181,7 +202,9 @@ class Points:
             axes.plot([], [], "o", color=INK if self.groups.any() else LINES[0][0], ms=size, mew=0, label="points")
         outside = np.count_nonzero(np.abs(self.frames[frame]).max(axis=1) > self.limit)
         title = f"{outside} of {self.frames.shape[1]} points lie outside" if outside else None
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, title=title, markerscale=5 / size)
+        columns = 2 if len(axes.get_legend_handles_labels()[0]) == 4 else 3
+        below = (0.5, -0.16 if self.x_label else -0.07)
+        axes.legend(loc="upper center", bbox_to_anchor=below, ncols=columns, title=title, markerscale=5 / size)
 
 
 @dataclass(eq=False, repr=False)

@@ -26,13 +26,13 @@ function ticks(low, high, room) {
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step).map((v) => [v, name(v || 0)]);
 }
 
-// Draws grid, numbers (or `yNames`, pairs of place and name) and frame of a box, clips to it, and returns the maps from
+// Draws grid, numbers (or names, pairs of place and name) and frame of a box, clips to it, and returns the maps from
 // data to pixels.
-function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacing, yNames = []) {
+function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacing, xNames = [], yNames = []) {
   const X = (x) => left + ((x - x0) / (x1 - x0)) * width, Y = (y) => top + (1 - (y - y0) / (y1 - y0)) * height;
   [pen.fillStyle, pen.strokeStyle, pen.textAlign, pen.textBaseline] = [ink.faint, ink.grid, "center", "top"];
   pen.beginPath();
-  for (const [x, name] of ticks(x0, x1, width / (spacing * ink.size))) {
+  for (const [x, name] of xNames.length ? xNames : ticks(x0, x1, width / (spacing * ink.size))) {
     pen.rect(X(x), top, 0, height);
     pen.fillText(name, X(x), top + height + 0.4 * ink.size);
   }
@@ -50,6 +50,14 @@ function axes(pen, ink, { left, top, width, height }, [x0, x1], [y0, y1], spacin
   return [X, Y];
 }
 
+// What the axes of a box tell; the pen must not be clipped, and is turned by this.
+function axisLabels(pen, ink, { left, top, width, height }, x_label, y_label) {
+  [pen.fillStyle, pen.textAlign, pen.textBaseline] = [ink.text, "center", "top"];
+  pen.fillText(x_label, left + width / 2, top + height + 2 * ink.size);
+  pen.rotate(-Math.PI / 2);
+  pen.fillText(y_label, -(top + height / 2), 2);
+}
+
 // Okabe and Ito's colours and the shapes of look.py, so that a group is told apart by either.
 const COLOURS = ["#1F7FC0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
 const polygon = (...corners) => (pen, x, y, r) => corners.forEach(([u, v]) => pen.lineTo(x + u * r, y + v * r));
@@ -63,10 +71,12 @@ const SHAPES = [
 const imageWidth = (count) => (count <= 4 ? 280 : 190); // at most, in pixels
 
 const painters = {
-  points({ data, target, size: n, limit, paths, groups }, k, width, ink, clear) {
-    const left = 2.2 * ink.size, top = 0.6 * ink.size, side = width - left - top, start = 2 * n * k;
-    const pen = clear(top + side + 1.8 * ink.size), span = [-limit, limit];
-    const [X, Y] = axes(pen, ink, { left, top, width: side, height: side }, span, span, 3.5);
+  points({ data, target, size: n, limit, paths, groups, x_label, y_label, x_ticks }, k, width, ink, clear) {
+    const left = (y_label ? 3.6 : 2.2) * ink.size, top = 0.6 * ink.size, side = width - left - top, start = 2 * n * k;
+    const pen = clear(top + side + (x_label ? 3.4 : 1.8) * ink.size), span = [-limit, limit];
+    const box = { left, top, width: side, height: side };
+    pen.save();
+    const [X, Y] = axes(pen, ink, box, span, span, 3.5, x_ticks);
     const r = n > 600 ? 1.7 : n > 40 ? 2.3 : 4; // a few points may be large, many must not hide each other
     pen.fillStyle = ink.target;
     for (let j = 0; j < target.length; j += 2) pen.fillRect(X(target[j]) - 1, Y(target[j + 1]) - 1, 2, 2);
@@ -87,6 +97,8 @@ const painters = {
       pen.fill();
       outside += Math.max(Math.abs(u), Math.abs(v)) > limit;
     }
+    pen.restore();
+    axisLabels(pen, ink, box, x_label, y_label);
     return outside ? `${outside} of ${n} points lie outside` : "";
   },
 
@@ -95,7 +107,7 @@ const painters = {
     const box = { left, top, width: width - left - 1.5 * ink.size, height }, at = marker[k], dots = [];
     const pen = clear(top + height + 3.4 * ink.size);
     pen.save();
-    const [X, Y] = axes(pen, ink, box, [x[0], x[n - 1]], y_range, 5, y_ticks);
+    const [X, Y] = axes(pen, ink, box, [x[0], x[n - 1]], y_range, 5, [], y_ticks);
     pen.fillStyle = ink.faint;
     if (marker.length) pen.fillRect(X(at) - 0.75, top, 1.5, height);
     for (const [i, [dash, color]] of lines.entries()) {
@@ -118,10 +130,7 @@ const painters = {
       else pen.arc(X(at), Y(y), 4.5, 0, 7);
       pen.fill();
     }
-    [pen.fillStyle, pen.textAlign, pen.textBaseline] = [ink.text, "center", "top"];
-    pen.fillText(x_label, left + box.width / 2, top + height + 2 * ink.size);
-    pen.rotate(-Math.PI / 2);
-    pen.fillText(y_label, -(top + height / 2), 2);
+    axisLabels(pen, ink, box, x_label, y_label);
     return "";
   },
 

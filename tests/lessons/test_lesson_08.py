@@ -12,10 +12,9 @@ from by_hand import number, rotated
 from lessons_src import oracle, process, samplers, schedules, sde
 from lessons_src.lessons.lesson_08 import explorer, figures
 from lessons_src.lessons.lesson_08.explorer import (
-    HUMPS,
-    PLACES,
-    POINTS,
     PULLS,
+    SIDE,
+    TOP,
     WALKERS,
     noisy_flow,
     sde_picture,
@@ -26,13 +25,16 @@ from lessons_src.oracle import GaussianMixture
 from lessons_src.schedules import linear
 from lessons_src.sde import VE, VP
 
-NUMBER = r"(-?[\d.]+)"
+
+def told(picture):
+    """Per cent of the walkers that end in the hump of their colour, and of all in the upper hump."""
+    return [int(value) for value in re.search(r"Here (\d+) % end there\. (\d+) % of all end", picture.text).groups()]
 
 
-def numbers(text):
-    """Per cent in the hump at 0.8 and W1 distance that a text states."""
-    found = re.search(rf"{NUMBER} % end in the hump at 0\.8 .*W1 distance to the data: {NUMBER}\. ", text)
-    return [float(value) for value in found.groups()]
+def gap(picture):
+    """The largest difference between the density of all ends and the data's; both are cut at TOP."""
+    below, above, data = picture.panels[1].series.values()
+    return np.abs(below + above - data).max()
 
 
 def test_it_opens_with_the_ode():
@@ -51,53 +53,37 @@ def test_the_ends_of_every_control(share, steps, pull):
     assert f", {steps} steps. " in picture.text
     walk, end = picture.panels
     assert walk.frames.shape == (steps + 1, WALKERS, 2)
-    assert np.allclose(walk.frames[[0, -1], 0, 0], [-PLACES, PLACES], atol=0.03)
+    assert np.allclose(walk.frames[[0, -1], 0, 0], [-SIDE, SIDE])
     assert len(picture.frame_names) == steps + 1
     for line in end.series.values():
-        assert 0 <= line.min() <= line.max() <= 3
+        assert 0 <= line.min() <= line.max() <= np.float32(TOP)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.0])
 def test_every_noise_share_has_the_marginals_of_the_forward_process(share):
     """At every time, to the luck of the points; of the ODE, which starts from even points, to its few steps."""
     picture = sde_picture(share, 200, PULLS[0])
-    high, distance = numbers(picture.text)
-    assert high == pytest.approx(70, abs=3 if share else 0.5)
-    assert distance < (0.06 if share else 0.004)
-
-
-def test_the_data_and_the_starts_are_what_they_should_be():
-    start, quantiles = explorer._start_and_quantiles()
-    assert start.shape == (POINTS, 1)
-    assert start.std().item() == pytest.approx(1, abs=0.002)
-    x, _ = two_humps().sample(100_000, torch.Generator().manual_seed(0))
-    assert torch.allclose(
-        x.flatten().quantile(torch.tensor([0.1, 0.5, 0.9]).double()), quantiles[[200, 1000, 1800]], atol=0.02
-    )
-
-
-def test_text_and_curves_tell_of_the_same_end():
-    fine = sde_picture(0.0, 200, PULLS[0]).panels[1].series  # both smoothed alike, or the peaks would differ by 0.06
-    np.testing.assert_allclose(fine["walkers"], fine["data"], atol=0.02)
+    assert told(picture)[1] == pytest.approx(70, abs=3 if share else 0.5)
+    assert gap(picture) < (0.15 if share else 0.02)
 
 
 def kept(share, steps=100):
     """Per cent of the walkers that end in the hump where the ODE ends."""
-    return int(re.search(r"without noise: (\d+) % of 2,000 end there", sde_picture(share, steps, PULLS[0]).text)[1])
+    return told(sde_picture(share, steps, PULLS[0]))[0]
 
 
 def test_the_walkers_are_coloured_by_where_the_exact_flow_ends():
     walk = sde_picture(0.0, 200, PULLS[0]).panels[0]
-    np.testing.assert_array_equal(walk.groups, HUMPS + (walk.frames[-1, :, 1] > 0))
-    assert set(walk.groups.tolist()) == {2, 3}
+    np.testing.assert_array_equal(walk.groups, walk.frames[-1, :, 1] > 0)
+    assert walk.groups.tolist().count(0) == 3  # as many of ten as of the data
     np.testing.assert_array_equal(walk.groups, sde_picture(2.0, 5, PULLS[0]).panels[0].groups)
 
 
 def test_the_dare_has_the_answer_that_the_lesson_gives():
-    """Luck alone brings 58 % to their hump; from lambda = 0.6 on it is 60 % or less."""
+    """Luck alone brings 58 % to their hump; from lambda = 0.7 on it is 60 % or less."""
     assert kept(0.0) >= 99
-    assert kept(0.5) > 60
-    assert [abs(kept(share) - 58) <= 2 for share in (0.6, 0.7, 0.8, 1.0, 2.0)] == [True] * 5
+    assert kept(0.6) > 60
+    assert [abs(kept(share) - 58) <= 2 for share in (0.7, 0.8, 1.0, 2.0)] == [True] * 4
     collapsed = sde_picture(0.0, 100, PULLS[1]).panels[0].frames[-1, :, 1]
     assert np.ptp(collapsed) < 0.02
 
@@ -115,8 +101,12 @@ def test_the_formula_has_the_numbers_of_the_controls(share, pull, line):
 
 
 def test_dropping_only_the_noise_collapses():
-    _, distance = numbers(sde_picture(0.0, 100, PULLS[1]).text)
-    assert distance > 0.5
+    assert gap(sde_picture(0.0, 100, PULLS[1])) > 0.5
+
+
+def test_a_walk_with_steps_that_are_too_long_is_said_to_explode():
+    for share, steps, explodes in ((2.0, 5, True), (2.0, 15, True), (2.0, 30, False), (1.0, 5, False), (0.0, 5, False)):
+        assert ("the walk explodes" in sde_picture(share, steps, PULLS[0]).text) is explodes, (share, steps)
 
 
 def test_at_one_both_pulls_are_the_reverse_sde():
@@ -173,12 +163,13 @@ def test_early_mistakes_are_repaired_by_noise_and_late_ones_are_not():
     race = figures.mistake_race()
     perfect, early, late = (dict(zip(figures.SHARES, row, strict=True)) for row in race.values())
     assert early[0.0][0] == pytest.approx(0.305, abs=2e-3)
-    assert early[1.0][0] == pytest.approx(0.044, abs=5e-3)
+    assert early[1.0][0] == pytest.approx(0.047, abs=5e-3)
     means = [mean for mean, _ in early.values()]
     assert means == sorted(means, reverse=True)
     assert late[0.0][0] == pytest.approx(0.028, abs=1e-3)
-    assert late[1.0][0] == pytest.approx(0.046, abs=5e-3)
+    assert late[1.0][0] == pytest.approx(0.053, abs=5e-3)
     assert late[1.0][0] - late[0.0][0] > 3 * late[1.0][1]
+    assert late[0.0][0] == min(mean for mean, _ in late.values())
     assert perfect[0.0][0] < 0.005 < perfect[1.0][0] < 0.02
 
 
@@ -191,7 +182,7 @@ def test_a_mistake_is_the_shift_of_the_predicted_noise():
 
 
 def test_a_corrector_repairs_an_early_mistake():
-    """50 ODE steps, each with a Langevin step, against 100 ODE steps, as in the lesson."""
+    """50 ODE steps, each with a Langevin step, as in the deeper part."""
     vp, start, truth = VP(), figures.even_normal(4000), figures.even_data(4000, two_humps())
     wrong, x, generator = figures.mistaken(vp, vp.score(two_humps()), 0.5, 1.0), start, torch.Generator().manual_seed(4)
     for t, s in pairwise(figures.down(1.0, 50)):
@@ -245,7 +236,7 @@ def test_every_figure_is_drawn_and_says_its_numbers(monkeypatch):
     for draw in (figures.show_paths, figures.show_settling, figures.show_start_errors):
         draw()
     figures.show_straight()
-    assert "6 of 8 and 5 of 8 end in the upper hump" in said[0]
+    assert "6 of 8 and 5 of 8 walkers end in the upper hump" in said[0]
     assert "Euler in t 0.063" in said[2]
     assert "up to 0.48 away" in said[3]
 

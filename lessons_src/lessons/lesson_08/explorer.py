@@ -8,27 +8,19 @@ from torch import Tensor
 
 from lessons_src.checks import check_choice, check_int
 from lessons_src.data import two_humps
+from lessons_src.lessons.lesson_08.figures import down, even_normal
 from lessons_src.oracle import GaussianMixture
 from lessons_src.sde import VP, euler_maruyama, noisy_flow
 from lessons_src.show.panels import Curves, Picture, Points
 from lessons_src.show.widgets import Choice, Explorer, Slider
 
 PULLS = ("matched to λ", "as for λ = 1")
-POINTS, WALKERS = 2000, 42
-PLACES = 3.2  # half the width of the walk
-# The share of the data in the hump at -1; the ODE keeps the order of points, so it takes that share of starts there
+POINTS, WALKERS = 2000, 10
+SIDE = 3.0  # half the width of the walk
+# The share of the data in the lower hump; the ODE keeps the order of points, so it takes that share of starts there
 LOW = 0.3
-HUMPS = 2  # their groups are 2 and 3, so that no line of the other panel has the colour of a hump
-
-
-@cache
-def _start_and_quantiles() -> tuple[Tensor, Tensor]:
-    """Evenly likely points of N(0, 1) in shuffled order, and of the data in rising order, (POINTS, 1) and (POINTS,)."""
-    level = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS
-    order = torch.randperm(POINTS, generator=torch.Generator().manual_seed(0))
-    line, mixture = torch.linspace(-3, 3, 60_001, dtype=torch.float64), two_humps()
-    below = mixture.weights @ torch.special.ndtr((line - mixture.means) / mixture.covariances[:, 0].sqrt())
-    return torch.special.ndtri(level)[order, None], line[torch.searchsorted(below, level)]
+FAR = 20.0  # a walk that comes as far as this has exploded; with small steps none comes to 10
+SMOOTH, TOP = 0.06, 1.6  # width of the kernel, and highest density in sight
 
 
 def sde_picture(share: float, steps: int, pull: str) -> Picture:
@@ -37,78 +29,87 @@ def sde_picture(share: float, steps: int, pull: str) -> Picture:
     share: noise lambda, 0 for the ODE, 1 for the reverse SDE. pull: one of PULLS; what multiplies g^2 score is
     (1 + lambda^2) / 2, or 1 whatever lambda is.
     """
-    mixture, sde, (start, quantiles) = two_humps(), VP(), _start_and_quantiles()
+    mixture, sde, start = two_humps(), VP(), even_normal(POINTS)
     check_int("steps", steps, 1)
     score = sde.score(mixture)
     drift, g = noisy_flow(sde, score, share)
     weight = (1 + share**2) / 2
     if check_choice("pull", pull, PULLS) == PULLS[1]:
         drift, weight = sde.reverse_drift(score), 1
-    times = [sde.T * (steps - i) / steps for i in range(steps + 1)]
+    times = down(sde.T, steps)
     path = torch.stack([start, *euler_maruyama(drift, g, start, times, torch.Generator().manual_seed(1))])[..., 0]
-    end = path[-1]
     high = start[:, 0] > torch.special.ndtri(torch.tensor(LOW)).item()
-    kept, at_high = ((end > 0) == high).double().mean().item(), (end > 0).double().mean().item()
-    across = torch.tensor([_place(sde, s) for s in times])[:, None].expand(-1, WALKERS)
-    walkers = torch.stack([across, path[:, :WALKERS]], 2)
-    along = torch.linspace(-2.5, 2.5, 201, dtype=torch.float64)
-    width = 0.06
-    smooth = torch.exp(-(((along[:, None] - end) / width) ** 2) / 2).mean(1) / (width * math.sqrt(2 * math.pi))
-    smooth_data = GaussianMixture(mixture.weights, mixture.means, mixture.covariances + width**2)
-    distance = (end.sort().values - quantiles).abs().mean().item()
+    shown = torch.arange(POINTS // WALKERS // 2, POINTS, POINTS // WALKERS)
+    across = torch.tensor([_place(t) for t in times])[:, None].expand(-1, WALKERS)
     return Picture(
         [
             Points(
-                f"{WALKERS} walkers: noise → data",
-                walkers.numpy(),
+                f"{WALKERS} walkers",
+                torch.stack([across, path[:, shown]], 2).numpy(),
                 _moving_density().numpy(),
-                PLACES + 0.2,
-                groups=(HUMPS + high[:WALKERS].long()).numpy(),
+                SIDE + 0.2,
+                groups=high[shown].long().numpy(),
+                names={0: "blue walker", 1: "orange walker"},
+                target_name="noisy data",
+                x_label="time t",
+                y_label="x",
+                x_ticks={_place(t): f"{t:g}" for t in (1, 0.75, 0.5, 0.25, 0)},
             ),
-            Curves(
-                f"Where all {POINTS:,} end (smoothed)",
-                along.numpy(),
-                {
-                    "walkers": smooth.clamp(max=3.0).numpy(),
-                    "data": smooth_data.log_density(along[:, None], 1.0).exp().numpy(),
-                },
-                "x",
-                "density (cut at 3)",
-                (0.0, 3.1),
-            ),
+            Curves(f"Where {POINTS:,} walkers end", *_ends(path[-1], high), "x", "density", (0.0, TOP)),
         ],
-        f"λ = {share:g} ({_name(share, pull)}), {steps} steps. Colour and shape name the hump where a walker ends "
-        f"without noise: {100 * kept:.0f} % of {POINTS:,} end there. {100 * at_high:.0f} % end in the hump at 0.8 "
-        f"(data: 70 %). W1 distance to the data: {distance:.3f}. Random points of the data have 0.02, by luck.",
+        f"λ = {share:g}{_name(share, pull)}, {steps} steps. " + _told(path, high),
         frame_label="Time t",
-        frame_names=[f"t = {s:.3g}" for s in times],
+        frame_names=[f"t = {t:.3g}" for t in times],
         formula=f"a step down = growth + {weight:.3g} · pull + {share:g} · noise",
         plays=True,
     )
 
 
-def _place(sde: VP, t: float) -> float:
-    """Where a walker at time t stands: its noise angle, from 90 degrees at -PLACES to 0 degrees at PLACES."""
-    return PLACES * (1 - 4 / math.pi * math.atan2(sde.noise(t), sde.signal(t)))
+def _told(path: Tensor, high: Tensor) -> str:
+    """What became of the walkers, path (F, B), of which the ODE brings the `high` ones (B,) to the upper hump."""
+    if path.abs().max() > FAR:
+        return "The steps are too long for so much noise: the walk explodes. Take more steps."
+    above = path[-1] > 0
+    kept, at_high = (100 * part.double().mean().item() for part in (above == high, above))
+    return (
+        "The ODE brings blue walkers to the lower hump and orange ones to the upper. "
+        f"Here {kept:.0f} % end there. {at_high:.0f} % of all end in the upper hump (data: 70 %)."
+    )
+
+
+def _ends(end: Tensor, high: Tensor) -> tuple[object, dict[str, object]]:
+    """Places, and there the density of the ends (B,) of either colour, as a share of all, and of the data."""
+    mixture, along = two_humps(), torch.linspace(-2.5, 2.5, 201, dtype=torch.float64)
+    bumps = torch.exp(-(((along[:, None] - end) / SMOOTH) ** 2) / 2) / (SMOOTH * math.sqrt(2 * math.pi) * len(end))
+    smooth_data = GaussianMixture(mixture.weights, mixture.means, mixture.covariances + SMOOTH**2)
+    curves = {
+        "blue walkers": bumps[:, ~high].sum(1),
+        "orange walkers": bumps[:, high].sum(1),
+        "data": smooth_data.log_density(along[:, None], 1.0).exp(),
+    }
+    return along.numpy(), {name: curve.clamp(max=TOP).numpy() for name, curve in curves.items()}
+
+
+def _place(t: float) -> float:
+    """Where a walker at time t stands: from the left, t = 1, to the right, t = 0."""
+    return SIDE * (1 - 2 * t)
 
 
 @cache
 def _moving_density() -> Tensor:
-    """Noised data of random times, to draw behind the walkers, (1500, 2)."""
+    """Noised data of random times, to draw behind the walkers, (700, 2)."""
     sde, generator = VP(), torch.Generator().manual_seed(2)
-    clean = two_humps().sample(1500, generator)[0][:, 0]
-    noise, u = (torch.randn(1500, generator=generator).double(), torch.rand(1500, generator=generator).double())
-    times = (sde.T * u**2).tolist()  # noise angles spread nearly evenly
+    clean = two_humps().sample(700, generator)[0][:, 0]
+    noise, times = torch.randn(700, generator=generator).double(), torch.rand(700, generator=generator).tolist()
     x = clean * torch.tensor([sde.signal(t) for t in times]) + noise * torch.tensor([sde.noise(t) for t in times])
-    return torch.stack([torch.tensor([_place(sde, t) for t in times]).double(), x], 1)
+    return torch.stack([torch.tensor([_place(t) for t in times]).double(), x], 1)
 
 
 def _name(share: float, pull: str) -> str:
-    if share == 1:
-        return "the reverse SDE"
-    if pull == PULLS[1]:
-        return "the pull of the reverse SDE, " + (f"{share:g} times its noise" if share else "without its noise")
-    return f"{share:g} times the noise of the reverse SDE" if share else "no noise: the ODE"
+    """What a sampler of the family is called, in brackets."""
+    if pull == PULLS[1] and share != 1:
+        return " (the pull of the reverse SDE)"
+    return {0: " (no noise: the ODE)", 1: " (the reverse SDE)"}.get(share, "")
 
 
 def explore_sde() -> Explorer:
