@@ -93,7 +93,8 @@ function numberControls(item, uid) {
   const label = item.place === "checkpoint" ? "Your answer" : "Your prediction";
   return {
     node: h("div", { class: "dq-number" }, h("label", { for: uid }, label), input,
-      h("span", { id: `${uid}-hint`, class: "dq-quiet" }, `${item.unit} within ± ${item.tolerance} is right`)),
+      h("span", { id: `${uid}-hint`, class: "dq-quiet" },
+        item.tolerance === 0.5 ? "a whole number" : `${item.unit} within ± ${item.tolerance} is right`)),
     read: () => input.value,
     write: (value) => { input.value = value; },
     check() {

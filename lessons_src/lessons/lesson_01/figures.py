@@ -51,14 +51,14 @@ def show_chain(schedule: NoiseSchedule, x0: float, walk: Sequence[tuple[Tensor, 
     fig, axes = plots.figure(columns=2, width=9, height=3.2)
     gap = 0.0
     for axis, name, measured, curve in zip(axes[0], ("mean", "variance"), zip(*walk, strict=True), jump, strict=True):
-        axis.plot(times, curve, color=BLUE, label="the jump")
+        axis.plot(times, curve, color=BLUE, label="formula, to come")
         axis.plot(times[every], measured[every], "o", color=VERMILLION, label="the chain")
         axis.set(xlabel="time t", ylabel=f"{name} of the pixel")
         axis.legend(frameon=False, labelcolor=INK)
         gap = max(gap, float((torch.stack(measured) - curve).abs().max()))
     plots.show(
         fig,
-        f"Dots: measured along the chain. Curves: what one jump gives. They differ by at most {gap:.3f}; with so many "
+        f"Dots: measured along the chain. Curves: a formula that comes below. They differ by at most {gap:.3f}; with so many "
         f"copies, chance alone gives about 0.02.",
     )
 
