@@ -10,7 +10,7 @@ from by_hand import guided_bill, number, renoised, tilde
 
 from lessons_src import data, oracle, process, samplers, schedules
 from lessons_src.lessons import digit_runs
-from lessons_src.lessons.lesson_04 import chain, explorer, figures
+from lessons_src.lessons.lesson_04 import chain, explorer, figures, leap
 from lessons_src.schedules import cosine, linear
 
 TIMES = [1000, 500, 0]
@@ -22,6 +22,7 @@ def shown(monkeypatch):
     sentences = []
     monkeypatch.setattr(figures.plots, "show", lambda fig, text: sentences.append(text))
     monkeypatch.setattr(figures.plots, "image_rows", lambda rows, text: sentences.append(text))
+    monkeypatch.setattr(figures.plots, "images", lambda x, text, **options: sentences.append(text))
     monkeypatch.setattr(figures.plots, "lines", lambda x, series, text, *names, **options: sentences.append(text))
     return sentences
 
@@ -45,15 +46,15 @@ def test_a_stored_run_shows_what_was_stored():
     assert state.frames.shape == guess.frames.shape == (3, 2, 28, 28)
     assert state.frames[:, 0, 0, 0].tolist() == [0, 128, 255]
     assert guess.frames[:, 1, 0, 0].tolist() == [128, 191, 255]
-    assert picture.formula[1] == "x_t = 0.70 · signal + 0.71 · noise"
+    assert picture.formula[1] == "xₜ = 0.70 · signal + 0.71 · noise"
 
 
 def test_a_stored_run_of_one_sample_says_how_far_its_guess_is():
     picture = run_picture("b")
     assert picture.panels[0].labels == ("b",)
     assert picture.panels[0].frames.shape == (3, 1, 28, 28)
-    assert picture.frame_texts[0].startswith("At t = 1000 the state is 0.00 signal and 1.00 noise; x̂0 differs")
-    assert [re.search(r"by (\d\.\d)", text)[1] for text in picture.frame_texts] == ["1.0", "0.5", "0.0"]
+    assert picture.frame_texts[0].startswith("At t = 1000 the state is 0.00 signal and 1.00 noise; x̂₀ differs")
+    assert [re.search(r"by (\d\.\d\d) ", text)[1] for text in picture.frame_texts] == ["1.00", "0.50", "0.00"]
 
 
 # --- The explorer of the first screen
@@ -93,6 +94,13 @@ def test_the_dare_has_the_answers_that_the_lesson_gives():
         assert all(told(explorer.ddpm_picture(spread, count).text)[0] > 85 for spread in ("small", "large"))
 
 
+def test_without_noise_all_points_run_to_the_middle_and_split_late():
+    spread = explorer.ddpm_picture("none", 1000).panels[1].series["these points"]
+    assert spread.min() < 0.02
+    assert spread[len(spread) * 3 // 4] < 0.02
+    assert spread[-1] > 0.8
+
+
 def test_clusters_are_not_measured_where_hardly_any_point_arrives():
     """Twenty steps without noise leave clusters as wide as the true ones, in the wrong place."""
     assert "Too few to speak of clusters." in explorer.ddpm_picture("none", 20).text
@@ -112,16 +120,48 @@ def test_the_formula_says_the_step_to_each_shown_state(spread):
     assert len(picture.formula) == len(picture.frame_names) == explorer.FRAMES + 1
     assert picture.formula[0] == "Noise at t = 1000"
     assert picture.formula[1].startswith("t = 976 → 975:")
-    assert picture.formula[-1] == "t = 1 → 0:  xₛ = 1.000 · xₜ − 0.010 · ε̂"
-    assert ("z" in picture.formula[1]) == (spread != "none")
+    assert picture.formula[-1] == "t = 1 → 0:  xₛ = 1.000 · xₜ − 0.010 · ε̂ + 0.000 · z"
+    assert picture.formula[1].endswith(" + 0.000 · z") == (spread == "none")
+
+
+# --- The explorer of one step
+
+
+def shared(name, spread, s):
+    """Per cent of the area that the two curves share, as the explorer says it."""
+    return int(re.search(r"share (\d+) %", explorer.leap_picture(name, spread, s).text)[1])
+
+
+def test_the_second_dare_has_the_answers_that_the_lesson_gives():
+    """N(0, 1) wants the large noise, one point the small, at every s; two humps keep 98 % down to 290."""
+    for s in (100, 200, 300):
+        assert shared("N(0, 1)", "large", s) == shared("one point", "small", s) == 100
+        assert shared("N(0, 1)", "small", s) < 98
+        assert shared("one point", "large", s) < 98
+    assert shared("two humps", "large", 290) == 98
+    assert shared("two humps", "large", 280) == 97
+    assert shared("two humps", "large", 100) == 71
+
+
+@pytest.mark.parametrize("name", leap.DATA)
+@pytest.mark.parametrize("spread", chain.SPREADS)
+def test_the_dots_of_a_step_are_drawn_from_its_curves(name, spread):
+    found = leap.leap(name, spread, 200)
+    for law, pairs, width in zip(
+        (found.true_law, found.our_law), (found.true_pairs, found.our_pairs), found.widths(), strict=True
+    ):
+        assert torch.trapezoid(law, leap.LINE).item() == pytest.approx(1, abs=0.01)
+        mean = torch.trapezoid(leap.LINE * law, leap.LINE).item()
+        assert pairs[:, 1].mean().item() == pytest.approx(mean, abs=4 * width / math.sqrt(leap.PAIRS))
+        assert pairs[:, 1].std().item() == pytest.approx(width, rel=0.15)
+
+
+def test_a_step_with_the_mean_alone_shrinks_a_gaussian_by_the_root_of_alpha():
+    left = (linear().alpha_bar[400] / linear().alpha_bar[200]).sqrt().item()
+    assert leap.leap("N(0, 1)", "none", 200).widths()[1] == pytest.approx(left, rel=1e-3)
 
 
 # --- Pictures of why
-
-
-def test_only_the_mean_loses_the_spread_of_the_cloud(shown):
-    figures.show_cloud()
-    assert shown[0].endswith("deviation 1.0. Only the mean gives 0.6, mean and spread 1.0.")
 
 
 def test_without_fresh_noise_all_threes_are_one():
@@ -159,30 +199,33 @@ def test_the_variance_of_the_samples(data_variance, steps, spread, expected):
 
 
 def test_surplus_noise_and_a_last_draw_are_grain():
-    small, large, drawn = (figures.grain(x) for x in figures.twenty_steps().values())
-    assert 2 * small < large < drawn
+    """Twenty steps with each size, and the small one with a last draw that should not be there."""
+    small, large = (figures.digits_by_ddpm(list(range(10)), 20, spread) for spread in ("small", "large"))
+    last_beta = 1 - digit_runs.shipped()[0].schedule.alpha_bar[50].item()
+    drawn = small + math.sqrt(last_beta) * torch.randn(small.shape, generator=torch.Generator().manual_seed(10))
+    assert 2 * figures.grain(small) < figures.grain(large) < figures.grain(drawn)
 
 
-def test_the_run_to_watch_can_be_read_and_its_guess_long_before():
-    """Only the reader of digits judges: all ten finished ones, and all ten guesses from t = 750 down."""
-    order = [7, 9, 3, 4, 6, 5, 2, 8, 1, 0]
-    times, _, x0 = digit_runs.digit_run("DDPM, σ² = β̃", 200, "linspace", 1.0, tuple(order))
+def test_the_size_of_the_noise_matters_with_few_steps_and_not_with_a_thousand():
+    """Distances to real digits, far apart or close by their standard error, a tenth."""
+    score = {(spread, steps): distance for spread, steps, distance, _ in figures.step_counts()}
+    assert score["large", 10] > score["small", 10] + 1
+    assert abs(score["large", 1000] - score["small", 1000]) < 0.1
+    assert abs(score["small", 50] - score["small", 1000]) < 0.1
+
+
+def test_the_run_to_look_at_can_be_read_and_its_guess_long_before():
+    """Only the reader of digits judges: all six finished ones, and all six guesses from t = 700 down."""
+    times, x, x0 = digit_runs.digit_run("DDPM, σ² = β̃", 200, "linspace", 1.0, figures.RUN)
     _, reader = digit_runs.shipped()
     for t, guess in zip(times, x0, strict=True):
-        assert t > 750 or reader(guess.clamp(-1, 1)).argmax(1).tolist() == order
+        assert t > 700 or reader(guess.clamp(-1, 1)).argmax(1).tolist() == list(figures.RUN)
+    assert figures.distance(x0[times.index(600)], x[-1]) < 0.6 * figures.distance(x0[0], x[-1])
 
 
 def test_the_draws_decide_and_not_the_start():
     first, same_start, same_draws = figures.three_runs()
     assert figures.distance(same_start, first) > 20 * figures.distance(same_draws, first)
-
-
-def test_a_small_step_is_gaussian_and_a_leap_is_not():
-    assert figures.overlap(0.0, 400, 399) > 0.99
-    assert figures.overlap(0.0, 400, 100) < 0.5
-    line, exact, ours = figures.reverse_law(0.0, 400, 100)
-    for law in (exact, ours):
-        assert torch.trapezoid(law, line).item() == pytest.approx(1, abs=1e-3)
 
 
 def test_the_start_dies_out_though_not_in_every_step():
@@ -192,7 +235,7 @@ def test_the_start_dies_out_though_not_in_every_step():
     assert 0.05 < sum(after > before for before, after in pairwise(gaps)) / 1000 < 0.3
 
 
-@pytest.mark.parametrize("name", ["threes", "variances", "twenty_steps", "three_runs", "reverse_laws"])
+@pytest.mark.parametrize("name", ["threes", "variances", "step_counts", "three_runs", "run"])
 def test_every_figure_says_what_it_shows(name, shown):
     getattr(figures, f"show_{name}")()
     assert len(shown) == 1

@@ -1,4 +1,4 @@
-"""To play with in lesson 04: DDPM on an exact predictor with its noise on or off, and a run on digits."""
+"""To play with in lesson 04: DDPM with its noise on or off, a single step of any length, and a run on digits."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,16 @@ from torch import Tensor
 from lessons_src import data
 from lessons_src.evaluation import on_target
 from lessons_src.lessons.lesson_04.chain import SPREADS, chain, variance
+from lessons_src.lessons.lesson_04.leap import DATA, LINE, PAIRS, START, leap
 from lessons_src.oracle import GaussianMixture
 from lessons_src.schedules import NoiseSchedule, linear, time_grid
 from lessons_src.show.panels import Curves, Images, Picture, Points, grey
-from lessons_src.show.widgets import Choice, Explorer
+from lessons_src.show.widgets import Choice, Explorer, Slider
 
 POINTS, FRAMES = 300, 40
 ENOUGH = 0.5  # share of points on target from which clusters are worth measuring
 COUNTS = (10, 20, 50, 200, 1000)
+GROUPS = torch.tensor([0, 1, 2, 3, 7, 4, 5, 6])  # of the ring's clusters: colours that look alike lie apart
 
 
 def clusters(mixture: GaussianMixture, x: Tensor) -> tuple[float, float]:
@@ -51,7 +53,7 @@ def ddpm_picture(spread: str, count: int) -> Picture:
                 mixture.sample(400, torch.Generator().manual_seed(1))[0].numpy(),
                 2.4,
                 paths=False,
-                groups=torch.cdist(end, mixture.means).argmin(1).numpy(),
+                groups=GROUPS[torch.cdist(end, mixture.means).argmin(1)].numpy(),
             ),
             Curves(
                 "How spread out all points are",
@@ -66,8 +68,8 @@ def ddpm_picture(spread: str, count: int) -> Picture:
                 marker=gone,
             ),
         ],
-        f"{count} steps, fresh noise: {spread}. {_arrival(mixture, end)} Colour and shape name the cluster a point "
-        "ends in.",
+        f"{count} steps, fresh noise: {spread}. {_arrival(mixture, end)} A group, by colour and shape, is the points "
+        "that end in the same cluster.",
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in shown],
         formula=[f"Noise at t = {times[0]}", *(_step(schedule, times[k - 1], times[k], spread) for k in kept[1:])],
@@ -95,8 +97,7 @@ def _step(schedule: NoiseSchedule, t: int, s: int, spread: str) -> str:
     root = math.sqrt(ab_t / ab_s)
     taken = (1 - ab_t / ab_s) / math.sqrt(1 - ab_t) / root
     size = variance(spread, ab_t, ab_s) if s > 0 else 0.0
-    fresh = f" + {math.sqrt(size):.3f} · z" if size > 0 else ""
-    return f"t = {t} → {s}:  xₛ = {1 / root:.3f} · xₜ − {taken:.3f} · ε̂{fresh}"
+    return f"t = {t} → {s}:  xₛ = {1 / root:.3f} · xₜ − {taken:.3f} · ε̂ + {math.sqrt(size):.3f} · z"
 
 
 def explore_ddpm() -> Explorer:
@@ -107,10 +108,53 @@ def explore_ddpm() -> Explorer:
     )
 
 
+def leap_picture(name: str, spread: str, s: int) -> Picture:
+    """One step of DDPM from t = 400 to s on the exact predictor of data on a line, beside the truth."""
+    found, top = leap(name, spread, s), 1.4
+    true, ours = found.widths()
+    return Picture(
+        [
+            Points(
+                "A dot: noisy xₜ to the right, cleaner xₛ up",
+                torch.cat([found.true_pairs, found.our_pairs])[None].numpy(),
+                limit=3.2,
+                groups=torch.arange(2).repeat_interleave(PAIRS).numpy(),
+                names={0: "true", 1: "your step"},
+            ),
+            Curves(
+                "How the xₛ are spread",
+                LINE.numpy(),
+                {
+                    "true": found.true_law.clamp(max=top).numpy(),
+                    "your step": found.our_law.clamp(max=top).numpy(),
+                },
+                "cleaner xₛ",
+                "density",
+                (0.0, top),
+            ),
+        ],
+        f"Data: {name}. The true xₛ have the standard deviation {true:.2f}, those of your step {ours:.2f}. The two "
+        f"curves share {100 * found.share():.0f} % of their area.",
+        formula=f"t = {START} → {s}:  xₛ = mean + {found.sigma:.2f} · z",
+    )
+
+
+def explore_leap() -> Explorer:
+    """Choose data, fresh noise and the length of one step."""
+    return Explorer(
+        leap_picture,
+        [
+            Choice("name", "Data", list(DATA), "N(0, 1)"),
+            Choice("spread", "Fresh noise", list(SPREADS), "none"),
+            Slider("s", "One step to s", 100, 390, 10, 200),
+        ],
+    )
+
+
 def run_picture(
     which: str, times: Sequence[int], x: Tensor, x0: Tensor, schedule: NoiseSchedule, names: Sequence[str]
 ) -> Picture:
-    """A sampling run: x_t and the clean prediction made from it, of one sample, by its name, or of "all" of them.
+    """A sampling run: x_t and the guess of x0 made from it, of one sample, by its name, or of "all" of them.
 
     times: F falling times. x, x0: (F, B, 1, 28, 28), the state at each time and the prediction from that state.
     names: B texts, each another, one a sample. The text compares every prediction with the sample that came out.
@@ -121,17 +165,17 @@ def run_picture(
     distance = (x0 - x[-1]).square().mean((1, 2, 3)).sqrt()
     signal, noise = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
     return Picture(
-        [Images("State x_t", grey(x), labels), Images("Clean prediction x̂0", grey(x0), labels)],
+        [Images("State xₜ", grey(x), labels), Images("Guess x̂₀", grey(x0), labels)],
         f"A run of DDPM on the {schedule.name} schedule, {len(times)} of its states. Shown: {', '.join(labels)}.",
         frame_label="Time t",
         frame_names=[f"t = {t}" for t in times],
         frame_texts=[
-            f"At t = {t} the state is {signal[t]:.2f} signal and {noise[t]:.2f} noise; x̂0 differs from the final "
-            f"sample by {d:.1f} per pixel, root mean square, on a scale from -1 to 1."
+            f"At t = {t} the state is {signal[t]:.2f} signal and {noise[t]:.2f} noise; x̂₀ differs from the final "
+            f"sample by {d:.2f} per pixel, root mean square, on a scale from -1 to 1."
             for t, d in zip(times, distance.tolist(), strict=True)
         ],
         start=0,
-        formula=[f"x_t = {signal[t]:.2f} · signal + {noise[t]:.2f} · noise" for t in times],
+        formula=[f"xₜ = {signal[t]:.2f} · signal + {noise[t]:.2f} · noise" for t in times],
     )
 
 
