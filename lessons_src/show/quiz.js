@@ -106,8 +106,9 @@ function numberControls(item, uid) {
   };
 }
 
-// One question. Whoever has solved it, or is stuck, may see everything there is to know about it: after one try when
-// predicting, where being wrong is part of the plan, and after two in a checkpoint. Earlier tries are made once more.
+// One question. Whoever has solved it, or is stuck, may see everything there is to know about it: after one choice when
+// predicting, where being wrong is part of the plan, and after two tries of a number or in a checkpoint. Earlier tries
+// are made once more.
 function question(item, eyebrow, note, onTry = () => {}) {
   const uid = `dq${Math.random().toString(36).slice(2)}`;
   const controls = item.kind === "choice" ? choiceControls(item, uid) : numberControls(item, uid);
@@ -116,14 +117,14 @@ function question(item, eyebrow, note, onTry = () => {}) {
     ...controls.answers.map(([right, answer, text]) => (right
       ? remark("li", "right", `${answer} is correct.`, text)
       : remark("li", "wrong", `${answer} is not correct.`, text)))));
-  const tried = [];
+  const tried = [], enough = item.kind === "choice" && item.place !== "checkpoint" ? 1 : 2;
   function check() {
     const [state, text] = controls.check();
     status.replaceChildren(remark("div", state, WORDS[state], text));
     if (state === "hint") return;
     tried.push(controls.read());
-    if (state === "right" || item.place !== "checkpoint" || tried.length > 1) more.hidden = false;
-    onTry(state === "right");
+    if (state === "right" || tried.length >= enough) more.hidden = false;
+    onTry(state === "right", !more.hidden);
   }
   function submit(event) {
     event.preventDefault();
@@ -159,10 +160,10 @@ function hideResults(book) {
   for (const cell of veiled) if (!cell.matches(".dq-veiled")) unfold(cell);
 }
 
-// Stored results are folded away, and so are the words about them: see make/notebooks.py.
+// The words about a result are stored folded away (see make/notebooks.py). The result itself is, too, until its cell
+// runs: what is stored is not the learner's own.
 function unfold(cell) {
-  const folded = cell.matches(".jp-CodeCell") ? ".jp-OutputPlaceholder" : ".jp-InputPlaceholder";
-  cell.querySelector(`${folded} .jp-Placeholder-content`)?.click();
+  if (cell.matches(".jp-MarkdownCell")) cell.querySelector(".jp-InputPlaceholder .jp-Placeholder-content")?.click();
 }
 
 function predict(root, entries, notes, title) {
@@ -174,12 +175,14 @@ function predict(root, entries, notes, title) {
   };
   const reveal = () => {
     root.classList.remove("dq-open");
-    why.remove();
+    const folded = resultBelow(root)[0]?.querySelector(".jp-OutputPlaceholder");
+    if (folded) why.replaceChildren("Now run the next cell.");
+    else why.remove();
     refresh();
   };
   root.classList.add("dq-open");
   root.append(why);
-  root.prepend(...entries.map((item, i) => question(item, title, notes[i], reveal)));
+  root.prepend(...entries.map((item, i) => question(item, title, notes[i], (_, told) => told && reveal())));
   for (const ms of [0, 200, 1000, 3000]) setTimeout(refresh, ms); // questions further down may come later
   return reveal;
 }
