@@ -17,7 +17,7 @@ def cells() -> list[str]:
     """The set-up of lesson 03, its training cell, and one that goes on; enough steps to be stopped in time."""
     book = nbformat.read(FOLDER / "03_train_tiny_ddpm.ipynb", as_version=4)
     sources = [cell.source for cell in book.cells if cell.cell_type == "code"]
-    found = [sources[0], *(s for s in sources if "watch_training(" in s), "mine = lesson.go_on(trainer)"]
+    found = [sources[0], *(s for s in sources if "watch_training(" in s), "lesson.go_on(trainer)"]
     assert len(found) == 3
     found[TRAIN], count = re.subn(r"steps=\d+", "steps=150", found[TRAIN])
     assert count == 1

@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -23,7 +22,7 @@ from lessons_src.show.panels import Curves, Images, Picture, grey
 from lessons_src.show.widgets import Drawing, Explorer, Live, Slider
 from lessons_src.training import Trainer, print_progress, train
 
-TIMES = range(10, 1001, 30)  # where the loss of a drawing is computed
+UNSURE = 0.6, 0.5  # share of the judge, and brightest pixel, below which a picture is not read
 EVERY = 1.0  # seconds between two pictures of a running training
 BIN = 10  # steps that a dot of the loss curve averages over
 FILM = 40  # pictures that are kept of a training, at most
@@ -45,12 +44,6 @@ def noise_guess(x0: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x_t, guess, (guess - eps).square().flatten(1).mean(1)
 
 
-@lru_cache(maxsize=50)
-def _losses(drawing: bytes) -> np.ndarray:
-    pixels = np.frombuffer(drawing, np.uint8).reshape(28, 28)
-    return noise_guess(data.as_digit(pixels)[None], torch.tensor(TIMES))[2].numpy()
-
-
 def guess_picture(drawing: np.ndarray, t: int) -> Picture:
     """What the shipped network sees of a drawn digit at time t, and what it answers; drawing: uint8 (28, 28)."""
     net, judge = shipped()
@@ -58,22 +51,18 @@ def guess_picture(drawing: np.ndarray, t: int) -> Picture:
     x0 = data.as_digit(drawing)[None]
     x_t, eps, loss = noise_guess(x0, torch.tensor([t]))
     left = predict_x0(x_t, eps, alpha_bar).clamp(-1, 1)
-    read = judge(torch.cat([x_t, left])).argmax(1).tolist()
-    says = (
-        f"A second network reads what is left as {read[1]}; the noisy picture itself it would read as {read[0]}."
-        if drawing.any()
-        else "The field is empty: draw a digit, or take a ready one."
-    )
+    share, read = judge(left).softmax(1)[0].max(0)
+    if not drawing.any():
+        says = "The field is empty: draw a digit, or take a ready one."
+    elif share < UNSURE[0] or left.max() < UNSURE[1]:
+        says = "A second network reads what is left, and is unsure."
+    else:
+        says = f"A second network reads what is left as {read}."
     labels = ["yours, x₀", "it sees, xₜ", "it guesses, ε̂", "left, x̂₀"]
-    losses = _losses(drawing.tobytes())
-    top = max(0.3, 1.1 * float(losses.max()))
+    wrong = f"a loss of {loss.item():.2g}" if loss >= 0.001 else "a loss below 0.001"
     return Picture(
-        [
-            Images("One look, one guess", grey(torch.cat([x0, x_t, eps / 2, left])[:, 0])[None], labels),
-            Curves("How wrong is it?", np.array(TIMES), {"loss": losses}, "time t", "loss", (0.0, top), np.array([t])),
-        ],
-        f"At t = {t} the guess of the noise has a loss of {loss.item():.3f}; to guess 0 everywhere would have about 1. "
-        f"{says}",
+        [Images("One look, one guess", grey(torch.cat([x0, x_t, eps / 2, left])[:, 0])[None], labels)],
+        f"At t = {t} the guess of the noise has {wrong}; to guess 0 everywhere would have about 1. {says}",
         formula=f"x̂₀ = (xₜ − {math.sqrt(1 - alpha_bar):.2g} · ε̂) / {_plain(math.sqrt(alpha_bar))}",
     )
 
@@ -130,37 +119,38 @@ def ten_digits(net: NoisePredictor) -> Tensor:
     return sample(ddim(lambda x, t: net(x, t, label), noise, net.schedule, time_grid(net.schedule, 10)))
 
 
-def training_picture(history: History, text: str) -> Picture:
+def training_picture(history: History, text: str, target: str) -> Picture:
     """The digits drawn so far, one frame a drawing, and the losses, of which each point is the mean of up to BIN steps.
 
-    The first point is the loss of the untrained network.
+    The first point is the loss of the untrained network. target: what the network answers with, "eps" or "v".
     """
     losses, (steps, drawn) = history.losses, zip(*history.film, strict=True)
     panels: list[Images | Curves] = [
-        Images("Ten digits, always from the same noise", grey(torch.stack(drawn)[:, :, 0]))
+        Images("Ten digits, always from the same noise", grey(torch.stack(drawn)[:, :, 0]), list("0123456789"))
     ]
     if len(losses) > 1:
         ends = [0, *range(BIN, len(losses), BIN), len(losses)]
         means = [losses[0], *(float(np.mean(losses[max(0, end - BIN) : end])) for end in ends[1:])]
         top = 1.05 * max(1.0, *means)
-        curve = {"loss": np.array(means)}
-        panels.append(Curves("Loss", np.array(ends), curve, "step", "loss", (0.0, top), np.array(steps)))
+        curve, name = {f"mean of {BIN} steps": np.array(means)}, f"loss in {'ε' if target == 'eps' else target}"
+        panels.append(Curves(name.capitalize(), np.array(ends), curve, "step", name, (0.0, top), np.array(steps)))
     names = [f"step {step}" for step in steps]
     return Picture(panels, text, frame_label="Look back to", frame_names=names)
 
 
-def watch_training(trainer: Trainer | None) -> NoisePredictor:
-    """Train on digits to the end of the recipe and return the averaged network; the picture is renewed every second.
+def watch_training(trainer: Trainer | None) -> None:
+    """Train on digits to the end of the recipe, as `trainer.ema` keeps it; the picture is renewed every second.
 
     The stop button ends it with a sentence, and `go_on` takes it up again. In a terminal, plain lines.
     """
     if trainer is None:
         raise RunFirst("There is nothing to train yet: run the whole cell below the heading Train it.")
     if get_ipython() is None:
-        return train(trainer, print_progress)
+        train(trainer, print_progress)
+        return
     history, live = _HISTORIES.setdefault(trainer, History()), None
     started, steps, begun = trainer.step_count, trainer.recipe.steps, time.perf_counter()
-    bar = display(_bar(started, steps, ""), raw=True, display_id=True)
+    bar = display(progress_bar(started, steps), raw=True, display_id=True)
     try:
         live = _show(live, history, trainer, "This is the network before the first of its steps.")
         shown = time.perf_counter()
@@ -171,7 +161,7 @@ def watch_training(trainer: Trainer | None) -> NoisePredictor:
             if time.perf_counter() - shown > EVERY:
                 done = trainer.step_count
                 left = (time.perf_counter() - begun) * (steps - done) / (done - started)
-                bar.update(_bar(done, steps, f", about {left:.0f} s left"), raw=True)
+                bar.update(progress_bar(done, steps, f", about {left:.0f} s left"), raw=True)
                 live = _show(live, history, trainer, f"Step {done}: the loss is {history.recent():.2f}.")
                 shown = time.perf_counter()
         said = f"All {steps} steps are done."
@@ -182,18 +172,17 @@ def watch_training(trainer: Trainer | None) -> NoisePredictor:
             f"You stopped the training after {trainer.step_count} of {steps} steps. The network keeps what it has "
             "learned, and lesson.go_on(trainer) goes on from here."
         )
-    bar.update(_bar(trainer.step_count, steps, ""), raw=True)
+    bar.update(progress_bar(trainer.step_count, steps), raw=True)
     if history.losses:  # this is stored: nothing in it may differ from machine to machine
         low = "less" if history.recent() < 0.3 * history.losses[0] else "more"
         said += f" The loss is {low} than a third of what it was before the first step."
     _show(live, history, trainer, said).keep()
-    return trainer.ema
 
 
 def _show(live: Live | None, history: History, trainer: Trainer, text: str) -> Live:
     """The picture of a training as it is now, displayed if there is none yet."""
     history.look(trainer)
-    picture = training_picture(history, text)
+    picture = training_picture(history, text, trainer.net.prediction)
     if live is None:
         live = Live(picture)
         display(live)
@@ -202,17 +191,17 @@ def _show(live: Live | None, history: History, trainer: Trainer, text: str) -> L
     return live
 
 
-def go_on(trainer: Trainer | None, steps: int = 400) -> NoisePredictor:
+def go_on(trainer: Trainer | None, steps: int = 400) -> None:
     """Watch a trainer go on: to the end of its recipe if it was stopped before that, otherwise for `steps` more."""
     if trainer is None:
         raise RunFirst("There is no training to go on with: run the cell below the heading Train it first.")
     if trainer.step_count == trainer.recipe.steps:
         trainer.recipe = replace(trainer.recipe, steps=trainer.recipe.steps + steps)
-    return watch_training(trainer)
+    watch_training(trainer)
 
 
-def _bar(done: int, steps: int, left: str) -> dict[str, str]:
+def progress_bar(done: int, of: int, more: str = "", what: str = "steps") -> dict[str, str]:
     """A progress bar with its words, as raw display data."""
-    words = f"{done} of {steps} steps{left}"
-    bar = f'<progress max="{steps}" value="{done}" aria-label="Training"></progress> {words}'
+    words = f"{done} of {of} {what}{more}"
+    bar = f'<progress max="{of}" value="{done}" aria-label="Progress"></progress> {words}'
     return {"text/html": bar, "text/plain": words}

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+from IPython.display import display
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,13 +15,14 @@ from lessons_src import data, process, weights
 from lessons_src.evaluation import Reference, accuracy
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.digit_runs import shipped
-from lessons_src.lessons.lesson_03.explorer import RunFirst
+from lessons_src.lessons.lesson_03.explorer import RunFirst, progress_bar, ten_digits
 from lessons_src.networks import NoisePredictor
 from lessons_src.oracle import GaussianMixture
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import time_grid
 from lessons_src.show import plots
 from lessons_src.show.look import BLUE, VERMILLION
+from lessons_src.training import Trainer
 
 PER_CLASS = 20  # digits of each class that a network is judged by
 
@@ -46,7 +48,7 @@ def show_average(number: int = 0, t: int = 850, shown: int = 6) -> None:
     average = (share.view(-1, 1, 1, 1) * known).sum(0, keepdim=True)
     guess = process.predict_x0(x_t, net(x_t, torch.tensor([t])), alpha_bar)
     pictures = torch.cat([x_t, known[best.indices], average, guess])[:, 0].clamp(-1, 1)
-    names = ["it sees", *(f"{100 * value:.0f} %" for value in best.values), "average", "its guess"]
+    names = ["it sees", *(f"{100 * value:.1f} %" for value in best.values), "average", "its guess"]
     fig, axes = plots.figure(len(names), 1, width=9.2, height=1.45)
     for axis, picture, name in zip(axes[0], pictures, names, strict=True):
         axis.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
@@ -54,9 +56,9 @@ def show_average(number: int = 0, t: int = 850, shown: int = 6) -> None:
         axis.axis("off")
     plots.show(
         fig,
-        f"A digit at t = {t}. The {shown} training digits that fit best, with their weight in the average; the average "
-        f"of all {len(known):,}; and what the guess of the network leaves. The network has no list of digits to look "
-        "into.",
+        f"A digit at t = {t}. The {shown} training digits that fit best, with their weight in the average: together "
+        f"{100 * best.values.sum():.0f} %. The other {len(known) - shown:,} share the rest. Then the average of all, "
+        "and what the guess of the network leaves. It has no list of digits to look into.",
     )
 
 
@@ -91,7 +93,13 @@ def stages(number: int = 0, t: int = 400) -> dict[str, Tensor]:
     x0 = data.digits("test")[0][number : number + 1]
     x_t, kept = process.add_noise(x0, data.noise(*x0.shape, seed=number).float(), alpha_bar), {}
     body = net.body
-    layers = {"enter": body.enter, "down": body.down[1], "middle": body.middle[1], "up": body.up[1]}
+    layers = {
+        "fine": body.down[0],
+        "finer": body.down[1],
+        "middle": body.middle[1],
+        "up[0]": body.up[0],
+        "up[1]": body.up[1],
+    }
     hooks = [
         layer.register_forward_hook(lambda _, inputs, output, name=name: kept.update({name: output[0]}))
         for name, layer in layers.items()
@@ -105,8 +113,9 @@ def stages(number: int = 0, t: int = 400) -> dict[str, Tensor]:
 def show_unet() -> None:
     """`stages` laid out as the U that the network is named after, the liveliest channel of each."""
     found, size = stages(), {28: 1.0, 14: 0.8, 7: 0.62}
-    places = dict(zip(found, ((0, 2), (1.5, 1.15), (2.9, 1.15), (4.3, 0), (5.7, 1.15), (7.2, 2)), strict=True))
-    fig, axes = plots.figure(width=8.6, height=3.3)
+    spots = ((0, 2.3), (1.5, 1.9), (2.95, 1.0), (4.45, 0), (5.95, 1.0), (7.4, 1.9), (8.9, 2.3))
+    places = dict(zip(found, spots, strict=True))
+    fig, axes = plots.figure(width=9.2, height=3.7)
     axis = axes[0, 0]
     for name, channels in found.items():
         x, y, half = *places[name], size[channels.shape[-1]] / 2
@@ -115,19 +124,19 @@ def show_unet() -> None:
         count, height, width = channels.shape
         label = f"{name}\n{count} x {height} x {width}"
         axis.text(x, y - half - 0.06, label, ha="center", va="top", fontsize=10.5)
-    for one, other in (*pairwise(found), ("down", "up")):
+    skips = (("fine", "up[1]"), ("finer", "up[0]"))
+    for one, other in (*pairwise(found), *skips):
         (x0, y0), (x1, y1) = places[one], places[other]
         ends = ((x0 + 0.55, y0), (x1 - 0.55, y1))
-        skip = (one, other) == ("down", "up")
-        style = {"arrowstyle": "-|>", "color": VERMILLION if skip else BLUE, "lw": 1.6}
+        style = {"arrowstyle": "-|>", "color": VERMILLION if (one, other) in skips else BLUE, "lw": 1.6}
         axis.annotate("", ends[1], ends[0], arrowprops=style)
-    axis.text(4.3, 1.2, "details cross here", color=VERMILLION, ha="center", va="bottom", fontsize=10.5)
-    axis.set(xlim=(-0.7, 7.9), ylim=(-0.95, 2.65), aspect="equal")
+    axis.text(4.45, 1.95, "details cross here", color=VERMILLION, ha="center", va="bottom", fontsize=10.5)
+    axis.set(xlim=(-0.7, 9.6), ylim=(-0.95, 2.95), aspect="equal")
     axis.axis("off")
     plots.show(
         fig,
         "A noisy 7 on its way through the shipped network. Each picture is one channel of a stage; below it stand "
-        "channels x height x width. At 7 x 7 a unit sees the whole digit. Out comes noise; shown is what it leaves.",
+        "channels x height x width. At 7 x 7 a unit sees the whole digit. Out: the digit, computed from its answer.",
     )
 
 
@@ -164,7 +173,7 @@ def show_floor() -> None:
         f"Eight clouds of points. Mean loss {loss.mean():.3f}: it looks poor. But {lowest.mean():.3f} of it is the "
         f"floor, and only {excess.mean():.3f} is the network's fault.",
         "time t",
-        "loss",
+        "loss in ε",
         markers=True,
     )
 
@@ -192,10 +201,8 @@ def v_loss(net: NoisePredictor, split: str, n: int = 500) -> float:
     return F.mse_loss(net.output(x_t, t, label), v).item()
 
 
-def score(net: NoisePredictor | None) -> Score:
+def score(net: NoisePredictor) -> Score:
     """Judge a digit network by its loss, and by digits of every class that it draws in twenty DDIM steps."""
-    if net is None:
-        raise RunFirst("There is no trained network to judge yet: run the cell below the heading Train it first.")
     label = torch.arange(10 * PER_CLASS) % 10
     noise = data.noise(len(label), 1, 28, 28).float()
     drawn = [
@@ -225,7 +232,7 @@ def show_scores(scores: Mapping[str, Score]) -> None:
     plots.table(
         {
             "network": [*scores, "real digits"],
-            "loss on new digits": [*(f"{each.loss:.3f}" for each in scores.values()), ""],
+            "loss in v, new digits": [*(f"{each.loss:.3f}" for each in scores.values()), ""],
             "read right, %": [f"{100 * share:.0f}" for share, _ in looks],
             "distance": [f"{far:.1f}" for _, far in looks],
         },
@@ -233,3 +240,21 @@ def show_scores(scores: Mapping[str, Score]) -> None:
         f"Distance: how far all of them together are from real digits, in what the judge measures. 0 is no difference; "
         f"as many real digits have {distance:.1f}, by luck.",
     )
+
+
+def compare(trainer: Trainer | None, net: NoisePredictor) -> None:
+    """What a trainer has trained beside the shipped network: ten digits of each from the same noise, and scores."""
+    if trainer is None:
+        raise RunFirst("There is no trained network to judge yet: run the cell below the heading Train it first.")
+    networks = {f"yours, {trainer.step_count:,} steps": trainer.ema, "shipped, 6,000 steps": net}
+    plots.image_rows(
+        {name: ten_digits(each).clamp(-1, 1) for name, each in networks.items()},
+        "The digits 0 to 9, from the same noise in both rows.",
+    )
+    scores: dict[str, Score] = {}
+    bar = display(progress_bar(0, len(networks), what="networks judged"), raw=True, display_id=True)
+    for name, each in networks.items():
+        scores[name] = score(each)
+        if bar:  # there is none in a terminal
+            bar.update(progress_bar(len(scores), len(networks), what="networks judged"), raw=True)
+    show_scores(scores)
