@@ -58,8 +58,8 @@ def show_chain(schedule: NoiseSchedule, x0: float, walk: Sequence[tuple[Tensor, 
         gap = max(gap, float((torch.stack(measured) - curve).abs().max()))
     plots.show(
         fig,
-        f"Dots: measured along the chain. Curves: a formula that comes below. They differ by at most {gap:.3f}; with so many "
-        f"copies, chance alone gives about 0.02.",
+        f"Dots: measured along the chain. Curves: a formula that comes below. They differ by at most {gap:.3f}; with "
+        "so many copies, chance alone gives about 0.02.",
     )
 
 
