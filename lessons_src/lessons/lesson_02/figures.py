@@ -45,7 +45,7 @@ def show_spending(schedules: Mapping[str, NoiseSchedule], every: int = 25) -> No
         axis.set(xlim=(-0.17, 1.47), ylim=(-0.06, 1.54), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.set(title=name, xlabel="picture, √ᾱ")
         axis.grid(False)
-        corner.set(xlim=(-0.006, 0.107), ylim=(0.9935, 1.0015), xticks=[], yticks=[])
+        corner.set(xlim=(-0.006, 0.107), ylim=(0.9935, 1.0015), xticks=[], yticks=[], facecolor="none")
         corner.set_title("the last six degrees", fontsize=11)
         corner.text(0.094, 0.9942, "SNR 0.01", ha="right", va="bottom", fontsize=11, color=INK)
         corner.spines[:].set(visible=True, color=INK, alpha=0.4)
@@ -64,7 +64,7 @@ def _dots(axis: Axes, schedule: NoiseSchedule, times: range, colour: str) -> Non
     axis.plot(np.cos(turn), np.sin(turn), color=INK, alpha=0.5, lw=1)
     axis.plot([0, 1.06 * math.cos(edge)], [0, 1.06 * math.sin(edge)], "--", color=INK, lw=1.2)
     dots = np.radians(angles(schedule, times))
-    axis.plot(np.cos(dots), np.sin(dots), "o", color=colour, ms=6, alpha=0.8, mew=0)
+    axis.plot(np.cos(dots), np.sin(dots), "o", color=colour, ms=6, mew=0)
 
 
 def _digits_outside(axis: Axes, schedule: NoiseSchedule, times: Sequence[int]) -> None:
