@@ -57,7 +57,7 @@ def explore_levels() -> Explorer:
         levels_picture,
         [
             Choice("digit", "Digit", list(range(10)), 3),
-            Choice("other", "Schedule on the right", list(OTHERS), "cosine"),
+            Choice("other", "On the right", list(OTHERS), "cosine"),
             Slider("left", "Left: time t", TIMES[0], TIMES[-1], 5, 500),
             Slider("right", "Right: time t", TIMES[0], TIMES[-1], 5, 500),
         ],
