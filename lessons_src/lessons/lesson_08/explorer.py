@@ -20,6 +20,7 @@ SIDE = 3.0  # half the width of the walk
 # The share of the data in the lower hump; the ODE keeps the order of points, so it takes that share of starts there
 LOW = 0.3
 FAR = 20.0  # a walk that comes as far as this has exploded; with small steps none comes to 10
+POINT = 0.1  # ends no farther apart than this are one point in the picture
 SMOOTH, TOP = 0.06, 1.6  # width of the kernel, and highest density in sight
 
 
@@ -39,6 +40,7 @@ def sde_picture(share: float, steps: int, pull: str) -> Picture:
     times = down(sde.T, steps)
     path = torch.stack([start, *euler_maruyama(drift, g, start, times, torch.Generator().manual_seed(1))])[..., 0]
     high = start[:, 0] > torch.special.ndtri(torch.tensor(LOW)).item()
+    result, told = _told(path, high)
     shown = torch.arange(POINTS // WALKERS // 2, POINTS, POINTS // WALKERS)
     across = torch.tensor([_place(t) for t in times])[:, None].expand(-1, WALKERS)
     return Picture(
@@ -57,34 +59,37 @@ def sde_picture(share: float, steps: int, pull: str) -> Picture:
             ),
             Curves(f"Where {POINTS:,} walkers end", *_ends(path[-1], high), "x", "density", (0.0, TOP)),
         ],
-        f"λ = {share:g}{_name(share, pull)}, {steps} steps. " + _told(path, high),
+        f"λ = {share:g}{_name(share, pull)}, {steps} steps. {told}",
         frame_label="Time t",
         frame_names=[f"t = {t:.3g}" for t in times],
-        formula=f"a step down = growth + {weight:.3g} · pull + {share:g} · noise",
+        formula=f"a step down = growth + {weight:.3g} · pull + {share:g} · noise → {result}",
         plays=True,
     )
 
 
-def _told(path: Tensor, high: Tensor) -> str:
-    """What became of the walkers, path (F, B), of which the ODE brings the `high` ones (B,) to the upper hump."""
+def _told(path: Tensor, high: Tensor) -> tuple[str, str]:
+    """What became of the walkers, path (F, B), of which the ODE brings the `high` ones (B,) up: in short, in full."""
     if path.abs().max() > FAR:
-        return "The steps are too long for so much noise: the walk explodes. Take more steps."
-    above = path[-1] > 0
-    kept, at_high = (100 * part.double().mean().item() for part in (above == high, above))
+        return "it explodes", "The steps are too long for so much noise: the walk explodes. Take more steps."
+    end = path[-1]
+    if end.max() - end.min() < POINT:
+        return "one point", f"All {POINTS:,} walkers end in one point. Its density is too high for the picture."
+    kept, above = (100 * part.double().mean().item() for part in ((end > 0) == high, end > 0))
     return (
-        "The ODE brings blue walkers to the lower hump and orange ones to the upper. "
-        f"Here {kept:.0f} % end there. {at_high:.0f} % of all end in the upper hump (data: 70 %)."
+        f"{kept:.0f} % keep their hump",
+        f"{kept:.0f} % of {POINTS:,} walkers keep the hump that λ = 0 gave them: blue the lower, orange the upper. "
+        f"{above:.0f} % of all end in the upper hump (data: 70 %).",
     )
 
 
 def _ends(end: Tensor, high: Tensor) -> tuple[object, dict[str, object]]:
-    """Places, and there the density of the ends (B,) of either colour, as a share of all, and of the data."""
+    """Places, and there the density of the ends (B,), the blue ones as a share of all and all, and of the data."""
     mixture, along = two_humps(), torch.linspace(-2.5, 2.5, 201, dtype=torch.float64)
     bumps = torch.exp(-(((along[:, None] - end) / SMOOTH) ** 2) / 2) / (SMOOTH * math.sqrt(2 * math.pi) * len(end))
     smooth_data = GaussianMixture(mixture.weights, mixture.means, mixture.covariances + SMOOTH**2)
     curves = {
         "blue walkers": bumps[:, ~high].sum(1),
-        "orange walkers": bumps[:, high].sum(1),
+        "blue + orange walkers": bumps.sum(1),
         "data": smooth_data.log_density(along[:, None], 1.0).exp(),
     }
     return along.numpy(), {name: curve.clamp(max=TOP).numpy() for name, curve in curves.items()}

@@ -1,7 +1,7 @@
 """Pictures of why in lesson 08: one moving density and its walkers, Langevin's balance, mistakes, straight lines."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 import torch
@@ -19,6 +19,7 @@ OFF = 0.1  # by how much a predictor with a mistake misses the noise
 MISTAKES = {"no mistake": (0.0, 0.0), "early mistake, t > 0.5": (0.5, 1.0), "late mistake, t < 0.1": (0.0, 0.1)}
 SHARES = (0.0, 0.25, 0.5, 1.0, 1.5)
 SEEDS = 5
+DELTA = 0.07  # variance of the noise in a Langevin step with the clock at 0.2
 GRID = (10, 20, 40, 80, 160, 320)
 
 
@@ -88,9 +89,41 @@ def _moving_density(axis: Axes) -> None:
     times, x = torch.linspace(0, 1, 120).tolist(), torch.linspace(-3, 3, 151, dtype=torch.float64)
     columns = torch.stack([mixture.log_density(x[:, None], vp.alpha_bar(t)).exp() for t in times], 1)
     share = columns / columns.max(0).values
-    greys = [(0.6, 0.6, 0.6, opacity) for opacity in (0.1, 0.25, 0.4, 0.55, 0.7)]
+    greys = [(0.5, 0.5, 0.5, opacity) for opacity in (0.06, 0.14, 0.22, 0.3, 0.38)]
     axis.contourf(times, x, share, levels=[0.05, 0.2, 0.4, 0.6, 0.8, 1.01], colors=greys)
     axis.grid(False)
+
+
+def show_laws(walkers: Mapping[tuple[float, float], Tensor]) -> None:
+    """Histograms of walkers (n, 1) for each (lambda, time t), over the law of the noisy data at that time."""
+    vp, mixture = VP(), two_humps()
+    shares, times = (sorted(set(column)) for column in zip(*walkers, strict=True))
+    fig, axes = plots.figure(columns=len(times), width=9.0, height=2.8)
+    edges = torch.linspace(-3, 3, 61, dtype=torch.float64)
+    middle = (edges[1:] + edges[:-1]) / 2
+    off = []
+    for axis, t in zip(axes[0], reversed(times), strict=True):
+        exact = mixture.log_density(middle[:, None], vp.alpha_bar(t)).exp()
+        axis.fill_between(middle, exact, color="0.6", alpha=0.4, label="noisy data")
+        for i, share in enumerate(shares):
+            x = walkers[share, t]
+            density = torch.histogram(x[:, 0], edges, density=True).hist
+            axis.plot(middle, density, look.DASHES[i], color=plots.COLOURS[i], linewidth=1.6, label=f"λ = {share:g}")
+            off.append(wasserstein(x, even_data(len(x), noised(vp, mixture, t))))
+        axis.set(title=f"t = {t:g}", xlabel="x", ylim=(0, 1.3))
+    axes[0, 0].set_ylabel("density")
+    axes[0, 0].legend(fontsize=10.5)
+    plots.show(
+        fig,
+        f"Grey: the law of the noisy data. At every time all {len(x):,} walkers together lie on it, for each λ. Sort "
+        f"walkers and noisy data and pair them in order: the pairs are on average at most {max(off):.2f} apart.",
+    )
+
+
+def noised(vp: VP, mixture: GaussianMixture, t: float) -> GaussianMixture:
+    """The law of the noisy data at time t."""
+    signal, variance = vp.signal(t), vp.noise(t) ** 2
+    return GaussianMixture(mixture.weights, signal * mixture.means, signal**2 * mixture.covariances + variance)
 
 
 # --- Langevin: noise and score in balance
@@ -111,7 +144,7 @@ def settling(counts: Sequence[int], t: float, n: int = 20_000) -> dict[int, Tens
     walk = langevin(
         lambda x: score(x, t),
         torch.full((n, 1), -2.0, dtype=torch.float64),
-        0.1 * vp.noise(t) ** 2,
+        DELTA / 2,
         torch.Generator().manual_seed(5),
     )
     found = {}
@@ -139,7 +172,7 @@ def show_settling(t: float = 0.2) -> None:
     plots.show(
         fig,
         f"The clock stands at t = {t}; grey is the law of the noisy data. All 20,000 walkers start at x = −2. "
-        f"After {counts[-1]} steps they have this law.",
+        f"A step has δ = {DELTA}. After {counts[-1]} steps they have this law.",
     )
 
 
@@ -183,18 +216,18 @@ def show_mistakes() -> None:
         mean, error = zip(*values, strict=True)
         colour = (plots.BLUE, plots.VERMILLION, plots.INK)[i]
         axis.errorbar(SHARES, mean, error, label=name, color=colour, marker="osD"[i], markersize=5)
-    axis.axhline(luck(), linestyle=":", color="0.6", label="random points of the data: luck")
-    axis.set(xlabel="noise λ", ylabel="W1 distance to the data", yscale="log", ylim=(0.003, 1.2))
+    axis.axhline(luck(), linestyle=":", color="0.6", label="random points of the data")
+    axis.set(xlabel="noise λ", ylabel="W1 to the data (log scale)", yscale="log", ylim=(0.003, 1.2))
     axis.set_xticks(SHARES, [f"{share:g}" for share in SHARES])
     axis.set_yticks([0.003, 0.01, 0.03, 0.1, 0.3, 1], ["0.003", "0.01", "0.03", "0.1", "0.3", "1"])
     axis.minorticks_off()
     axis.legend(fontsize=10.5)
     ode, sde = SHARES.index(0.0), SHARES.index(1.0)
-    told = "; ".join(f"{name}: {values[ode][0]:.3f} and {values[sde][0]:.3f}" for name, values in race.items())
+    early, late = list(race.values())[1:]
     plots.show(
         fig,
-        f"W1 of the ODE (λ = 0) and of the SDE (λ = 1) after 100 steps: {told}. Luck: {luck():.3f}. (Bars: one "
-        f"standard error of {SEEDS} runs.)",
+        f"Early mistake: from {early[ode][0]:.3f} (λ = 0) down to {early[sde][0]:.3f} (λ = 1). Late mistake: from "
+        f"{late[ode][0]:.3f} up to {late[sde][0]:.3f}. Dotted: random points of the data, {luck():.3f}.",
     )
 
 
