@@ -93,9 +93,9 @@ def test_the_dare_has_the_answer_that_the_lesson_gives():
 @pytest.mark.parametrize(
     ("share", "pull", "line"),
     [
-        (0.0, PULLS[0], "a step down = growth + 0.5 · pull + 0 · noise → 100 % keep their hump"),
-        (0.7, PULLS[0], "a step down = growth + 0.745 · pull + 0.7 · noise → 59 % keep their hump"),
-        (2.0, PULLS[0], "a step down = growth + 2.5 · pull + 2 · noise → 56 % keep their hump"),
+        (0.0, PULLS[0], "a step down = growth + 0.5 · pull + 0 · noise → 100 % kept"),
+        (0.7, PULLS[0], "a step down = growth + 0.745 · pull + 0.7 · noise → 59 % kept"),
+        (2.0, PULLS[0], "a step down = growth + 2.5 · pull + 2 · noise → 56 % kept"),
         (0.0, PULLS[1], "a step down = growth + 1 · pull + 0 · noise → one point"),
     ],
 )

@@ -76,7 +76,7 @@ def _told(path: Tensor, high: Tensor) -> tuple[str, str]:
         return "one point", f"All {POINTS:,} walkers end in one point. Its density is too high for the picture."
     kept, above = (100 * part.double().mean().item() for part in ((end > 0) == high, end > 0))
     return (
-        f"{kept:.0f} % keep their hump",
+        f"{kept:.0f} % kept",
         f"{kept:.0f} % of {POINTS:,} walkers keep the hump that λ = 0 gave them: blue the lower, orange the upper. "
         f"{above:.0f} % of all end in the upper hump (data: 70 %).",
     )
