@@ -295,13 +295,15 @@ class Images:
     """K grey images side by side at one or more frames, enlarged without smoothing.
 
     frames: uint8 (F, K, H, W), 0 black to 255 white. labels: K texts, drawn under the images; with `at_end` only under
-    those of the last frame, where they say what has come out.
+    those of the last frame, where they say what has come out. arrives: K frames; before its own an image is an empty
+    place that says "not yet".
     """
 
     title: str
     frames: np.ndarray
     labels: Sequence[str] | None = None
     at_end: bool = False
+    arrives: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         check_text("Images title", self.title)
@@ -311,6 +313,8 @@ class Images:
         check_shape("Images frames", self.frames, "(F, K, H, W)")
         if self.labels is not None:
             self.labels = check_texts("Images labels", self.labels, self.frames.shape[1], "image")
+        if self.arrives and (len(self.arrives) != self.frames.shape[1] or max(self.arrives) >= self.count()):
+            refuse("Images arrives", self.arrives, f"a frame below {self.count()} for each of {self.frames.shape[1]}")
 
     def count(self) -> int:
         """Number of frames F."""
@@ -322,6 +326,7 @@ class Images:
             "shape": self.frames.shape[1:],
             "labels": self.labels or [],
             "at_end": self.at_end,
+            "arrives": list(self.arrives),
         }
 
     def _grid(self) -> tuple[int, float, float]:
@@ -341,7 +346,12 @@ class Images:
         images = self.frames[frame]
         for k, image in enumerate(images):
             left, top = 1.1 * (k % columns), row * (k // columns)
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(left, left + 1, top + tall, top), aspect="equal")
+            box = (left, left + 1, top + tall, top)
+            if self.arrives and frame < self.arrives[k]:
+                axes.imshow([[0]], cmap="gray", alpha=0.1, extent=box, aspect="equal")
+                axes.text(left + 0.5, top + tall / 2, "not yet", ha="center", va="center", fontsize=8, color="0.5")
+            else:
+                axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=box, aspect="equal")
             if self.labels and (not self.at_end or frame == self.count() - 1):
                 axes.text(left + 0.5, top + tall + 0.04, self.labels[k], ha="center", va="top", fontsize=8)
         axes.set(xlim=(0, 1.1 * columns - 0.1), ylim=(row * math.ceil(len(images) / columns), 0))

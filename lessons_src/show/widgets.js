@@ -134,7 +134,7 @@ const painters = {
     return "";
   },
 
-  images({ data, shape: [count, tall, wide], labels, at_end, frames }, k, width, ink, clear) {
+  images({ data, shape: [count, tall, wide], labels, at_end, arrives, frames }, k, width, ink, clear) {
     const gap = 10, foot = labels.length ? 1.9 * ink.size : 4, across = Math.floor((width + gap) / (64 + gap)) || 1;
     const rows = Math.ceil(count / across), columns = Math.ceil(count / rows);
     const cell = Math.min((width - (columns - 1) * gap) / columns, imageWidth(count)), high = (cell * tall) / wide;
@@ -145,9 +145,17 @@ const painters = {
     pen.imageSmoothingEnabled = false;
     for (let i = 0; i < count; i++) {
       const x = (i % columns) * (cell + gap), y = Math.floor(i / columns) * (high + foot + gap);
-      for (let p = 0; p < rgba.length; p++) rgba[p] = 0xff000000 | (0x10101 * data[(k * count + i) * rgba.length + p]);
-      small.putImageData(pixels, 0, 0);
-      pen.drawImage(small.canvas, x, y, cell, high);
+      if (k < arrives[i]) {
+        [pen.fillStyle, pen.textBaseline] = [ink.grid, "middle"];
+        pen.fillRect(x, y, cell, high);
+        pen.fillStyle = ink.faint;
+        pen.fillText("not yet", x + cell / 2, y + high / 2);
+        [pen.fillStyle, pen.textBaseline] = [ink.text, "top"];
+      } else {
+        for (let p = 0; p < rgba.length; p++) rgba[p] = 0xff000000 | (0x10101 * data[(k * count + i) * rgba.length + p]);
+        small.putImageData(pixels, 0, 0);
+        pen.drawImage(small.canvas, x, y, cell, high);
+      }
       pen.strokeRect(x + 0.5, y + 0.5, cell - 1, high - 1);
       if (labels.length && (!at_end || k === frames - 1)) pen.fillText(labels[i], x + cell / 2, y + high + 0.35 * ink.size, cell + gap);
     }

@@ -119,6 +119,7 @@ def test_a_choice_returns_the_option_itself():
         (lambda: Images("i", GREY[0]), V, r"\(3, 8, 6\), uint8; expected shape \(F, K, H, W\)"),
         (lambda: Images("i", GREY, ["a"]), V, r"len\(Images labels\) is 1; expected 3, one for each image"),
         (lambda: Images("i", GREY, ["a", " ", "c"]), V, r"Images labels\[1\] is ' '; expected text"),
+        (lambda: Images("i", GREY, arrives=(0, 1)), V, r"Images arrives is \(0, 1\); expected a frame below .* of 3"),
         (lambda: Images(" ", GREY), V, "Images title is ' '; expected text that is not empty"),
         (lambda: Picture([], "t"), T, r"Picture panels is \[\]; expected at least one"),
         (lambda: Picture(Images("i", GREY), "t"), T, "panels is <.*Images.*>; expected a sequence of Points"),
