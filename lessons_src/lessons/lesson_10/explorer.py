@@ -99,14 +99,6 @@ def times_of(way: str, times: list[int]) -> list[int]:
     return [*(t for t in times if t > FIRST), FIRST, 0] if way == NOISE_FIRST else times
 
 
-def _nothing_yet() -> Tensor:
-    """A dashed frame where a picture will be, (1, 1, 28, 28): black alone would look like one."""
-    sheet, dashed = torch.full((28, 28), -1.0), torch.arange(28) // 2 % 2 == 0
-    for edge in (sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]):
-        edge[dashed] = 0.2
-    return sheet[None, None]
-
-
 def drawn_picture(drawing: np.ndarray, target: int, way: str, top: int, steps: int) -> Picture:
     """A drawn digit taken up to time `top`, and down again twice: as itself, w = 1, and as `target`, w = W.
 
@@ -120,22 +112,26 @@ def drawn_picture(drawing: np.ndarray, target: int, way: str, top: int, steps: i
     own, times = judge(x0).argmax().item(), times_of(way, times_to(top, steps))
     up = way_up(way, x0, own, times)
     down = list(ddim(_both(net, own, target), up[-1].x.repeat(2, 1, 1, 1), net.schedule, times))
-    empty, n = _nothing_yet().repeat(2, 1, 1, 1), len(times) - 1
+    empty, n = -torch.ones(2, 1, 28, 28), len(times) - 1
     frames = [(x0, empty), *((state.x, empty) for state in up), *((up[-1].x, state.x) for state in down)]
     itself, edited = down[-1].x.split(1)
+    ends = (
+        f"Down as {own} it ends {apart(itself, x0):.2f} per pixel from yours (two digits: {two_digits_apart():.1f} on "
+        f"average). Down as {target}, w = {W:g}, it {_leaning(edited)} and is read as "
+        f"{judge(edited.clamp(-1, 1)).argmax().item()}."
+    )
     return Picture(
         [
             Images(
                 "One way up, two ways down",
                 grey(torch.stack([torch.cat([x0, *parts])[:, 0] for parts in frames])),
                 ["yours", "up", f"down as {own}", f"down as {target}"],
+                arrives=(0, 0, n + 1, n + 1),
             )
         ],
-        f"Yours is read as {own} and {_leaning(x0)}. {HOW[way].format(top=top)}, {n} steps each way. Down as {own} it "
-        f"ends {apart(itself, x0):.2f} per pixel from yours (two digits lie {two_digits_apart():.1f} apart). Down as "
-        f"{target}, with guidance w = {W:g}, it {_leaning(edited)}, and a classifier reads "
-        f"{judge(edited.clamp(-1, 1)).argmax().item()}.",
-        frame_label="Way",
+        f"Yours is read as {own} and {_leaning(x0)}. {HOW[way].format(top=top)}, {n} steps each way.",
+        frame_texts=[*["On the way up."] * n, "This is the top.", *["On the way down."] * (n - 1), ends],
+        frame_label="Watch",
         frame_names=[f"{'up' if k <= n else 'down'}, t = {t}" for k, t in enumerate([*times[::-1], *times[1:]])],
         plays=True,
     )
@@ -151,11 +147,11 @@ def draw_edit() -> Explorer:
     return Explorer(
         partial(rough_first, drawn_picture, ROUGH_STEPS),
         [
-            Drawing("drawing", "Draw a digit, or take", presets(), "a leaning 7"),
+            Drawing("drawing", "Draw here, or take", presets(), "a leaning 7"),
             Choice("target", "Decode as", list(range(10)), 9),
-            Choice("way", "Way up", list(WAYS), "inversion"),
-            Slider("top", "Up to time t", 100, 1000, 50, 1000),
-            Slider("steps", "Steps each way", 5, 50, 5, 20),
+            Choice("way", "Method", list(WAYS), "inversion"),
+            Slider("top", "Height t", 100, 1000, 50, 1000),
+            Slider("steps", "Steps", 5, 50, 5, 20),
         ],
     )
 
@@ -198,7 +194,7 @@ def edit_picture(digit: int, target: int, start: str, top: int, w: float, steps:
         f"{apart(back, x0):.2f} per pixel (root mean square, black -1, white 1); as {target} it ends "
         f"{apart(edited, x0):.2f} away, and a classifier reads {read}. At t = {top} the noise has "
         f"{noise_left:.2f} of the strength that fresh noise has.",
-        frame_label="Way",
+        frame_label="Watch",
         frame_names=names,
         start=2 * steps,
     )
@@ -211,10 +207,10 @@ def explore_edit() -> Explorer:
         [
             Choice("digit", "Digit", list(range(10)), 7),
             Choice("target", "Decode as", list(range(10)), 3),
-            Choice("start", "Way up", list(STARTS), "inversion"),
-            Slider("top", "Up to time t", 100, 1000, 100, 1000),
+            Choice("start", "Method", list(STARTS), "inversion"),
+            Slider("top", "Height t", 100, 1000, 100, 1000),
             Slider("w", "Guidance scale w (down)", 1.0, 7.5, 0.5, 2.0),
-            Slider("steps", "Steps each way", 5, 50, 5, 20),
+            Slider("steps", "Steps", 5, 50, 5, 20),
         ],
     )
 
