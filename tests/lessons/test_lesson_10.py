@@ -366,6 +366,7 @@ def test_digits_are_asked_better_at_s_and_yet_come_home_better_with_t(shown):
 def test_a_coarse_way_down_lacks_some_of_the_picture():
     less, none, more = figures.trips_with_more((-0.1, 0, 0.1))
     assert (less, none, more) == pytest.approx((0.405, 0.216, 0.098), abs=2e-3)
+    assert more < none / 2
     assert more < figures.trips_with_more((0,), "t")[0] == pytest.approx(0.112, abs=2e-3)
 
 
