@@ -414,13 +414,12 @@ def test_memory_against_freedom(shown):
 
 
 def test_with_fifty_steps_the_questions_differ_less(shown):
-    figures.show_more_steps(100)
+    figures.show_more_steps(30)
     [(columns, _)] = shown
-    slants = [float(value) for value in columns["slant kept"]]
-    varied = [float(value) for value in columns["variety of the 3s"]]
-    assert slants == pytest.approx([0.38, 0.42, 0.82, 0.58], abs=0.02)
-    assert varied == pytest.approx([0.42, 0.51, 0.57, 0.52], abs=0.02)
-    assert columns["read as 3"] == ["100 %", "99 %", "94 %", "99 %"]
+    for name, values in (("slant kept", [0.50, 0.51, 0.79, 0.65]), ("variety of the 3s", [0.44, 0.53, 0.59, 0.55])):
+        s_10, s_50, t_10, t_50 = found = [float(value) for value in columns[name]]
+        assert found == pytest.approx(values, abs=0.02)
+        assert 0 < t_50 - s_50 < 0.6 * (t_10 - s_10)
 
 
 def test_inversion_reaches_the_3_nearer_to_the_digit(shown):
