@@ -63,7 +63,7 @@ CLOCK = """root => {
     const look = () => {
         const shown = [...root.querySelectorAll('canvas, img')].filter(e => e.width && e.complete !== false);
         pen.clearRect(0, 0, 150, 150);
-        for (const e of shown) pen.drawImage(e, 0, 0, 150, 150);
+        shown.forEach((e, i) => pen.drawImage(e, 0, (150 * i) / shown.length, 150, 150 / shown.length));
         const hash = (sum, pixel) => (Math.imul(sum, 31) + pixel) | 0;
         return shown.length && new Uint32Array(pen.getImageData(0, 0, 150, 150).data.buffer).reduce(hash, 1);
     };
@@ -139,7 +139,9 @@ def main() -> None:
             here = told("DDIM in the browser, 300 points, 10 to 40 steps", measure(page, exact, steps, ahead, pause))
             told("the same, back", measure(page, exact, steps, back, pause))
             print(f"interact and replot takes {usual / here:.1f} times as long")
-            steps = digits.get_by_label("Steps")
+            digits.scroll_into_view_if_needed()
+            finished()
+            steps = digits.get_by_role("slider", name="Steps")
             told("digits not computed before, first picture", measure(page, digits, steps, ahead, finished))
             told("digits computed before", measure(page, digits, steps, back, finished))
             browser.close()
