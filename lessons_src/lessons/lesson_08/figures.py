@@ -21,6 +21,8 @@ SHARES = (0.0, 0.25, 0.5, 1.0, 1.5)
 SEEDS = 5
 DELTA = 0.07  # variance of the noise in a Langevin step with the clock at 0.2
 GRID = (10, 20, 40, 80, 160, 320)
+EDGES = torch.linspace(-3, 3, 61, dtype=torch.float64)  # of histograms
+MIDDLE = (EDGES[1:] + EDGES[:-1]) / 2
 
 
 def down(T: float, steps: int) -> list[float]:
@@ -94,21 +96,24 @@ def _moving_density(axis: Axes) -> None:
     axis.grid(False)
 
 
+def _draw_law(axis: Axes, t: float, label: str) -> None:
+    """The law p_t of the two humps, noised, as a grey hill."""
+    law = two_humps().log_density(MIDDLE[:, None], VP().alpha_bar(t)).exp()
+    axis.fill_between(MIDDLE, law, color="0.6", alpha=0.4, label=label)
+
+
 def show_laws(walkers: Mapping[tuple[float, float], Tensor]) -> None:
     """Histograms of walkers (n, 1) for each (lambda, time t), over the law of the noisy data at that time."""
     vp, mixture = VP(), two_humps()
     shares, times = (sorted(set(column)) for column in zip(*walkers, strict=True))
     fig, axes = plots.figure(columns=len(times), width=9.0, height=2.8)
-    edges = torch.linspace(-3, 3, 61, dtype=torch.float64)
-    middle = (edges[1:] + edges[:-1]) / 2
     off = []
     for axis, t in zip(axes[0], reversed(times), strict=True):
-        exact = mixture.log_density(middle[:, None], vp.alpha_bar(t)).exp()
-        axis.fill_between(middle, exact, color="0.6", alpha=0.4, label="noisy data")
+        _draw_law(axis, t, "noisy data")
         for i, share in enumerate(shares):
             x = walkers[share, t]
-            density = torch.histogram(x[:, 0], edges, density=True).hist
-            axis.plot(middle, density, look.DASHES[i], color=plots.COLOURS[i], linewidth=1.6, label=f"λ = {share:g}")
+            density = torch.histogram(x[:, 0], EDGES, density=True).hist
+            axis.plot(MIDDLE, density, look.DASHES[i], color=plots.COLOURS[i], linewidth=1.6, label=f"λ = {share:g}")
             off.append(wasserstein(x, even_data(len(x), noised(vp, mixture, t))))
         axis.set(title=f"t = {t:g}", xlabel="x", ylim=(0, 1.3))
     axes[0, 0].set_ylabel("density")
@@ -157,15 +162,11 @@ def settling(counts: Sequence[int], t: float, n: int = 20_000) -> dict[int, Tens
 
 def show_settling(t: float = 0.2) -> None:
     """Langevin steps at one noise level: whatever the law before, it becomes p_t and stays."""
-    vp, mixture, counts = VP(), two_humps(), (5, 20, 200)
+    counts = (5, 20, 200)
     fig, axes = plots.figure(columns=3, width=9.0, height=2.8)
-    edges = torch.linspace(-3, 3, 61, dtype=torch.float64)
-    middle = (edges[1:] + edges[:-1]) / 2
-    exact, found = mixture.log_density(middle[:, None], vp.alpha_bar(t)).exp(), settling(counts, t)
-    for axis, (count, x) in zip(axes[0], found.items(), strict=True):
-        axis.fill_between(middle, exact, color="0.6", alpha=0.4, label=r"$p_t$")
-        density = torch.histogram(x, edges, density=True).hist
-        axis.plot(middle, density, color=plots.BLUE, label="walkers")
+    for axis, (count, x) in zip(axes[0], settling(counts, t).items(), strict=True):
+        _draw_law(axis, t, r"$p_t$")
+        axis.plot(MIDDLE, torch.histogram(x, EDGES, density=True).hist, color=plots.BLUE, label="walkers")
         axis.set(title=f"after {count} steps", xlabel="x", ylim=(0, 1.6))
     axes[0, 0].set_ylabel("density")
     axes[0, 0].legend(fontsize=10.5)
