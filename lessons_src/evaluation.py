@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lessons_src.checks import check_batch, check_int, refuse
-from lessons_src.metrics import frechet_distance, nearest_distance
+from lessons_src.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
 from lessons_src.networks import DigitClassifier
 from lessons_src.oracle import GaussianMixture
 
@@ -39,32 +39,44 @@ class Reference:
     """The real side of comparisons, its features and neighbours computed once.
 
     features(x) are what distances are measured in, (n, d) for x (n, *event). images are held out, (m, *event). train is
-    other real data: the floor is what draws from it score, and copies of it are looked for. Take features that learned
-    from neither: those that learned from `train` see it, and what was made after it, with other eyes than `images`.
-    Raises TypeError or ValueError for events of unequal shapes, and as `check_images` does.
+    other real data, of classes train_label (k,): the floor is what draws from it score, and copies of it are looked
+    for. Take features that learned from neither: those that learned from `train` see it, and what was made after it,
+    with other eyes than `images`. Raises TypeError or ValueError for events of unequal shapes, for labels that are not
+    one each, and as `check_images` does.
     """
 
-    def __init__(self, features: Callable[[Tensor], Tensor], images: Tensor, train: Tensor) -> None:
+    def __init__(
+        self, features: Callable[[Tensor], Tensor], images: Tensor, train: Tensor, train_label: Tensor
+    ) -> None:
         self.features, self.images = features, check_images("images", images)
-        self.train = self._check("train", train)
+        self.train, self.train_label = self._check("train", train), train_label
+        if train_label.shape != train.shape[:1]:
+            refuse("train_label", train_label, f"shape ({len(train)},)")
         self.real = in_batches(features, images)
 
     def frechet(self, x: Tensor) -> float:
         """Feature-Frechet distance of x (n, *event) to the held-out images."""
         return frechet_distance(in_batches(self.features, self._check("x", x)), self.real)
 
-    def floor(self, n: int, draws: int = 10, seed: int = 0) -> tuple[float, float]:
-        """What n real samples score: mean and standard deviation over random draws from `train`.
+    def floor(self, label: Tensor, draws: int = 10, seed: int = 0) -> tuple[float, float]:
+        """What real samples of classes label (n,) score: mean and standard deviation over random draws from `train`.
 
-        Not the least there is: the two may differ as two sets of people's writing do, and draws of uneven class shares
-        are farther away than even ones. Compare with samples by mean *and* spread. Raises ValueError unless n is more
-        than the number of features, at most len(train), and there are at least two draws.
+        As many of each class, because draws of other class shares are farther away. Not the least there is: the two
+        real sets may differ as two groups of writers do. Compare with samples by mean *and* spread. Raises ValueError
+        unless n is more than the number of features, `train` has as many of each class, and there are two draws.
         """
-        check_int("n", n, self.real.shape[1] + 1, len(self.train))
+        if label.ndim != 1 or len(label) <= self.real.shape[1]:
+            refuse("label", label, f"shape (n,) with n > {self.real.shape[1]}, the number of features")
         check_int("draws", draws, 2)
-        generator = torch.Generator().manual_seed(seed)
-        drawn = [self._train_features[torch.randperm(len(self.train), generator=generator)[:n]] for _ in range(draws)]
-        scores = torch.tensor([frechet_distance(features, self.real) for features in drawn])
+        wanted = {c: int((label == c).sum()) for c in label.unique().tolist()}
+        own = {c: (self.train_label == c).nonzero()[:, 0] for c in wanted}
+        for c, count in wanted.items():
+            if count > len(own[c]):
+                refuse("label", label, f"at most {len(own[c])} of class {c}, as many as there are in train")
+        generator, scores = torch.Generator().manual_seed(seed), torch.empty(draws, dtype=torch.float64)
+        for k in range(draws):
+            rows = [own[c][torch.randperm(len(own[c]), generator=generator)[:count]] for c, count in wanted.items()]
+            scores[k] = frechet_distance(self._train_features[torch.cat(rows)], self.real)
         return scores.mean().item(), scores.std().item()
 
     def neighbour_ratio(self, x: Tensor) -> float:
@@ -95,21 +107,32 @@ class Quality(NamedTuple):
     frechet: float
     floor: float
     floor_spread: float
+    kernel: float
+    precision: float
+    recall: float
     accuracy: float
     neighbour_ratio: float
 
 
-def digit_quality(reference: Reference, classifier: DigitClassifier, x: Tensor, label: Tensor) -> Quality:
+def digit_quality(reference: Reference, judge: DigitClassifier, x: Tensor, label: Tensor) -> Quality:
     """Judge generated digits x (n, 1, 28, 28) made for labels (n,).
 
-    frechet, floor with its spread, and neighbour_ratio are `reference`'s; accuracy is the share that the classifier
-    reads as the wanted label. Raises ValueError for digits of one class only, which are far from digits of all.
+    The scores are those of `metrics` in the features of `reference`; accuracy is the share that the judge reads as the
+    wanted label. Raises ValueError for digits of one class only, which are far from digits of all.
     """
+    read = accuracy(judge, x, label)
     if len(label.unique()) < 2:
         refuse("label", label, "at least two classes: the reference has them all")
-    floor, spread = reference.floor(len(x))
-    read = accuracy(classifier, x, label)
-    return Quality(len(x), reference.frechet(x), floor, spread, read, reference.neighbour_ratio(x))
+    features = in_batches(reference.features, x)
+    return Quality(
+        len(x),
+        reference.frechet(x),
+        *reference.floor(label),
+        kernel_distance(features, reference.real),
+        *precision_recall(reference.real, features),
+        read,
+        reference.neighbour_ratio(x),
+    )
 
 
 def accuracy(classifier: nn.Module, x: Tensor, label: Tensor) -> float:

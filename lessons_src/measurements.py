@@ -104,7 +104,7 @@ def digits_of(row: Row) -> Tensor:
 
 def digest() -> str:
     """SHA-256 of the weights that are measured and of those that judge, so that measurements of others are noticed."""
-    files = (weights.FOLDER / f"{name}.safetensors" for name in ("digits", "classifier"))
+    files = (weights.FOLDER / f"{name}.safetensors" for name in ("digits", "judge"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -52,24 +52,24 @@ MANY_EVALUATIONS = (*EVALUATIONS, 100, 250, 1000)  # of the two that older paper
 
 @cache
 def _judges() -> tuple[DigitClassifier, Reference]:
-    classifier, _ = weights.load("classifier")
-    return classifier, Reference(classifier.features, data.digits("test")[0], data.digits("train")[0])
+    judge, _ = weights.load("judge")
+    return judge, Reference(judge.features, data.digits("test")[0], *data.digits("train"))
 
 
-def judge(x: Tensor) -> Row:
+def judged(x: Tensor) -> Row:
     """Scores of digits from `draw`: `digit_quality`, spread within classes against real digits; and ten digits."""
-    classifier, reference = _judges()
+    judge, reference = _judges()
     label, real_label = start_noise(len(x))[1], data.digits("test")[1]
-    spread = class_spread(in_batches(classifier.features, x), label)
+    spread = class_spread(in_batches(judge.features, x), label)
     relative = {"spread": spread / class_spread(reference.real, real_label)}
-    scores = digit_quality(reference, classifier, x, label)._asdict() | relative
+    scores = digit_quality(reference, judge, x, label)._asdict() | relative
     first_ten = ((x[:10] + 1) * 127.5).round().byte().numpy().tobytes()
     return scores | {"digits": base64.b64encode(zlib.compress(first_ten, 9)).decode("ascii")}
 
 
 def measure_steps(row: Row) -> Row:
     """One sampler at one number of steps, without guidance; one step is one network evaluation."""
-    return judge(draw(weights.load("digits")[0], N, row["sampler"], row["steps"]))
+    return judged(draw(weights.load("digits")[0], N, row["sampler"], row["steps"]))
 
 
 def measure_solver(row: Row) -> Row:
@@ -86,17 +86,17 @@ def measure_solver(row: Row) -> Row:
         return solver.run(eps_fn, x, net.schedule, times, **noise)
 
     x = in_hundreds(net, N, 1.0, run)
-    classifier, reference = _judges()
-    features, label = in_batches(classifier.features, x), start_noise(N)[1]
+    judge, reference = _judges()
+    features, label = in_batches(judge.features, x), start_noise(N)[1]
     scores = torch.tensor([frechet_distance(features[index], reference.real) for index in resample(label)])
     stored = base64.b64encode(scores.numpy().tobytes()).decode("ascii")
-    return judge(x) | {"standard error": jackknife_error(_left_out(x)), "resampled": stored}
+    return judged(x) | {"standard error": jackknife_error(_left_out(x)), "resampled": stored}
 
 
 def _left_out(x: Tensor) -> list[float]:
     """The feature-Frechet distance of x to the test digits when one tenth of x after the other is left out."""
-    classifier, reference = _judges()
-    features = in_batches(classifier.features, x)
+    judge, reference = _judges()
+    features = in_batches(judge.features, x)
     group = torch.arange(len(x)) * 10 // len(x)
     return [frechet_distance(features[group != k], reference.real) for k in range(10)]
 
@@ -104,7 +104,7 @@ def _left_out(x: Tensor) -> list[float]:
 def measure_guidance(row: Row) -> Row:
     """One guidance scale, 20 DDIM steps. The distances without each tenth give errors of rows and of differences."""
     x = draw(weights.load("digits")[0], N, w=row["w"])
-    return judge(x) | {"frechet without a tenth": _left_out(x)}
+    return judged(x) | {"frechet without a tenth": _left_out(x)}
 
 
 def measure_recipes(row: Row) -> Row:
@@ -121,9 +121,9 @@ def measure_recipes(row: Row) -> Row:
     trainer = Trainer(net, loss, samples, recipe, precision=change["precision"])
     losses: list[float] = []
     net = train(trainer, lambda progress: losses.append(progress.loss), report_every=300)
-    without = judge(draw(net, N, w=0.0, grid=change["grid"]))
+    without = judged(draw(net, N, w=0.0, grid=change["grid"]))
     run = {"precision": trainer.precision, "last loss": losses[-1]}
-    return run | judge(draw(net, N, grid=change["grid"])) | {"frechet without label": without["frechet"]}
+    return run | judged(draw(net, N, grid=change["grid"])) | {"frechet without label": without["frechet"]}
 
 
 def start_for(solver: str, nfe: int) -> Row:

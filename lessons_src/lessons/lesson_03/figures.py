@@ -16,7 +16,7 @@ from lessons_src.evaluation import Reference, accuracy
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.digit_runs import shipped
 from lessons_src.lessons.lesson_03.explorer import RunFirst, progress_bar, ten_digits
-from lessons_src.networks import NoisePredictor
+from lessons_src.networks import DigitClassifier, NoisePredictor
 from lessons_src.oracle import GaussianMixture
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import time_grid
@@ -179,7 +179,7 @@ def show_floor() -> None:
 
 
 class Score(NamedTuple):
-    """How good a digit network is: v-loss on test digits, share of its digits that a classifier reads as asked, and
+    """How good a digit network is: v-loss on test digits, share of its digits that the judge reads as asked, and
     their feature-Frechet distance to test digits."""
 
     loss: float
@@ -188,8 +188,9 @@ class Score(NamedTuple):
 
 
 @cache
-def _reference() -> Reference:
-    return Reference(shipped()[1].features, data.digits("test")[0], data.digits("train")[0])
+def _judge() -> tuple[DigitClassifier, Reference]:
+    judge, _ = weights.load("judge")
+    return judge, Reference(judge.features, data.digits("test")[0], *data.digits("train"))
 
 
 @torch.no_grad()
@@ -209,20 +210,15 @@ def score(net: NoisePredictor) -> Score:
         sample(ddim(classifier_free(net, y, 1.0), z, net.schedule, time_grid(net.schedule, 20)))
         for z, y in zip(noise.split(100), label.split(100), strict=True)
     ]
-    x = torch.cat(drawn).clamp(-1, 1)
-    return Score(v_loss(net, "test"), accuracy(shipped()[1], x, label), _reference().frechet(x))
+    x, (judge, reference) = torch.cat(drawn).clamp(-1, 1), _judge()
+    return Score(v_loss(net, "test"), accuracy(judge, x, label), reference.frechet(x))
 
 
 def real_score() -> tuple[float, float]:
     """What real digits score: share read right of the test digits, and distance of training digits, as many of each
     class as `score` draws, to the test digits; mean of ten draws."""
-    x, label = data.digits()
-    generator, distances = torch.Generator().manual_seed(0), []
-    for _ in range(10):
-        order = torch.randperm(len(x), generator=generator)
-        chosen = torch.cat([order[label[order] == digit][:PER_CLASS] for digit in range(10)])
-        distances.append(_reference().frechet(x[chosen]))
-    return accuracy(shipped()[1], *data.digits("test")), sum(distances) / len(distances)
+    judge, reference = _judge()
+    return accuracy(judge, *data.digits("test")), reference.floor(torch.arange(10 * PER_CLASS) % 10)[0]
 
 
 def show_scores(scores: Mapping[str, Score]) -> None:
