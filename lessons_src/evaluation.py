@@ -72,7 +72,7 @@ class Reference:
         own = {c: (self.train_label == c).nonzero()[:, 0] for c in wanted}
         for c, count in wanted.items():
             if count > len(own[c]):
-                refuse("label", label, f"at most {len(own[c])} of class {c}, as many as there are in train")
+                refuse("label", label, f"at most {len(own[c])} of class {c}, as there are in train")
         generator, scores = torch.Generator().manual_seed(seed), torch.empty(draws, dtype=torch.float64)
         for k in range(draws):
             rows = [own[c][torch.randperm(len(own[c]), generator=generator)[:count]] for c, count in wanted.items()]

@@ -29,34 +29,57 @@ def some_points(n, seed):
     return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
 
 
+def some(n: int) -> torch.Tensor:
+    return torch.zeros(n, dtype=torch.int64)
+
+
 def test_the_floor_is_mean_and_spread_over_repeatable_draws():
     images, train = some_points(300, 0), some_points(400, 1)
-    reference = Reference(lambda x: x, images, train)
-    mean, spread = reference.floor(50)
-    assert (mean, spread) == reference.floor(50)
-    assert reference.floor(50, seed=1) != (mean, spread)
+    reference = Reference(lambda x: x, images, train, some(400))
+    mean, spread = reference.floor(some(50))
+    assert (mean, spread) == reference.floor(some(50))
+    assert reference.floor(some(50), seed=1) != (mean, spread)
     assert 0 < spread < mean
-    more, other = reference.floor(50, draws=200), reference.floor(50, draws=200, seed=1)
+    more, other = (reference.floor(some(50), draws=200, seed=seed) for seed in (0, 1))
     assert more[0] == pytest.approx(other[0], abs=5 * more[1] / 200**0.5), (
         "the mean settles, the spread does not shrink"
     )
     assert more[1] == pytest.approx(spread, rel=0.8)
-    assert reference.floor(200)[0] < mean, "fewer samples are further away"
+    assert reference.floor(some(200))[0] < mean, "fewer samples are further away"
     everything = frechet_distance(train, images)
-    assert reference.floor(400) == (pytest.approx(everything, rel=1e-5), pytest.approx(0, abs=1e-6))
+    assert reference.floor(some(400)) == (pytest.approx(everything), pytest.approx(0, abs=1e-9))
+
+
+def test_the_floor_draws_as_many_of_each_class_as_the_samples_have():
+    """Class 1 lies far away: with as many of it as the images have, real points are near, with none they are not."""
+    near, far = some_points(200, 0), some_points(200, 1) + 20
+    train, label = torch.cat([some_points(200, 2), some_points(200, 3) + 20]), torch.arange(400) // 200
+    reference = Reference(lambda x: x, torch.cat([near, far]), train, label)
+    assert reference.floor(label[100:300])[0] < 0.5
+    assert reference.floor(label[:150])[0] > 100
+    mixed = label[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    assert reference.floor(mixed) == (
+        pytest.approx(frechet_distance(train, reference.real)),
+        pytest.approx(0, abs=1e-9),
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda reference: reference.floor(2), "n is 2; expected a whole number from 3 to 40"),
-        (lambda reference: reference.floor(41), "n is 41; expected a whole number from 3 to 40"),
-        (lambda reference: reference.floor(20, draws=1), "draws is 1; expected a whole number, at least 2"),
+        (lambda reference: reference.floor(some(2)), r"label is .*\(2,\).* with n > 2, the number of features"),
+        (lambda reference: reference.floor(some(20)[:, None]), r"label is .*\(20, 1\).* expected shape \(n,\)"),
+        (
+            lambda reference: reference.floor(some(41)),
+            r"label is .*at most 40 of class 0, as many as there are in train",
+        ),
+        (lambda reference: reference.floor(some(20) + 3), r"label is .*at most 0 of class 3"),
+        (lambda reference: reference.floor(some(20), draws=1), "draws is 1; expected a whole number, at least 2"),
     ],
 )
 def test_a_floor_that_cannot_be_drawn_is_refused(call, named):
     with pytest.raises(ValueError, match=named):
-        call(Reference(lambda x: x, some_points(30, 0), some_points(40, 1)))
+        call(Reference(lambda x: x, some_points(30, 0), some_points(40, 1), some(40)))
 
 
 def test_the_real_side_is_computed_once(monkeypatch):
@@ -71,12 +94,12 @@ def test_the_real_side_is_computed_once(monkeypatch):
         return nearest_distance(x, train)
 
     monkeypatch.setattr(evaluation, "nearest_distance", nearest)
-    reference = Reference(features, some_points(30, 0), some_points(40, 1))
+    reference = Reference(features, some_points(30, 0), some_points(40, 1), some(40))
     for seed in (2, 3):
         x = some_points(20, seed)
         reference.frechet(x)
-        reference.floor(20)
-        reference.floor(10)
+        reference.floor(some(20))
+        reference.floor(some(10))
         reference.neighbour_ratio(x)
     assert seen == [30, 20, 40, 20]
     assert searched == [20, 30, 20]
@@ -98,19 +121,24 @@ REFUSED = {
 @pytest.mark.parametrize("expected", REFUSED)
 def test_images_that_a_network_does_not_mean_are_refused_by_name(expected):
     bad = REFUSED[expected]
-    reference = Reference(lambda x: x.flatten(1)[:, 300:302], SQUARE, BLACK)
+    reference = Reference(lambda x: x.flatten(1)[:, 300:302], SQUARE, BLACK, some(70))
     for score in (reference.frechet, reference.neighbour_ratio):
         with pytest.raises(ValueError, match=f"x is a tensor .*expected .*{expected}"):
             score(bad)
     with pytest.raises(ValueError, match=f"train is a tensor .*expected .*{expected}"):
-        Reference(lambda x: x.flatten(1), SQUARE, bad)
+        Reference(lambda x: x.flatten(1), SQUARE, bad, some(70))
     if "shape" not in expected:
         with pytest.raises(ValueError, match=f"images is a tensor .*expected .*{expected}"):
-            Reference(lambda x: x.flatten(1), bad, bad)
+            Reference(lambda x: x.flatten(1), bad, bad, some(70))
         with pytest.raises(ValueError, match=f"x is a tensor .*expected .*{expected}"):
             accuracy(weights.load("classifier")[0], bad, torch.zeros(len(bad), dtype=torch.int64))
     with pytest.raises(TypeError, match=r"x is a tensor .*uint8"):
         reference.frechet(SQUARE.to(torch.uint8))
+
+
+def test_labels_of_the_real_side_are_one_each():
+    with pytest.raises(ValueError, match=r"train_label is .*\(39,\).*expected shape \(40,\)"):
+        Reference(lambda x: x, some_points(30, 0), some_points(40, 1), some(39))
 
 
 def test_points_may_lie_where_they_like():
@@ -118,14 +146,14 @@ def test_points_may_lie_where_they_like():
 
 
 def test_too_few_samples_for_their_features_are_refused():
-    reference = Reference(lambda x: x, some_points(30, 0), some_points(40, 1))
+    reference = Reference(lambda x: x, some_points(30, 0), some_points(40, 1), some(40))
     with pytest.raises(ValueError, match=r"a is .*more rows than its 2 columns"):
         reference.frechet(some_points(2, 2))
 
 
 def test_digits_of_one_class_are_not_judged_beside_all(judge):
     x, label = data.digits("test")
-    reference = Reference(judge.features, x[:100], x[100:200])
+    reference = Reference(judge.features, x[:100], x[100:200], label[100:200])
     with pytest.raises(ValueError, match=r"label is .*at least two classes"):
         digit_quality(reference, judge, x[label == 3][:80], label[label == 3][:80])
 
@@ -145,22 +173,24 @@ def test_modes_see_what_a_share_on_target_does_not():
 
 @pytest.fixture(scope="module")
 def judge():
-    return weights.load("classifier")[0]
+    return weights.load("judge")[0]
 
 
-def test_the_card_of_the_classifier_is_true(judge):
-    _, card = weights.load("classifier")
-    read = accuracy(judge, *data.digits("test"))
+def test_the_card_of_the_classifier_is_true():
+    classifier, card = weights.load("classifier")
+    read = accuracy(classifier, *data.digits("test"))
     assert read == pytest.approx(card["metrics"]["accuracy on test digits"], abs=0.001)
     assert read > 0.98
 
 
 def test_quality_sees_noise_a_missing_class_and_copies(judge):
     x, y = data.digits("train")
-    reference = Reference(judge.features, data.digits("test")[0][:1000], x[:3000])
-    held_out, label = x[6000:7000], y[6000:7000]
+    reference = Reference(judge.features, data.digits("test")[0][:1000], x[:3000], y[:3000])
+    generator = torch.Generator().manual_seed(1)  # of rows, because they are sorted by writer
+    learned, drawn = (torch.randperm(n, generator=generator)[:1000] for n in (3000, 7000))
+    held_out, label = x[3000 + drawn], y[3000 + drawn]
     good = digit_quality(reference, judge, held_out, label)
-    copies = digit_quality(reference, judge, x[:1000], y[:1000])
+    copies = digit_quality(reference, judge, x[learned], y[learned])
     noise = torch.randn(held_out.shape, generator=torch.Generator().manual_seed(0))
     assert good.n == 1000
     assert good.frechet < good.floor + 4 * good.floor_spread

@@ -58,9 +58,8 @@ def test_guided_digits_are_read_as_what_was_asked_for():
     metrics = card["metrics"]["w = 2, 20 DDIM steps"]
     assert metrics["n"] == 2000
     assert metrics["accuracy"] > 0.97
-    assert metrics["accuracy by a classifier trained on the test digits"] > 0.95
     samples, label = make.generate(net, 200, w=2.0, steps=20, seed=7)
-    read = accuracy(weights.load("classifier")[0], samples, label)
+    read = accuracy(weights.load("judge")[0], samples, label)
     assert abs(read - metrics["accuracy"]) < 3 * (0.03 * 0.97 / 200) ** 0.5
 
 
@@ -99,7 +98,9 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(make, "JUDGE", tiny)
     monkeypatch.setattr(make.train_classifier, "__defaults__", (tiny,))
     monkeypatch.setattr(make, "Recipe", lambda *given, **more: tiny)
-    monkeypatch.setattr(data, "digits", lambda subset: tuple(part[:200] for part in digits(subset)))
+    monkeypatch.setattr(
+        data, "digits", lambda subset: tuple(part[: {"train": 1000, "test": 400}[subset]] for part in digits(subset))
+    )
     monkeypatch.setattr(make, "generate", lambda net, n, w, steps, seed: generate(net, 70, w, 2, seed))
     make.make_classifier()
     make.make_judge()
