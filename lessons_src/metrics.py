@@ -236,6 +236,34 @@ def cluster_shares(features: Tensor, centres: Tensor) -> Tensor:
     return torch.bincount(own, minlength=len(centres)).double() / len(features)
 
 
+# --- Pictures and their captions
+
+
+class CaptionScore(NamedTuple):
+    """How well captions fit: the mean cosine, -1 to 1, and the mean of w max(cosine, 0)."""
+
+    cosine: float
+    rescaled: float
+
+
+def caption_score(images: Tensor, texts: Tensor, w: float) -> CaptionScore:
+    """How well images (n, d) fit their captions (n, d), both embedded by one network (CLIPScore, Hessel et al. 2021).
+
+    w = 1 / (mean cosine of real pictures) makes theirs about 1; the paper takes 2.5, as CLIP's cosines seldom exceed
+    0.4. Says whether what is asked for is there. Blind to variety and to copies, and never looks at real pictures.
+    Raises ValueError for unequal shapes, rows of zeros, or w that is not above 0.
+    """
+    images, texts = check_features(images=images, texts=texts)
+    check_real("w", w, 1e-9)
+    if len(images) != len(texts):
+        refuse("texts", texts, f"{len(images)} rows, one an image")
+    for name, rows in (("images", images), ("texts", texts)):
+        if not rows.any(1).all():
+            refuse(name, rows, "no row of zeros, which has no direction")
+    cosine = torch.cosine_similarity(images, texts)
+    return CaptionScore(cosine.mean().item(), w * cosine.clamp(min=0).mean().item())
+
+
 # --- How sure
 
 

@@ -17,6 +17,7 @@ from lessons_src.metrics import (
     Report,
     at_infinity,
     bootstrap,
+    caption_score,
     class_spread,
     cluster_shares,
     copying,
@@ -239,6 +240,32 @@ def test_scipy_has_no_better_centres_from_there():
 def test_class_spread():
     features, label = torch.tensor([[0.0], [2.0], [10.0], [10.0]]), torch.tensor([0, 0, 1, 1])
     assert class_spread(features, label) == pytest.approx(math.sqrt(0.5))
+
+
+# --- Pictures and their captions
+
+
+def test_caption_score_of_known_angles():
+    images = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [1.0, 0.0]])
+    texts = torch.tensor([[5.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])  # cosines 1, 0, sqrt(1/2), -1
+    found = caption_score(images, texts, w=2.5)
+    assert found.cosine == pytest.approx(0.5**0.5 / 4, abs=1e-7)
+    assert found.rescaled == pytest.approx(2.5 * (1 + 0.5**0.5) / 4, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("images", "texts", "w", "named"),
+    [
+        (torch.ones(3, 2), torch.ones(2, 2), 1.0, r"texts is .*expected 3 rows"),
+        (torch.ones(3, 2), torch.ones(3, 4), 1.0, r"texts is .*shape \(n, 2\)"),
+        (torch.ones(3, 2), torch.ones(3, 2).tril(-2), 1.0, r"texts is .*no row of zeros"),
+        (torch.full((3, 2), math.nan), torch.ones(3, 2), 1.0, "images is .*finite"),
+        (torch.ones(3, 2), torch.ones(3, 2), 0.0, "w is 0.0"),
+    ],
+)
+def test_caption_score_refuses_what_has_no_angle(images, texts, w, named):
+    with pytest.raises(ValueError, match=named):
+        caption_score(images, texts, w)
 
 
 # --- How sure
