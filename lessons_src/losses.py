@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lessons_src.checks import check_batch, check_real, refuse
-from lessons_src.networks import NoisePredictor
+from lessons_src.networks import JointEmbedding, NoisePredictor
 from lessons_src.process import as_column, noise_like, rotate
 
 Batch = tuple[Any, ...]
@@ -93,6 +93,13 @@ class Denoising:
             batches.check(net.body.event, net.num_classes)
 
 
+def shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W), all moved alike by up to `shift` pixels down or up and across, paper filled in."""
+    (height, width), s = x.shape[2:], shift
+    down, across = torch.randint(2 * s + 1, (2,), generator=generator, device=x.device).tolist()
+    return F.pad(x, (s, s, s, s), value=-1)[..., down : down + height, across : across + width]
+
+
 @dataclass(frozen=True)
 class Classification:
     """Cross-entropy of a classifier's logits on images (B, C, H, W), all shifted alike by up to `shift` pixels."""
@@ -102,13 +109,34 @@ class Classification:
     def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
         """Shift, read, compare."""
         x, label = batch
-        (height, width), s = x.shape[2:], self.shift
-        down, across = torch.randint(2 * s + 1, (2,), generator=generator, device=x.device).tolist()
-        shifted = F.pad(x, (s, s, s, s), value=-1)[..., down : down + height, across : across + width]
-        return Losses(F.cross_entropy(net(shifted), label, reduction="none"))
+        return Losses(F.cross_entropy(net(shifted(x, self.shift, generator)), label, reduction="none"))
 
     def check(self, net: Any, batches: Samples) -> None:
         """Refuse samples that the classifier does not take, or without labels."""
         if batches.label is None:
             refuse("label", None, f"a label from 0 to {net.num_classes - 1} for each sample")
         batches.check(net.event, net.num_classes)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Which caption of the batch is whose? The loss of CLIP (Radford et al. 2021, figure 3), for a `JointEmbedding`.
+
+    Cross-entropy of finding each image's caption among those of the batch, and each caption's image: the mean of both.
+    A caption that several images share does no harm: they pull it as much as they push it. At the optimum a logit is
+    log p(image, caption) / (p(image) p(caption)), up to a constant. Images are shifted by up to `shift` pixels.
+    """
+
+    shift: int = 2
+
+    def __call__(self, net: JointEmbedding, batch: Batch, generator: torch.Generator) -> Losses:
+        """Shift, embed both, compare all with all."""
+        x, tokens = batch
+        logits, own = net(shifted(x, self.shift, generator), tokens), torch.arange(len(x), device=x.device)
+        each = F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")
+        return Losses(each / 2)
+
+    def check(self, net: JointEmbedding, batches: Any) -> None:
+        """Refuse batches without captions."""
+        if isinstance(batches, Samples):
+            refuse("batches", batches, "batches of images and tokens, as from captions.Captioned", TypeError)

@@ -1,4 +1,4 @@
-"""Networks small enough to read: a U-Net for digits, an MLP for points, a classifier whose features judge samples.
+"""Networks small enough to read: a U-Net for digits, an MLP for points, a classifier, two towers for captioned digits.
 
 A `NoisePredictor` is called net(x, t, condition=None) -> eps, whatever its body predicts inside.
 """
@@ -201,6 +201,15 @@ class PointMLP(Body):
         return self.leave(F.silu(h))
 
 
+def digit_convolutions() -> nn.Sequential:
+    """Convolutions that map digits (B, 1, 28, 28) to 96 maps (B, 96, 7, 7)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(64, 96, 3, padding=1), nn.BatchNorm2d(96), nn.ReLU(),
+    )  # fmt: skip
+
+
 class DigitClassifier(nn.Module):
     """Convolutional classifier of digits; its 64 features are what distances between sets of digits are measured in."""
 
@@ -209,11 +218,7 @@ class DigitClassifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(64, 96, 3, padding=1), nn.BatchNorm2d(96), nn.ReLU(),
-        )  # fmt: skip
+        self.convolutions = digit_convolutions()
         self.narrow = nn.Linear(96, 64)
         self.head = nn.Linear(64, 10)
 
@@ -224,6 +229,52 @@ class DigitClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Class logits (B, 10)."""
         return self.head(F.relu(self.features(x)))
+
+
+class JointEmbedding(nn.Module):
+    """Two towers that put digits and their captions on one sphere (CLIP, Radford et al. 2021).
+
+    A picture and what is true of it lie close to each other: their cosine is the score of the caption. Captions are
+    tokens (m, L) int64 below `words`, zeros behind the last (see `captions`). The text tower takes the mean of its
+    words, so it knows no order. The scale of the logits is learned, and at most 100.
+    """
+
+    event = (1, 28, 28)
+
+    def __init__(self, words: int, width: int = 64) -> None:
+        super().__init__()
+        self.words = check_int("words", words, 2)
+        self.convolutions = digit_convolutions()
+        self.narrow = nn.Linear(96, width)
+        self.word = nn.Embedding(words, width, padding_idx=0)
+        self.text_mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+
+    def image(self, x: Tensor) -> Tensor:
+        """Unit vectors (n, width) of images (n, 1, 28, 28) in [-1, 1]; gradients reach the images."""
+        if check_batch("x", x).shape[1:] != self.event:
+            refuse("x", x, "shape (n, 1, 28, 28)")
+        return F.normalize(self.narrow(self.convolutions(x).mean((2, 3))), dim=1)
+
+    def text(self, tokens: Tensor) -> Tensor:
+        """Unit vectors (m, width) of captions, tokens (m, L)."""
+        if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64:
+            refuse("tokens", tokens, "int64 of shape (m, L)", TypeError)
+        seen = tokens.device.type == "cpu" and tokens.numel()  # looking at a GPU's values would wait for it
+        if tokens.ndim != 2 or (seen and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.words):
+            refuse("tokens", tokens, f"shape (m, L), values from 0 to {self.words - 1}")
+        count = (tokens > 0).sum(1, keepdim=True).clamp(min=1)
+        return F.normalize(self.text_mlp(self.word(tokens).sum(1) / count), dim=1)
+
+    def cosine(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Cosine (n,) of each image (n, 1, 28, 28) with its caption (n, L), or with one for all (1, L)."""
+        if isinstance(tokens, Tensor) and len(tokens) not in (1, len(x)):
+            refuse("tokens", tokens, f"{len(x)} captions, one an image, or one for all")
+        return (self.image(x) * self.text(tokens)).sum(1)
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (n, m): cosine of every image with every caption, scaled."""
+        return self.log_scale.exp().clamp(max=100) * self.image(x) @ self.text(tokens).T
 
 
 UNET_PRESETS: dict[str, dict[str, Any]] = {
