@@ -14,18 +14,19 @@ from torch import nn
 
 from lessons_src.checks import check_choice, refuse
 from lessons_src.files import write_whole
-from lessons_src.networks import Body, DigitClassifier, NoisePredictor, PointMLP, UNet
+from lessons_src.networks import Body, DigitClassifier, JointEmbedding, NoisePredictor, PointMLP, UNet
 from lessons_src.schedules import make_schedule
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "weights"))
+WHOLE: dict[str, type[nn.Module]] = {"DigitClassifier": DigitClassifier, "JointEmbedding": JointEmbedding}
 BODIES: dict[str, type[Body]] = {"UNet": UNet, "PointMLP": PointMLP}
 
 
 def build(card: dict[str, Any]) -> nn.Module:
-    """An untrained network as a card describes it: a classifier, or a body, its schedule and what it predicts."""
-    name = check_choice("network", card["network"], ("DigitClassifier", *BODIES))
-    if name == "DigitClassifier":
-        return DigitClassifier()
+    """An untrained network as a card describes it: one of WHOLE, or a body, its schedule and what it predicts."""
+    name = check_choice("network", card["network"], (*WHOLE, *BODIES))
+    if name in WHOLE:
+        return WHOLE[name](**card["arguments"])
     return NoisePredictor(BODIES[name](**card["arguments"]), make_schedule(**card["schedule"]), card["prediction"])
 
 

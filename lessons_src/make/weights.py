@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 import lessons_src
-from lessons_src import data
-from lessons_src.evaluation import Reference, accuracy, digit_quality
+from lessons_src import captions, data
+from lessons_src.evaluation import Reference, accuracy, digit_quality, in_batches
 from lessons_src.guidance import classifier_free
-from lessons_src.losses import Classification, Denoising, Samples
-from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
+from lessons_src.losses import Classification, Contrast, Denoising, Samples
+from lessons_src.networks import UNET_PRESETS, DigitClassifier, JointEmbedding, NoisePredictor, PointMLP, UNet
 from lessons_src.oracle import GaussianMixture
 from lessons_src.process import add_noise
 from lessons_src.samplers import ddim, sample
@@ -29,6 +29,8 @@ DIGITS = "MNIST, first 10,000 training digits; metrics on the first 2,000 test d
 CLASSIFIER = Recipe(steps=2000, batch_size=100, learning_rate=6e-3, warmup=100, ema=0.995)
 JUDGE_DIGITS = "MNIST, test digits 2,000 to 5,999; metrics on the first 2,000 test and 10,000 training digits"
 JUDGE = replace(CLASSIFIER, steps=1500)  # 90 seconds of one core
+
+EMBEDDING = Recipe(steps=1500, batch_size=128, learning_rate=6e-3, warmup=100, ema=0.995)  # 160 seconds of one core
 
 
 def train_classifier(x: Tensor, label: Tensor, recipe: Recipe = CLASSIFIER) -> DigitClassifier:
@@ -76,6 +78,43 @@ def judge_metrics(net: DigitClassifier) -> dict[str, Any]:
         "spread of the floor": spread,
         "n": len(x_test),
     }
+
+
+def make_embedding() -> None:
+    """Train and write the joint embedding of digits and captions, of attributes measured in the training digits."""
+    (x, y), arguments, start = data.digits("train"), {"words": len(captions.WORDS)}, time.perf_counter()
+    torch.manual_seed(EMBEDDING.seed)
+    pairs = captions.Captioned(x, captions.attributes(x, y))
+    net = train(Trainer(JointEmbedding(**arguments), Contrast(), pairs, EMBEDDING), print_progress, report_every=250)
+    made = {"loss": repr(Contrast()), "recipe": asdict(EMBEDDING)}
+    seconds, metrics = time.perf_counter() - start, embedding_metrics(net)
+    save("embedding", net, _card("JointEmbedding", arguments, DIGITS, seconds, metrics, **made))
+
+
+@torch.no_grad()
+def embedding_metrics(net: JointEmbedding) -> dict[str, Any]:
+    """How often test digits find what is true of them, beside the most frequent answer, and how well captions fit.
+
+    The right one of all captions that say everything; then of those that say one attribute, and nothing else.
+    """
+    x, y = data.digits("test")
+    true, image = captions.attributes(x, y), in_batches(net.image, x)
+
+    def cosines(said: Tensor) -> Tensor:
+        return image @ net.text(captions.tokens(captions.write(said))).T
+
+    def asked(said: Tensor, answer: Tensor) -> dict[str, float]:
+        right = (cosines(said).argmax(1) == answer).double().mean().item()
+        return {"found": right, "most frequent": answer.bincount().max().item() / len(answer)}
+
+    every = captions.every()
+    found: dict[str, Any] = {"of 90 captions": asked(every, (true[:, None] == every).all(2).long().argmax(1))}
+    for k, name in enumerate(("digit", "thickness", "slant")):
+        said = captions.UNSAID.repeat(int(captions.UNSAID[k]), 1)
+        said[:, k] = torch.arange(len(said))
+        found[f"of {len(said)} words for {name}"] = asked(said, true[:, k])
+    own = (image * net.text(captions.tokens(captions.write(true)))).sum(1)
+    return found | {"cosine with the own caption": own.mean().item(), "n": len(x)}
 
 
 def make_digits(recipe: Recipe, device: torch.device) -> None:
@@ -147,13 +186,16 @@ def _card(network: str, arguments: dict, source: str, seconds: float, metrics: d
 def main() -> None:
     """Train and write all shipped weights."""
     parser = argparse.ArgumentParser(prog="python -m lessons_src.make.weights", description=main.__doc__)
-    parser.add_argument("--only", choices=("classifier", "judge", "digits", "points"), help="make one of them")
+    names = ("classifier", "judge", "embedding", "points", "digits")
+    parser.add_argument("--only", choices=names, help="make one of them")
     only = parser.parse_args().only
     device = best_device()
     if only in (None, "classifier"):
         make_classifier()
     if only in (None, "judge"):
         make_judge()
+    if only in (None, "embedding"):
+        make_embedding()
     if only in (None, "points"):
         make_points()
     if only in (None, "digits"):

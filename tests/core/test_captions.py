@@ -6,8 +6,9 @@ import pytest
 import torch
 from drawn import seeded
 
-from lessons_src import captions, data
+from lessons_src import captions, data, weights
 from lessons_src.captions import UNSAID, WORDS, Captioned, every, slant, thickness, tokens, write
+from lessons_src.evaluation import in_batches
 from lessons_src.losses import Contrast, Samples
 from lessons_src.networks import JointEmbedding
 from lessons_src.training import Recipe, Trainer, train
@@ -281,3 +282,87 @@ def test_two_towers_learn_digits_from_words():
 def test_digits_without_captions_are_refused_before_training():
     with pytest.raises(TypeError, match=r"batches is .*captions\.Captioned"):
         Trainer(untrained(), Contrast(), Samples(*data.digits("test")), Recipe())
+
+
+# --- The score, by the shipped network, on the test digits, which it has not seen
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The network, test digits, their attributes, and w, which makes them score 1 with their own captions."""
+    net, card = weights.load("embedding")
+    x, y = data.digits("test")
+    return net, x, captions.attributes(x, y), 1 / card["metrics"]["cosine with the own caption"]
+
+
+def said_otherwise(own, k, generator):
+    """Attributes whose k-th is another than in `own`."""
+    count, changed = int(UNSAID[k]), own.clone()
+    changed[:, k] = (own[:, k] + torch.randint(1, count, (len(own),), generator=generator)) % count
+    return changed
+
+
+def test_the_score_of_test_digits_with_their_own_captions_is_one(shipped):
+    net, x, own, w = shipped
+    found = captions.score(net, x, write(own), w)
+    assert found.rescaled == pytest.approx(1, abs=0.01)
+    assert found.cosine == pytest.approx(net.cosine(x[:500], tokens(write(own[:500]))).mean().item(), abs=0.02)
+
+
+@pytest.mark.parametrize("k", [0, 1, 2], ids=["digit", "thickness", "slant"])
+def test_the_score_sees_one_wrong_word(shipped, k):
+    net, x, own, w = shipped
+    assert captions.score(net, x[:500], write(said_otherwise(own[:500], k, seeded())), w).rescaled < 0.75
+
+
+def test_the_score_sees_strong_noise_and_not_a_little(shipped):
+    net, x, own, w = shipped
+    eps = torch.randn(500, 1, 28, 28, generator=seeded())
+    little, strong = ((x[:500] + s * eps).clamp(-1, 1) for s in (0.1, 0.5))
+    right = captions.score(net, x[:500], write(own[:500]), w).rescaled
+    assert captions.score(net, little, write(own[:500]), w).rescaled == pytest.approx(right, abs=0.02)
+    assert captions.score(net, strong, write(own[:500]), w).rescaled < 0.7
+
+
+def test_the_score_is_blind_to_copies_and_to_one_picture_a_caption(shipped):
+    net, x, own, w = shipped
+    train, label = (part[:2000] for part in data.digits("train"))
+    copied = captions.attributes(train, label)
+    right = captions.score(net, x, write(own), w).rescaled
+    assert captions.score(net, train, write(copied), w).rescaled > right - 0.02
+    with torch.no_grad():
+        fit = in_batches(net.image, train) @ net.text(tokens(write(every()))).T
+    best = fit.argmax(0)[own @ torch.tensor([9, 3, 1])]
+    assert captions.score(net, train[best], write(own), w).rescaled > right + 0.05
+
+
+def test_a_caption_that_says_more_lies_closer(shipped):
+    net, x, own, w = shipped
+    less = own.clone()
+    less[:, 1:] = UNSAID[1:]
+    scores = [captions.score(net, x[:500], write(said[:500]), w).rescaled for said in (less, own)]
+    assert scores[0] < scores[1] - 0.1
+
+
+def test_gradients_climb_to_a_score_that_no_real_digit_has_while_the_judge_still_reads_a_three(shipped):
+    """So the score is no judge of what was made by its own gradients."""
+    net, *_ = shipped
+    x, said = data.one_each()[3:4], tokens(["a bold seven leaning left"])
+    start = net.cosine(x, said).item()
+    for _ in range(40):
+        x.requires_grad_()
+        (slope,) = torch.autograd.grad(net.cosine(x, said).sum(), x)
+        assert slope.isfinite().all()
+        assert slope.norm() > 0
+        x = (x + 0.5 * slope / slope.norm()).clamp(-1, 1).detach()
+    assert start < 0.4
+    assert net.cosine(x, said).item() > 0.7
+    assert weights.load("judge")[0](x).argmax().item() == 3
+
+
+def test_unequally_many_captions_and_images_in_0_to_1_are_not_scored(shipped):
+    net, x, own, w = shipped
+    with pytest.raises(ValueError, match=r"texts is .*10 rows"):
+        captions.score(net, x[:10], write(own[:9]), w)
+    with pytest.raises(ValueError, match=r"x is .*values from -1 to 1"):
+        captions.score(net, x[:10] / 2 + 0.5, write(own[:10]), w)

@@ -12,7 +12,7 @@ from lessons_src.evaluation import accuracy
 from lessons_src.make import weights as make
 from lessons_src.training import PRECISIONS, Recipe
 
-NAMES = ("classifier", "digits", "judge", "points")
+NAMES = ("classifier", "digits", "embedding", "judge", "points")
 
 
 @pytest.fixture
@@ -51,6 +51,19 @@ def test_the_card_of_the_judge_is_true():
     assert found["accuracy on test digits"] > 0.98
     assert found["accuracy on training digits"] > 0.975
     assert 0 < found["spread of the floor"] < found["floor"] / 3
+
+
+def test_the_card_of_the_embedding_is_true():
+    """Every word is found far more often than by naming the most frequent one, or any."""
+    net, card = weights.load("embedding")
+    found = make.embedding_metrics(net)
+    for name, value in found.items():
+        assert value == pytest.approx(card["metrics"][name], abs=0.002), name
+    assert found["of 90 captions"]["found"] > 0.8 > 20 * found["of 90 captions"]["most frequent"]
+    assert found["of 10 words for digit"]["found"] > 0.97
+    for name in ("thickness", "slant"):
+        shares = found[f"of 3 words for {name}"]
+        assert shares["found"] > 0.9 > 0.52 > shares["most frequent"]
 
 
 def test_guided_digits_are_read_as_what_was_asked_for():
@@ -96,6 +109,7 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(make, "save", lambda *given: weights.save(*given, folder=tmp_path))
     monkeypatch.setattr(make, "CLASSIFIER", tiny)
     monkeypatch.setattr(make, "JUDGE", tiny)
+    monkeypatch.setattr(make, "EMBEDDING", tiny)
     monkeypatch.setattr(make.train_classifier, "__defaults__", (tiny,))
     monkeypatch.setattr(make, "Recipe", lambda *given, **more: tiny)
     monkeypatch.setattr(
@@ -104,6 +118,7 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(make, "generate", lambda net, n, w, steps, seed: generate(net, 70, w, 2, seed))
     make.make_classifier()
     make.make_judge()
+    make.make_embedding()
     make.make_points()
     make.make_digits(tiny, torch.device("cpu"))
     for name in NAMES:
@@ -116,7 +131,9 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_lists_what_exists():
-    with pytest.raises(ValueError, match="name is 'faces'; expected one of 'classifier', 'digits', 'judge', 'points'"):
+    with pytest.raises(
+        ValueError, match="name is 'faces'; expected one of 'classifier', 'digits', 'embedding', 'judge'"
+    ):
         weights.load("faces")
 
 
