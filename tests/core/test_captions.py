@@ -344,11 +344,12 @@ def test_a_caption_that_says_more_lies_closer(shipped):
     assert scores[0] < scores[1] - 0.1
 
 
-def test_gradients_climb_to_a_score_that_no_real_digit_has_while_the_judge_still_reads_a_three(shipped):
-    """So the score is no judge of what was made by its own gradients."""
-    net, *_ = shipped
+def test_gradients_climb_above_every_real_digit_though_the_judge_may_read_what_was_there_before(shipped):
+    """So the score is no judge of what was made by its own gradients, and a judge of digits may disagree with it."""
+    net, digits, *_ = shipped
     x, said = data.one_each()[3:4], tokens(["a bold seven leaning left"])
-    start = net.cosine(x, said).item()
+    with torch.no_grad():
+        start, most = net.cosine(x, said).item(), (in_batches(net.image, digits) @ net.text(said).T).max().item()
     for _ in range(40):
         x.requires_grad_()
         (slope,) = torch.autograd.grad(net.cosine(x, said).sum(), x)
@@ -356,7 +357,7 @@ def test_gradients_climb_to_a_score_that_no_real_digit_has_while_the_judge_still
         assert slope.norm() > 0
         x = (x + 0.5 * slope / slope.norm()).clamp(-1, 1).detach()
     assert start < 0.4
-    assert net.cosine(x, said).item() > 0.7
+    assert net.cosine(x, said).item() > most + 0.01
     assert weights.load("judge")[0](x).argmax().item() == 3
 
 
