@@ -1,0 +1,5 @@
+"""Lesson 13, Judge samples without fooling yourself: what its notebook shows and asks."""
+
+from lessons_src.lessons.lesson_13.held_out import show_held_out, show_leakage
+
+__all__ = ["show_held_out", "show_leakage"]
