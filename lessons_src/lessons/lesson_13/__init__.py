@@ -1,5 +1,6 @@
 """Lesson 13, Judge samples without fooling yourself: what its notebook shows and asks."""
 
+from lessons_src.lessons.lesson_13.curves import show_bias, show_guidance, show_rank_reversal, show_steps
 from lessons_src.lessons.lesson_13.held_out import show_held_out, show_leakage
 
-__all__ = ["show_held_out", "show_leakage"]
+__all__ = ["show_bias", "show_guidance", "show_held_out", "show_leakage", "show_rank_reversal", "show_steps"]
