@@ -2,5 +2,15 @@
 
 from lessons_src.lessons.lesson_13.curves import show_bias, show_guidance, show_rank_reversal, show_steps
 from lessons_src.lessons.lesson_13.held_out import show_held_out, show_leakage
+from lessons_src.lessons.lesson_13.memory import show_copies, show_memory
 
-__all__ = ["show_bias", "show_guidance", "show_held_out", "show_leakage", "show_rank_reversal", "show_steps"]
+__all__ = [
+    "show_bias",
+    "show_copies",
+    "show_guidance",
+    "show_held_out",
+    "show_leakage",
+    "show_memory",
+    "show_rank_reversal",
+    "show_steps",
+]
