@@ -20,7 +20,7 @@ NBVAL := $(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile
 test-unit test-notebooks test-browser lesson quick notebooks exercises class-demo: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lesson quick lint test-unit test-notebooks test-browser notebooks exercises pages minutes class-demo weights measurements samples pareto format clean
+.PHONY: help lab test lesson quick lint test-unit test-notebooks test-browser notebooks exercises pages minutes class-demo weights measurements samples pareto pairs format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ samples: .venv/lab  ## draw the samples that lesson 13 judges (hours without a G
 
 pareto: .venv/lab  ## measure what solvers reach with how many evaluations (hours; goes on where it stopped), draw it
 	$(BIN)/python -m lessons_src.make.front
+
+pairs: .venv/lab  ## draw the digits of the blind comparison (ten minutes)
+	$(BIN)/python -m lessons_src.make.pairs
 
 format: .venv/test  ## rewrite code and notebooks in the course's style
 	$(BIN)/ruff check --fix .

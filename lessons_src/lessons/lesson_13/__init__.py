@@ -3,8 +3,12 @@
 from lessons_src.lessons.lesson_13.curves import show_bias, show_guidance, show_rank_reversal, show_steps
 from lessons_src.lessons.lesson_13.held_out import show_held_out, show_leakage
 from lessons_src.lessons.lesson_13.memory import show_copies, show_memory
+from lessons_src.lessons.lesson_13.votes import choose_n, compare_blind, merge_votes, votes_in
 
 __all__ = [
+    "choose_n",
+    "compare_blind",
+    "merge_votes",
     "show_bias",
     "show_copies",
     "show_guidance",
@@ -13,4 +17,5 @@ __all__ = [
     "show_memory",
     "show_rank_reversal",
     "show_steps",
+    "votes_in",
 ]
