@@ -19,6 +19,8 @@ from torch import Tensor
 from lessons_src import data, weights
 from lessons_src.evaluation import Reference, digit_quality, in_batches
 from lessons_src.files import write_whole
+from lessons_src.lessons.lesson_13.detection import NONE, Detection
+from lessons_src.lessons.lesson_13.faults import FAULTS
 from lessons_src.losses import Denoising, Samples
 from lessons_src.measurements import (
     AVERAGE_EPS,
@@ -126,6 +128,17 @@ def measure_recipes(row: Row) -> Row:
     return run | judged(draw(net, N, grid=change["grid"])) | {"frechet without label": without["frechet"]}
 
 
+@cache
+def _detection() -> Detection:
+    return Detection(_judges()[0])
+
+
+def measure_detection(row: Row) -> Row:
+    """How often each needle gives the alarm when a fault is planted in real digits; without one, their bands too."""
+    found = _detection().alarms(row["fault"])
+    return found if row["fault"] != NONE else found | {"bands": _detection().bands()}
+
+
 def start_for(solver: str, nfe: int) -> Row:
     """Where a solver of the front begins, and its grid.
 
@@ -153,6 +166,8 @@ def wanted(name: str) -> Iterator[Row]:
                     yield {"solver": solver, "nfe": nfe, "start": start, "grid": grid}
     elif name == "guidance":
         yield from ({"w": w} for w in SCALES)
+    elif name == "detection":
+        yield from ({"fault": fault} for fault in (NONE, *FAULTS))
     else:
         yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
 
@@ -163,6 +178,7 @@ MEASURE = {
     "recipes": measure_recipes,
     "pareto": measure_solver,
     "starts": measure_solver,
+    "detection": measure_detection,
 }
 
 

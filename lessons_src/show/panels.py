@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from lessons_src.checks import check_int, check_real, refuse
-from lessons_src.show.look import COLOURS, INK, LINES, MARKS, STYLE
+from lessons_src.show.look import BLUE, COLOURS, GREEN, INK, LINES, MARKS, STYLE, VERMILLION
 
 _STYLE = STYLE | {
     "font.size": 9,
@@ -360,6 +360,89 @@ class Images:
 
 
 @dataclass(eq=False, repr=False)
+class Needles:
+    """K named numbers, each beside the band in which it should lie; how far they are is told by asinh, and in figures.
+
+    values, low, high: (K,), all in the same unit, such as standard deviations; low < high are the ends of the bands.
+    bad: K times "low" or "high", the end beyond which a number gives the alarm. Beyond the other end it is too good.
+    The axis ends at `span`; numbers beyond it are drawn at its end.
+    """
+
+    title: str
+    names: Sequence[str]
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    bad: Sequence[str]
+    label: str
+    span: float = 100.0
+    _inches = (5.2, 3.7)
+
+    def __post_init__(self) -> None:
+        for field in ("title", "label"):
+            check_text(f"Needles {field}", getattr(self, field))
+        self.values = check_floats("Needles values", self.values, "(K,)")
+        self.names = check_texts("Needles names", self.names, len(self.values), "value")
+        for field in ("low", "high"):
+            setattr(self, field, check_floats(f"Needles {field}", getattr(self, field), str(self.values.shape)))
+        if not (self.low < self.high).all():
+            refuse("Needles low", self.low, f"less than high = {self.high}")
+        self.bad = check_texts("Needles bad", self.bad, len(self.values), "value")
+        if not set(self.bad) <= {"low", "high"}:
+            refuse("Needles bad", self.bad, '"low" or "high"')
+        self.span = float(check_number("Needles span", self.span, 1))
+
+    def count(self) -> int:
+        """There is one frame."""
+        return 1
+
+    def states(self) -> list[int]:
+        """For each number: 0 inside its band, 1 beyond the bad end, 2 beyond the other."""
+        low = np.array([side == "low" for side in self.bad])
+        under, over = self.values < self.low, self.values > self.high
+        return (np.where(low, under, over) + 2 * np.where(low, over, under)).tolist()
+
+    def _message(self) -> dict[str, Any]:
+        return {
+            "names": self.names,
+            "data": self.values.tobytes(),
+            "low": self.low.tobytes(),
+            "high": self.high.tobytes(),
+            "states": self.states(),
+            "bad": self.bad,
+            "label": self.label,
+            "span": self.span,
+            "lines": [(None, color, said) for color, said in NEEDLES],
+        }
+
+    def _draw(self, axes, frame: int) -> None:
+        end = math.asinh(self.span)
+        for row, state in enumerate(self.states()):
+            value = float(self.values[row])
+            place, band = (
+                np.arcsinh(np.clip(numbers, -self.span, self.span))
+                for numbers in (value, [self.low[row], self.high[row]])
+            )
+            wall = band[0] if self.bad[row] == "low" else band[1]
+            color = NEEDLES[state][0]
+            axes.fill_betweenx([row - 0.3, row + 0.3], *band, color="0.6", alpha=0.3, lw=0)
+            axes.plot([wall, wall], [row - 0.36, row + 0.36], color=INK, lw=1.6)
+            axes.plot([0, place], [row, row], color=color, lw=2)
+            axes.plot(place, row, MARKS[(0, 3, 2)[state]], color=color, ms=6)
+            said = f"{value:+.0f}" if abs(value) >= 10 else f"{value:+.1f}"
+            weight = "bold" if state == 1 else "normal"
+            axes.text(1.12 * end, row, said.replace("-", "−"), ha="left", va="center", color=INK, weight=weight)
+        ticks = [sign * tick for tick in (1, 3, 10, 30, 100) if tick <= self.span for sign in (-1, 1)] + [0]
+        axes.set_xticks(np.arcsinh(ticks), [f"{tick:g}".replace("-", "−") for tick in ticks])
+        axes.set_yticks(range(len(self.names)), self.names)
+        axes.set(xlim=(-1.08 * end, 1.08 * end), ylim=(len(self.names) - 0.4, -0.6), xlabel=self.label)
+
+
+# What a needle can say, by its colour and, as a second cue, its shape
+NEEDLES = ((BLUE, "as real"), (VERMILLION, "alarm"), (GREEN, "better than real"))
+
+
+@dataclass(eq=False, repr=False)
 class Picture:
     """What `compute` returns: panels side by side, and a sentence that says in numbers what they show.
 
@@ -371,7 +454,7 @@ class Picture:
     sight, if the reader's system does not ask for less motion.
     """
 
-    panels: Sequence[Points | Curves | Images]
+    panels: Sequence[Points | Curves | Images | Needles]
     text: str
     frame_label: str | None = None
     frame_names: Sequence[str] | None = None
@@ -381,7 +464,7 @@ class Picture:
     plays: bool = False
 
     def __post_init__(self) -> None:
-        if not check_items("Picture panels", self.panels, Points, Curves, Images):
+        if not check_items("Picture panels", self.panels, Points, Curves, Images, Needles):
             refuse("Picture panels", self.panels, "at least one", TypeError)
         check_text("Picture text", self.text)
         counts = [panel.count() for panel in self.panels]
@@ -464,15 +547,15 @@ def _weighed(rgba: np.ndarray) -> np.ndarray:
     return np.concatenate([rgba[:, :3] * alpha / 255, alpha], axis=1)
 
 
-def _size(row: Sequence[Points | Curves | Images]) -> tuple[float, float]:
+def _size(row: Sequence[Points | Curves | Images | Needles]) -> tuple[float, float]:
     """Width and height of panels side by side, in inches."""
     widths, heights = zip(*(panel._inches for panel in row), strict=True)
     return sum(widths), max(heights)
 
 
-def _rows(panels: Sequence[Points | Curves | Images]) -> list[list[Points | Curves | Images]]:
+def _rows(panels: Sequence[Points | Curves | Images | Needles]) -> list[list[Points | Curves | Images | Needles]]:
     """Split the panels into rows at most 10 inches wide, like words in a paragraph."""
-    rows: list[list[Points | Curves | Images]] = [[]]
+    rows: list[list[Points | Curves | Images | Needles]] = [[]]
     for panel in panels:
         if rows[-1] and _size([*rows[-1], panel])[0] > 10:
             rows.append([])

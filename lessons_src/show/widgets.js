@@ -161,6 +161,45 @@ const painters = {
     }
     return "";
   },
+
+  needles({ names, data, low, high, states, bad, label, span, lines }, k, width, ink, clear) {
+    const row = 2 * ink.size, top = 0.4 * ink.size, height = row * names.length, pen = clear(top + height + 3.4 * ink.size);
+    const left = Math.max(...names.map((name) => pen.measureText(name).width)) + 0.9 * ink.size;
+    const box = { left, top, width: width - left - 3.6 * ink.size, height }, end = 1.08 * Math.asinh(span);
+    const X = (v) => left + (0.5 + Math.asinh(Math.min(Math.max(v, -span), span)) / (2 * end)) * box.width;
+    [pen.fillStyle, pen.strokeStyle, pen.textAlign, pen.textBaseline] = [ink.faint, ink.grid, "center", "top"];
+    pen.beginPath();
+    for (const tick of [-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100].filter((v) => Math.abs(v) <= span)) {
+      pen.rect(X(tick), top, 0, height);
+      pen.fillText(minus(`${tick}`), X(tick), top + height + 0.4 * ink.size);
+    }
+    pen.stroke();
+    pen.strokeStyle = ink.frame;
+    pen.strokeRect(left, top, box.width, height);
+    for (const [i, name] of names.entries()) {
+      const y = top + (i + 0.5) * row, x = X(data[i]), wall = X((bad[i] === "low" ? low : high)[i]);
+      pen.fillStyle = ink.frame;
+      pen.globalAlpha = 0.45;
+      pen.fillRect(X(low[i]), y - 0.32 * row, X(high[i]) - X(low[i]), 0.64 * row);
+      pen.globalAlpha = 1;
+      pen.fillStyle = ink.text;
+      pen.fillRect(wall - 1, y - 0.4 * row, 2, 0.8 * row);
+      [pen.textAlign, pen.textBaseline] = ["right", "middle"];
+      pen.fillText(name, left - 0.5 * ink.size, y);
+      const far = Math.abs(data[i]), said = (data[i] < 0 ? "\u2212" : "+") + far.toFixed(far >= 10 ? 0 : 1), { font } = pen;
+      if (states[i] === 1) pen.font = `bold ${font}`;
+      pen.fillText(said, width, y);
+      pen.font = font;
+      pen.fillStyle = lines[states[i]][1];
+      pen.fillRect(Math.min(x, X(0)), y - 1.25, Math.abs(x - X(0)), 2.5);
+      pen.beginPath();
+      SHAPES[[0, 3, 2][states[i]]](pen, x, y, 4.5);
+      pen.fill();
+    }
+    [pen.fillStyle, pen.textAlign, pen.textBaseline] = [ink.text, "center", "top"];
+    pen.fillText(label, left + box.width / 2, top + height + 2 * ink.size);
+    return "";
+  },
 };
 
 function legend([dash, color, label]) {

@@ -35,9 +35,9 @@ import traitlets
 from IPython.display import display
 
 from lessons_src.checks import refuse
-from lessons_src.show.panels import Curves, Images, Picture, Points, check_items, check_number, check_text
+from lessons_src.show.panels import Curves, Images, Needles, Picture, Points, check_items, check_number, check_text
 
-__all__ = ["Choice", "Curves", "Drawing", "Explorer", "Images", "Live", "Picture", "Points", "Slider"]
+__all__ = ["Choice", "Curves", "Drawing", "Explorer", "Images", "Live", "Needles", "Picture", "Points", "Slider"]
 
 
 @dataclass

@@ -23,7 +23,7 @@ from lessons_src.grading.notebook import grade_id
 from lessons_src.show import quiz
 from lessons_src.show.widgets import Explorer
 
-LESSONS = sorted(path.name for path in (files("lessons_src") / "lessons").glob("lesson_*"))
+LESSONS = sorted(path.parent.name for path in (files("lessons_src") / "lessons").glob("lesson_*/lesson.toml"))
 PARTS = {lesson: import_module(f"test_{lesson}") for lesson in LESSONS}
 RIGHT = {name: answers for part in PARTS.values() for name, answers in getattr(part, "RIGHT", {}).items()}
 TASKS = all_tasks()

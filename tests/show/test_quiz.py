@@ -10,7 +10,10 @@ from lessons_src import process
 from lessons_src.schedules import NoiseSchedule, linear
 from lessons_src.show import quiz
 
-LESSONS = sorted(f"lessons_src.lessons.{path.name}" for path in (files("lessons_src") / "lessons").glob("lesson_*"))
+LESSONS = sorted(
+    f"lessons_src.lessons.{path.parent.name}"
+    for path in (files("lessons_src") / "lessons").glob("lesson_*/questions.toml")
+)
 FIRST = "lessons_src.lessons.lesson_01"
 
 GOOD = """

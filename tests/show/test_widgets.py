@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from lessons_src.show.look import LINES, MARKS
-from lessons_src.show.widgets import Choice, Curves, Drawing, Explorer, Images, Live, Picture, Points, Slider
+from lessons_src.show.widgets import Choice, Curves, Drawing, Explorer, Images, Live, Needles, Picture, Points, Slider
 
 V, T = ValueError, TypeError
 FRAMES = np.random.default_rng(0).normal(size=(5, 40, 2))
@@ -36,6 +36,12 @@ def explorer(compute=picture) -> Explorer:
     return Explorer(
         compute, [Slider("steps", "Steps", 1, 9, 1, 4), Choice("grid", "Grid", ["uniform", "log"], "uniform")]
     )
+
+
+def gauge(**changed: object) -> Needles:
+    """Three needles in bands from -2 to 2; the last is bad if it is high."""
+    given = {"values": [0.0, 1.0, 2.0], "low": [-2] * 3, "high": [2] * 3, "bad": ["low", "low", "high"]}
+    return Needles("n", **({"names": list("abc"), "label": "z"} | given | changed))
 
 
 def ask(widget: Explorer, request: int, **values: object) -> None:
@@ -121,9 +127,18 @@ def test_a_choice_returns_the_option_itself():
         (lambda: Images("i", GREY, ["a", " ", "c"]), V, r"Images labels\[1\] is ' '; expected text"),
         (lambda: Images("i", GREY, arrives=(0, 1)), V, r"Images arrives is \(0, 1\); expected a frame below .* of 3"),
         (lambda: Images(" ", GREY), V, "Images title is ' '; expected text that is not empty"),
+        (lambda: gauge(names=["a"]), V, r"len\(Needles names\) is 1; expected 3, one for each value"),
+        (lambda: gauge(values=[[1.0]]), V, r"Needles values is .*\(1, 1\), .*; expected shape \(K,\)"),
+        (lambda: gauge(low=[-1, 3, -1]), V, r"Needles low is .*; expected less than high"),
+        (lambda: gauge(bad=["low", "up", "low"]), V, r"Needles bad is .*'up'.*; expected \"low\" or \"high\""),
+        (lambda: gauge(span=0), V, "Needles span is 0; expected a finite number in"),
         (lambda: Picture([], "t"), T, r"Picture panels is \[\]; expected at least one"),
         (lambda: Picture(Images("i", GREY), "t"), T, "panels is <.*Images.*>; expected a sequence of Points"),
-        (lambda: Picture([GREY], "t"), T, r"panels\[0\] is an array .*; expected Points or Curves or Images"),
+        (
+            lambda: Picture([GREY], "t"),
+            T,
+            r"panels\[0\] is an array .*; expected Points or .* or Needles",
+        ),
         (lambda: Picture([Points("p", FRAMES)], ""), V, "Picture text is ''; expected text that is not empty"),
         (lambda: Picture([Points("p", FRAMES)], "t", " "), V, "Picture frame_label is ' '; expected text"),
         (
@@ -364,6 +379,16 @@ def test_the_static_picture_is_the_same_every_time_and_follows_the_controls():
 def test_a_few_images_by_themselves_are_stored_large(count, wide):
     alone = Picture([Images("i", np.zeros((1, count, 28, 28), np.uint8))], "t").png()
     assert Image.open(io.BytesIO(alone)).width == wide
+
+
+def test_a_needle_gives_the_alarm_beyond_the_bad_end_of_its_band_only():
+    assert gauge(values=[-2.5, 0, 2.5]).states() == [1, 0, 1]
+    assert gauge(values=[2.5, -1.9, -2.5]).states() == [2, 0, 2]
+    far, farther = (Picture([gauge(values=[-value, 0, value])], "t").png() for value in (1000.0, 100.0))
+    assert far != farther, "the figures beside them"
+    message = gauge()._message()
+    assert [len(message[field]) for field in ("data", "low", "high")] == [12] * 3
+    assert [said for *_, said in message["lines"]] == ["as real", "alarm", "better than real"]
 
 
 def test_the_static_picture_shows_the_start_frame():

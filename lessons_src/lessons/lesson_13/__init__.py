@@ -1,6 +1,8 @@
 """Lesson 13, Judge samples without fooling yourself: what its notebook shows and asks."""
 
 from lessons_src.lessons.lesson_13.curves import show_bias, show_guidance, show_rank_reversal, show_steps
+from lessons_src.lessons.lesson_13.explorer import explore_faults
+from lessons_src.lessons.lesson_13.figures import show_detection
 from lessons_src.lessons.lesson_13.held_out import show_held_out, show_leakage
 from lessons_src.lessons.lesson_13.memory import show_copies, show_memory
 from lessons_src.lessons.lesson_13.votes import choose_n, compare_blind, merge_votes, votes_in
@@ -8,9 +10,11 @@ from lessons_src.lessons.lesson_13.votes import choose_n, compare_blind, merge_v
 __all__ = [
     "choose_n",
     "compare_blind",
+    "explore_faults",
     "merge_votes",
     "show_bias",
     "show_copies",
+    "show_detection",
     "show_guidance",
     "show_held_out",
     "show_leakage",
