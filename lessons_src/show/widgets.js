@@ -135,7 +135,8 @@ const painters = {
   },
 
   images({ data, shape: [count, tall, wide], labels, at_end, arrives, frames }, k, width, ink, clear) {
-    const gap = 10, foot = labels.length ? 1.9 * ink.size : 4, across = Math.floor((width + gap) / (64 + gap)) || 1;
+    const gap = 10, foot = labels.length ? 1.9 * ink.size : 4;
+    const least = count < 20 ? 64 : 40, across = Math.floor((width + gap) / (least + gap)) || 1;
     const rows = Math.ceil(count / across), columns = Math.ceil(count / rows);
     const cell = Math.min((width - (columns - 1) * gap) / columns, imageWidth(count)), high = (cell * tall) / wide;
     const small = h("canvas", { width: wide, height: tall }).getContext("2d");
@@ -169,7 +170,8 @@ const painters = {
     const X = (v) => left + (0.5 + Math.asinh(Math.min(Math.max(v, -span), span)) / (2 * end)) * box.width;
     [pen.fillStyle, pen.strokeStyle, pen.textAlign, pen.textBaseline] = [ink.faint, ink.grid, "center", "top"];
     pen.beginPath();
-    for (const tick of [-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100].filter((v) => Math.abs(v) <= span)) {
+    const all = [-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100], few = [-30, -3, 0, 3, 30];
+    for (const tick of (box.width > 24 * ink.size ? all : few).filter((v) => Math.abs(v) <= span)) {
       pen.rect(X(tick), top, 0, height);
       pen.fillText(minus(`${tick}`), X(tick), top + height + 0.4 * ink.size);
     }
@@ -197,7 +199,7 @@ const painters = {
       pen.fill();
     }
     [pen.fillStyle, pen.textAlign, pen.textBaseline] = [ink.text, "center", "top"];
-    pen.fillText(label, left + box.width / 2, top + height + 2 * ink.size);
+    pen.fillText(label, width / 2, top + height + 2 * ink.size);
     return "";
   },
 };

@@ -68,7 +68,7 @@ def faults_picture(fault: str, percent: int) -> Picture:
         np.array([band.turned(band.low) for band in bands]),
         np.array([band.turned(band.high) for band in bands]),
         list(BAD.values()),
-        "standard deviations from the mean of real digits",
+        "standard deviations of real digits",
     )
     mine = _digits()[0].label
     shown = torch.cat([(mine == c).nonzero()[:EACH, 0] for c in range(10)])
@@ -83,13 +83,13 @@ def faults_picture(fault: str, percent: int) -> Picture:
         [
             turned,
             Images(
-                f"What you see: {len(shown)} of them, and what was asked for",
+                "What you see, and what was asked for",
                 grey(samples.x[shown, 0])[None],
                 [str(c) for c in samples.label[shown].tolist()],
             ),
         ],
-        f"{len(rows)} of {N} samples have the fault: {fault}. {told}The grey bands hold nine of ten sets of real "
-        "digits. Beyond the dark end of its band, a needle gives the alarm.",
+        f"{len(rows)} of {N} samples have the fault: {fault}. {told}Of ten sets of real digits, nine lie in "
+        f"a grey band. Beyond its dark end is the alarm. {len(shown)} samples are shown.",
     )
 
 
