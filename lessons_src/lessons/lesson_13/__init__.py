@@ -1,6 +1,6 @@
 """Lesson 13, Judge samples without fooling yourself: what its notebook shows and asks."""
 
-from lessons_src.lessons.lesson_13.clouds import show_balls, show_clouds
+from lessons_src.lessons.lesson_13.clouds import show_balls, show_clouds, show_gallery
 from lessons_src.lessons.lesson_13.curves import show_bias, show_guidance, show_rank_reversal, show_steps
 from lessons_src.lessons.lesson_13.explorer import explore_faults
 from lessons_src.lessons.lesson_13.figures import show_detection
@@ -22,6 +22,7 @@ __all__ = [
     "show_clouds",
     "show_copies",
     "show_detection",
+    "show_gallery",
     "show_guidance",
     "show_held_out",
     "show_leakage",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lessons_src import weights
 from lessons_src.evaluation import in_batches
-from lessons_src.lessons.lesson_13.faults import junk, plant
+from lessons_src.lessons.lesson_13.faults import FAULTS, junk, plant
 from lessons_src.lessons.lesson_13.stored import seen
 from lessons_src.metrics import PrecisionRecall, frechet_distance, precision_recall
 from lessons_src.show import plots
@@ -122,4 +122,24 @@ def show_balls() -> None:
         "Circles are real points, squares are samples. Each ball reaches to the third neighbour in its own set. Left: "
         f"{found.precision:.2f} of the samples lie in a ball of a real point; those that are made up do not (open "
         f"marks). Right: {found.recall:.2f} of the real points lie in a ball of a sample; a whole group is missed.",
+    )
+
+
+# --- What a person sees beside a distance
+
+
+def gallery() -> dict[str, tuple[Tensor, float]]:
+    """Sets of N samples that all have one fault, and their Fréchet distance to the test digits."""
+    features, real = weights.load("judge")[0].features, seen("test").double()
+    sets = {name: plant(name, 1, N, torch.Generator().manual_seed(0)).x for name in FAULTS}
+    return {name: (x, frechet_distance(in_batches(features, x).double(), real)) for name, x in sets.items()}
+
+
+def show_gallery() -> None:
+    """Ten samples with each fault beside the distance of a thousand such samples, the smallest distance first."""
+    found = dict(sorted(gallery().items(), key=lambda item: item[1][1]))
+    plots.image_rows(
+        {f"{name}: {distance:.2g}": x[:10] for name, (x, distance) in found.items()},
+        f"Ten of {N:,} samples that have a fault, and the Fréchet distance of all {N:,}. The smallest distance belongs "
+        f"to {next(iter(found))}.",
     )
