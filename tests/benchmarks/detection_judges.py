@@ -1,15 +1,14 @@
 """Is the detection matrix of lesson 13 that of its judge, or does it hold under others?
 
-python tests/benchmarks/detection_judges.py [NAME ...]      # judges of judge_h200, by default a1 and b0; writes a file
+python tests/benchmarks/detection_judges.py [NAME ...]      # judges of judge_h200, by default a1 and b0
 
 a1 is the shipped judge's architecture from another seed, b0 another architecture; both learned from the same digits.
-Fewer repetitions than are stored of the shipped judge's matrix. The file has Spearman's rank correlation of the powers,
-of needles that look through a judge; junk, which was drawn to pass the shipped one, is told apart.
+Fewer repetitions than are stored of the shipped judge's matrix. detection_judges.json gets the rows, and Spearman's
+rank correlation of the powers of needles that look through a judge. Junk, drawn for the shipped one, is told apart.
 """
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -32,36 +31,47 @@ def powers(rows: list, faults: list[str]) -> list[float]:
     return [power(rows, fault, s, name).value for fault in faults for s in STRENGTHS for name in NEEDLES]
 
 
-def measure(name: str) -> dict:
-    """The matrix under one judge, beside the stored one."""
-    start, rows = time.perf_counter(), []
-    found = Detection(read_judge(FOLDER / "judge_h200" / f"judge_{name}.safetensors"))
+def measure(name: str) -> list:
+    """The matrix under one judge."""
+    rows, found = [], Detection(read_judge(FOLDER / "judge_h200" / f"judge_{name}.safetensors"))
     for fault in (NONE, *FAULTS):
         rows.append({"fault": fault} | found.alarms(fault))
         print(name, rows[-1], flush=True)
+    return rows
+
+
+def compare(rows: list) -> dict:
+    """The matrix under one judge beside the stored one."""
     stored = measurements.load("detection")
     drawn = [fault for fault in FAULTS if fault != "matched junk"]
+    ours, theirs = powers(stored, drawn), powers(rows, drawn)
     false = [power(rows, NONE, 0, needle).value for needle in BAD]
     return {
-        "rank correlation": spearmanr(powers(rows, drawn), powers(stored, drawn)).statistic,
-        "largest difference": max(abs(a - b) for a, b in zip(powers(rows, drawn), powers(stored, drawn), strict=True)),
-        "junk": {needle: [power(r, "matched junk", 1, needle).value for r in (stored, rows)] for needle in NEEDLES},
-        "false alarms": [min(false), sum(false) / len(false), max(false)],
-        "seconds": time.perf_counter() - start,
-        "rows": rows,
+        "rank correlation": float(spearmanr(ours, theirs).statistic),
+        "largest difference": max(abs(a - b) for a, b in zip(ours, theirs, strict=True)),
+        "junk at full strength, shipped judge and this": {
+            needle: [power(r, "matched junk", 1, needle).value for r in (stored, rows)] for needle in NEEDLES
+        },
+        "false alarms, least, mean and most": [min(false), sum(false) / len(false), max(false)],
     }
 
 
 def main() -> None:
-    """Measure the judges that are named."""
+    """Measure the judges that are named and not there, and compare all."""
     torch.set_num_threads(1)
     detection.SPLITS, detection.REPEATS, detection.WITHOUT = 10, 5, 25
     path = FOLDER / "detection_judges.json"
-    done = json.loads(path.read_text()) if path.exists() else {}
+    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
     for name in sys.argv[1:] or ("a1", "b0"):
-        done[name] = measure(name)
-        text = json.dumps(done, indent=1, ensure_ascii=False) + "\n"
-        write_whole(path, lambda part, text=text: part.write_text(text))
+        rows[name] = rows.get(name) or measure(name)
+        _write(path, {"rows": rows})
+    compared = {name: compare(own) for name, own in rows.items()}
+    _write(path, {"compared": compared, "rows": rows})
+    print(json.dumps(compared, indent=1))
+
+
+def _write(path: Path, found: dict) -> None:
+    write_whole(path, lambda part: part.write_text(json.dumps(found, ensure_ascii=False) + "\n"))
 
 
 if __name__ == "__main__":

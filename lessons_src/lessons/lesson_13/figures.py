@@ -1,5 +1,7 @@
 """Pictures of lesson 13: the detection matrix."""
 
+import re
+
 from matplotlib.patches import Rectangle
 
 from lessons_src import measurements
@@ -7,6 +9,7 @@ from lessons_src.lessons.lesson_13.detection import NONE, power
 from lessons_src.lessons.lesson_13.faults import FAULTS
 from lessons_src.lessons.lesson_13.needles import BAD, OTHER
 from lessons_src.show import plots
+from lessons_src.show.look import BLUE, GREEN, INK
 
 OFTEN, SELDOM = 0.8, 0.1  # a fault is caught from here on, and not seen up to here
 
@@ -26,14 +29,14 @@ def show_detection(strength: float = 0.25) -> None:
     for row, (fault, shares) in enumerate(caught.items()):
         for column, (name, share) in enumerate(shares.items()):
             full = share >= OFTEN
-            edge = plots.BLUE if share > SELDOM else "none"
-            face = plots.BLUE if full else "none"
+            edge = BLUE if round(share, 2) > SELDOM else "none"
+            face = BLUE if full else "none"
             axis.add_patch(Rectangle((column - 0.42, row - 0.38), 0.84, 0.76, facecolor=face, edgecolor=edge, lw=1.6))
-            weight = {"color": "white", "weight": "bold"} if full else {"color": plots.INK}
+            weight = {"color": "white", "weight": "bold"} if full else {"color": INK}
             axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=11.5, **weight)
             if (fault, name) in flattered:
-                axis.plot(column + 0.29, row, "^", color=plots.GREEN, markersize=7)
-    axis.set_xticks(range(len(BAD)), [name.replace(" ", "\n") for name in BAD])
+                axis.plot(column + 0.29, row, "^", color=GREEN, markersize=7)
+    axis.set_xticks(range(len(BAD)), [re.sub("[ -]", "\n", name) for name in BAD], fontsize=10.5)
     axis.xaxis.tick_top()
     axis.set_yticks(range(len(FAULTS)), list(FAULTS))
     axis.set(xlim=(-0.5, len(BAD) - 0.5), ylim=(len(FAULTS) - 0.5, -0.5))
