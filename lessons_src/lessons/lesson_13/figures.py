@@ -46,13 +46,12 @@ def show_detection(strength: float = 0.25) -> None:
     n = rows[0]["n"]
     false = [power(rows, NONE, 0, name).value for name in BAD]
     nobody = [fault for fault in FAULTS if max(caught[fault].values()) < OFTEN]
-    most = max(BAD, key=lambda name: sum(caught[fault][name] >= OFTEN for fault in FAULTS))
-    count = sum(caught[fault][most] >= OFTEN for fault in FAULTS)
+    most = max(sum(caught[fault][name] >= OFTEN for fault in FAULTS) for name in BAD)
     plots.show(
         fig,
         f"{100 * strength:.0f} % of {n} samples have the fault. Numbers: in how many of 100 such sets the needle gives "
         f"the alarm. Filled: {100 * OFTEN:.0f} or more. Without a box: {100 * SELDOM:.0f} or less. Green triangle: it "
-        f"says “better than real digits”. The best needle, {most}, catches {count} of {len(FAULTS)} faults. "
+        f"says “better than real digits”. No needle catches more than {most} of the {len(FAULTS)} faults. "
         + (f"No needle catches: {', '.join(nobody)}. " if nobody else "Each fault is caught by some needle. ")
         + f"Without a fault the alarm is given in {100 * min(false):.0f} to {100 * max(false):.0f} of 100.",
     )
