@@ -17,6 +17,7 @@ from lessons_src.make.junk import draw_junk
 from lessons_src.metrics import (
     copying,
     frechet_distance,
+    frechet_gaussians,
     inception_score,
     kernel_distance,
     nearest_distance,
@@ -25,7 +26,14 @@ from lessons_src.metrics import (
 )
 from lessons_src.show import plots
 
+ANSWERS = {"by-hand": lambda: frechet_gaussians(*moments(0, 1), *moments(1, 4))}
+
 N = 300
+
+
+def moments(mean, variance):
+    """Of a Gaussian in one dimension."""
+    return torch.tensor([float(mean)]), torch.tensor([[float(variance)]])
 
 
 def seeded(seed=0):
