@@ -5,6 +5,7 @@ so nobody can look it up; and there is no count without Python, which the page s
 """
 
 import base64
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 import anywidget
 import numpy as np
 import traitlets
+from IPython.display import display
 
 from lessons_src.checks import refuse
 from lessons_src.metrics import Interval
@@ -116,13 +118,23 @@ class Blind(anywidget.AnyWidget):
         share = None if self.told.share is None else list(self.told.share)
         return {"sentence": self.told.sentence, "share": share, "kept": self.told.kept}
 
+    def _sentence(self) -> str:
+        a, b = self._names
+        return f"Two sides, one by {a}, the other by {b}. {self._about['question']}"
+
+    def _ipython_display_(self) -> None:
+        """Show the widget, then its sentence as text: for the saved notebook, hidden while the widget lives."""
+        sentence = self._sentence()
+        text = {"text/html": f'<p class="lb-stored">{html.escape(sentence)}</p>', "text/plain": sentence}
+        for data, metadata in (self._repr_mimebundle_(), (text, {})):
+            display(data, metadata=metadata, raw=True)
+
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
         """The live widget, and for readers of the saved notebook a pair, the same whatever the order."""
         data, metadata = super()._repr_mimebundle_(**kwargs)
         sides = [sorted(pair, key=np.ndarray.tobytes) for pair in self._pairs]
         left, right = min(sides, key=lambda pair: pair[0].tobytes())
-        a, b = self._names
-        text = f"Two sides, one by {a}, the other by {b}. {self._about['question']}"
+        text = self._sentence()
         picture = Picture([Images("Left", left[None]), Images("Right", right[None])], text)
         data["image/png"] = base64.b64encode(picture.png()).decode("ascii")
         data["text/plain"] = f"{text} (Run the notebook to vote.)"

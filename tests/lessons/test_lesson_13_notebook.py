@@ -8,7 +8,7 @@ import torch
 
 from lessons_src import captions, data, weights
 from lessons_src.evaluation import Reference, in_batches
-from lessons_src.lessons.lesson_13 import clouds, curves
+from lessons_src.lessons.lesson_13 import clouds, curves, explorer
 from lessons_src.lessons.lesson_13.stored import seen, stored
 from lessons_src.make.pages import NOTEBOOKS
 from lessons_src.metrics import (
@@ -84,7 +84,7 @@ def test_an_ellipse_is_two_standard_deviations_along_its_axes():
     _, axes = plots.figure()
     points = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 1.0])
     turned = points @ torch.tensor([[math.cos(0.5), math.sin(0.5)], [-math.sin(0.5), math.cos(0.5)]])
-    clouds._ellipse(axes[0, 0], turned, "red", "-", "x")
+    clouds._ellipse(axes[0, 0], turned, "red", "-")
     (shape,) = axes[0, 0].patches
     sides = sorted((shape.width, shape.height))
     assert sides == pytest.approx([4, 12], rel=0.04)
@@ -199,3 +199,17 @@ def test_a_fault_of_faint_pictures_has_a_small_distance():
     near, far = (frechet_distance(features(x), test) for x in (clean, blurred))
     assert far == pytest.approx(0.28, abs=0.005)
     assert far > 10 * near
+
+
+@pytest.mark.parametrize(
+    ("fault", "silent", "alarms"),
+    [
+        ("matched junk", {"Fréchet", "kernel"}, {"inception", "precision", "accuracy"}),
+        ("memorised copies", {"Fréchet", "kernel", "precision", "accuracy"}, {"neighbour ratio", "copying z"}),
+    ],
+)
+def test_the_dare_has_the_answers_that_it_names(fault, silent, alarms):
+    text = explorer.faults_picture(fault, 100).text
+    said = text.split("Alarm: ")[1].split(". ")[0].split(", ")
+    assert alarms <= set(said)
+    assert not silent & set(said)

@@ -33,6 +33,16 @@ def test_a_saved_notebook_shows_a_pair_and_the_same_one_every_time(tmp_path):
     assert metadata["image/png"]["alt"].startswith("Two sides, one by one, the other by two.")
 
 
+def test_its_sentence_is_stored_as_text_below_the_picture(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr("lessons_src.show.blind.display", lambda data, **options: shown.append((data, options)))
+    compare_blind(comparison(), tmp_path, 1)._ipython_display_()
+    (widget, options), (text, _) = shown
+    assert options["metadata"]["image/png"]["alt"] == text["text/plain"]
+    assert "image/png" in widget
+    assert text["text/html"] == f'<p class="lb-stored">{text["text/plain"]}</p>'
+
+
 def test_what_goes_wrong_at_the_end_is_told():
     def fails(cast):
         raise RuntimeError("the count is lost")

@@ -48,8 +48,8 @@ def show_clouds() -> None:
     for axis, (name, features), color in zip(axes[0], found.items(), (BLUE, VERMILLION, GREEN), strict=True):
         flat = features[:N] @ axes_of
         axis.scatter(*flat.T.numpy(), s=4, color=color, alpha=0.5, linewidths=0)
-        _ellipse(axis, real @ axes_of, INK, "--", "Gaussian of real digits")
-        _ellipse(axis, features @ axes_of, color, "-", "Gaussian of these")
+        _ellipse(axis, real @ axes_of, INK, "--")
+        _ellipse(axis, features @ axes_of, color, "-")
         axis.set(title=name, xlim=(-29, 19), ylim=(-22, 22), xticks=[], yticks=[], aspect="equal")
     axes[0, 0].set(xlabel="direction of most spread", ylabel="the next one")
     distance = {name: frechet_distance(features, real) for name, features in found.items()}
@@ -61,13 +61,12 @@ def show_clouds() -> None:
     )
 
 
-def _ellipse(axis: Axes, flat: Tensor, color: str, dash: str, label: str) -> None:
+def _ellipse(axis: Axes, flat: Tensor, color: str, dash: str) -> None:
     """Two standard deviations of the Gaussian fitted to points (n, 2)."""
     variances, directions = torch.linalg.eigh(torch.cov(flat.T))
     width, height = (4 * variances.sqrt()).tolist()
     angle = torch.atan2(directions[1, 0], directions[0, 0]).rad2deg().item()
     shape = Ellipse(flat.mean(0).tolist(), width, height, angle=angle, fill=False, color=color, ls=dash, lw=1.8)
-    shape.set_label(label)
     axis.add_patch(shape)
 
 
