@@ -11,6 +11,12 @@ import torch
 
 from lessons_src import metrics
 from lessons_src.lessons.lesson_13 import votes
+from lessons_src.lessons.lesson_13.curves import expected_bias
+
+
+def both(covariance):
+    """Of two features of variance 1."""
+    return torch.tensor([[1, covariance], [covariance, 1]], dtype=torch.float32)
 
 
 def frechet_by_scipy(a, b):
@@ -82,4 +88,10 @@ RIGHT = {
     "faults": (faults_row_by_row, faults_into_a_table),
     "suspects": (suspects_by_scipy, suspects_with_library),
 }
-CLAIMS = {}
+CLAIMS = {
+    "1.6": lambda: metrics.frechet_gaussians(torch.zeros(2), both(0.8), torch.zeros(2), both(-0.8)),
+    "2.2": lambda: expected_bias(torch.ones(64), 500),
+    "1.1": lambda: expected_bias(torch.ones(64), 1000),
+    "199": lambda: votes.choose_n(0.6),
+    "0.32": lambda: scipy.stats.binom.sf(2, 40, 0.05),
+}
