@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 
 from lessons_src import metrics
-from lessons_src.lessons.lesson_13 import votes
+from lessons_src.lessons.lesson_13 import exercises, votes
 from lessons_src.lessons.lesson_13.curves import expected_bias
 
 
@@ -95,3 +95,17 @@ CLAIMS = {
     "199": lambda: votes.choose_n(0.6),
     "0.32": lambda: scipy.stats.binom.sf(2, 40, 0.05),
 }
+
+
+def test_every_fault_is_planted_and_no_report_has_them_all():
+    for seed in range(20):
+        found = exercises.faults(*exercises.reports(torch.Generator().manual_seed(seed), 12, 64))
+        assert found.any(0).all()
+        assert not found.any(1).all()
+
+
+def test_the_roots_of_covariances_that_commute_may_be_multiplied():
+    """As the sentence for those who multiply roots says; 1.6 is such a case."""
+    A, B = both(0.8), both(-0.8)
+    apart = A.trace() + B.trace() - 2 * (exercises._root(A) @ exercises._root(B)).trace()
+    assert abs(apart.item() - 1.6) < 1e-5

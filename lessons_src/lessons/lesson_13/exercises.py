@@ -14,7 +14,7 @@ from lessons_src.exercises.tasks import Case, Task, WrongWay, edits
 def frechet(a: Tensor, b: Tensor) -> Tensor:
     """Squared Frechet distance of the Gaussians fitted to two sets (Heusel et al. 2017, equation 6)."""
     A, B = torch.cov(a.T), torch.cov(b.T)
-    cross = torch.linalg.eigvals(A @ B).real.sqrt().sum()  # the trace of the root of A B
+    cross = torch.linalg.eigvals(A @ B).real.clamp(min=0).sqrt().sum()  # the trace of the root of A B
     apart = (a.mean(0) - b.mean(0)).square().sum()
     return apart + A.trace() + B.trace() - 2 * cross
 
@@ -167,7 +167,7 @@ TASKS = (
             Case("one feature more", lambda g: sets(g, 40, 60, 6), tolerance=1e-5),
         ),
         mistakes=edits("""
-            torch.linalg.eigvals(A @ B).real.sqrt().sum() → (_root(A) @ _root(B)).trace()
+            torch.linalg.eigvals(A @ B).real.clamp(min=0).sqrt().sum() → (_root(A) @ _root(B)).trace()
                 This is the trace of the product of the two roots. The root of the product is asked for; they agree only
                 where A B = B A.
             torch.cov(a.T), torch.cov(b.T) → torch.cov(a.T, correction=0), torch.cov(b.T, correction=0)
@@ -176,9 +176,9 @@ TASKS = (
                 The means are still in your covariances: subtract them first, or take torch.cov.
             torch.cov(a.T), torch.cov(b.T) → torch.cov(a), torch.cov(b)
                 torch.cov wants one variable a row, and samples as columns: hand it a.T.
-            torch.linalg.eigvals(A @ B).real.sqrt().sum() → (A @ B).trace().sqrt()
+            torch.linalg.eigvals(A @ B).real.clamp(min=0).sqrt().sum() → (A @ B).trace().sqrt()
                 This is the root of the trace. Take the root first: the sum of the roots of the eigenvalues.
-            torch.linalg.eigvals(A @ B).real.sqrt().sum() → (A.diagonal() * B.diagonal()).sqrt().sum()
+            torch.linalg.eigvals(A @ B).real.clamp(min=0).sqrt().sum() → (A.diagonal() * B.diagonal()).sqrt().sum()
                 Only the variances of single features are compared. How features go together has to count.
             .square().sum() → .norm()
                 The means enter with the square of their distance.
@@ -193,7 +193,7 @@ TASKS = (
             "Two means and two covariances are all that is left of the sets. Which term compares what?",
             "The trace of the root of a matrix is the sum of the roots of its eigenvalues. Those of A B are real and "
             "not negative, though A B is not symmetric.",
-            "`torch.linalg.eigvals(A @ B).real.sqrt().sum()` for the trace of the root; `torch.cov(a.T)` for A.",
+            "`torch.linalg.eigvals(A @ B).real.clamp(min=0).sqrt().sum()` for that trace; A is `torch.cov(a.T)`.",
         ),
     ),
     Task(
