@@ -347,7 +347,8 @@ def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> Interval:
     check_real("confidence", confidence, 0, 0.999999)
     z, p = math.sqrt(2) * torch.special.erfinv(torch.tensor(confidence, dtype=torch.float64)).item(), hits / n
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(p, (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n))
+    low, high = ((middle + side * half) / (1 + z * z / n) for side in (-1, 1))
+    return Interval(p, min(low, p), max(high, p))  # at 0 and n an end is p, but for rounding
 
 
 # --- The report

@@ -71,7 +71,7 @@ def test_the_floor_draws_as_many_of_each_class_as_the_samples_have():
         (lambda reference: reference.floor(some(20)[:, None]), r"label is .*\(20, 1\).* expected shape \(n,\)"),
         (
             lambda reference: reference.floor(some(41)),
-            r"label is .*at most 40 of class 0, as many as there are in train",
+            r"label is .*at most 40 of class 0, as there are in train",
         ),
         (lambda reference: reference.floor(some(20) + 3), r"label is .*at most 0 of class 3"),
         (lambda reference: reference.floor(some(20), draws=1), "draws is 1; expected a whole number, at least 2"),
