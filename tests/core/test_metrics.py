@@ -397,3 +397,9 @@ def test_features_that_are_no_tensor_of_floats_are_refused_by_name():
     for bad in ([[1.0, 2.0]], np.ones((9, 3)), torch.ones(9, 3, dtype=torch.uint8)):
         with pytest.raises(TypeError, match=r"b is.*floating-point"):
             frechet_distance(normal(9, 3), bad)
+
+
+def test_wilson_intervals_hold_their_value_even_at_none_and_all():
+    for hits in (0, 200):
+        interval = wilson_interval(hits, 200)
+        assert interval.low <= interval.value <= interval.high
