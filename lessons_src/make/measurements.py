@@ -124,7 +124,7 @@ def measure_recipes(row: Row) -> Row:
     losses: list[float] = []
     net = train(trainer, lambda progress: losses.append(progress.loss), report_every=300)
     without = judged(draw(net, N, w=0.0, grid=change["grid"]))
-    run = {"precision": trainer.precision, "last loss": losses[-1]}
+    run = {"trained in": trainer.precision, "last loss": losses[-1]}
     return run | judged(draw(net, N, grid=change["grid"])) | {"frechet without label": without["frechet"]}
 
 
