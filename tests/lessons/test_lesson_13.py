@@ -278,7 +278,7 @@ def test_the_alarm_is_false_about_as_often_as_wanted(rows):
 
 CAUGHT_BY = {  # at full strength: all needles that catch the fault in at least nine of ten sets
     "memorised copies": {"neighbour ratio", "copying z"},
-    "wrong labels": {"accuracy"},
+    "wrong labels": {"accuracy", "captions"},
 }
 
 
@@ -296,12 +296,17 @@ def test_no_needle_catches_all_and_each_fault_is_caught_by_some(rows):
         assert any(power(rows, fault, 1, name).high < 0.25 for fault in FAULTS), name
 
 
-@pytest.mark.parametrize(
-    ("fault", "strength"), [("a class dropped", 0.25), ("low variety", 0.25), ("noise", 0.1), ("blur", 0.1)]
-)
-def test_a_little_of_some_faults_no_needle_catches_surely(rows, fault, strength):
-    found = {name: power(rows, fault, strength, name) for name in BAD}
-    assert (max(rate.high for rate in found.values()) > 0.8) == (fault == "blur"), "only precision finds a little blur"
+SURE = {  # fault, strength -> the needles that may catch it in four of five sets
+    ("a class dropped", 0.25): set(),
+    ("low variety", 0.25): set(),
+    ("noise", 0.1): {"captions"},
+    ("blur", 0.1): {"precision"},
+}
+
+
+@pytest.mark.parametrize(("fault", "strength"), SURE)
+def test_a_little_of_some_faults_hardly_any_needle_catches_surely(rows, fault, strength):
+    assert {name for name in BAD if power(rows, fault, strength, name).high > 0.8} == SURE[fault, strength]
 
 
 def test_junk_passes_the_frechet_distance_at_every_strength(rows):
@@ -356,9 +361,8 @@ def test_no_setting_of_the_explorer_raises(fault):
 def test_the_explorer_shows_what_it_says():
     picture = explorer.faults_picture("wrong labels", 100)
     turned, gallery = picture.panels
-    assert picture.text.startswith("500 of 500 samples have the fault: wrong labels. Alarm: accuracy. ")
-    assert turned.states()[list(BAD).index("accuracy")] == 1
-    assert sum(turned.states()) == 1
+    assert picture.text.startswith("500 of 500 samples have the fault: wrong labels. Alarm: accuracy, captions. ")
+    assert {name for name, state in zip(BAD, turned.states(), strict=True) if state} == {"accuracy", "captions"}
     assert list(gallery.labels) == sorted(gallery.labels)
     honest_gallery = explorer.faults_picture("wrong labels", 0).panels[1]
     pictures = [{picture.tobytes() for picture in panel.frames[0]} for panel in (gallery, honest_gallery)]
