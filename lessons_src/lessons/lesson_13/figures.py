@@ -24,7 +24,7 @@ def show_detection(strength: float = 0.25) -> None:
         for name, side in BAD.items()
         if power(rows, fault, strength, name, OTHER[side]).value >= OFTEN
     }
-    fig, axes = plots.figure(width=8.4, height=3.9)
+    fig, axes = plots.figure(width=9.2, height=3.9)
     axis = axes[0, 0]
     for row, (fault, shares) in enumerate(caught.items()):
         for column, (name, share) in enumerate(shares.items()):
@@ -36,7 +36,7 @@ def show_detection(strength: float = 0.25) -> None:
             axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=11.5, **weight)
             if (fault, name) in flattered:
                 axis.plot(column + 0.29, row, "^", color=GREEN, markersize=7)
-    axis.set_xticks(range(len(BAD)), [re.sub("[ -]", "\n", name) for name in BAD], fontsize=10.5)
+    axis.set_xticks(range(len(BAD)), [re.sub("[ -]", "\n", name) for name in BAD], fontsize=10)
     axis.xaxis.tick_top()
     axis.set_yticks(range(len(FAULTS)), list(FAULTS))
     axis.set(xlim=(-0.5, len(BAD) - 0.5), ylim=(len(FAULTS) - 0.5, -0.5))
