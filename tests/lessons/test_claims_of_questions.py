@@ -101,6 +101,28 @@ def test_24_and_25_steps_of_the_official_grid_cost_and_give_the_same():
     assert off[0] < off[1] < 1.01 * off[0]
 
 
+def test_who_wins_ten_steps_on_digits():
+    """05 digits-winner: DDPM with little noise, then DDIM, then DDPM with much, by two standard errors of DDIM."""
+    scores = {row["sampler"]: row["frechet"] for row in measurements.load("steps") if row["steps"] == 10}
+    error = find(measurements.load("pareto"), "DDIM", 10)["standard error"]
+    assert sorted(scores, key=scores.get) == ["DDPM, σ² = β̃", "DDIM", "DDPM, σ² = β"]
+    assert scores["DDIM"] - scores["DDPM, σ² = β̃"] > 2 * error
+    assert scores["DDPM, σ² = β"] > 2 * scores["DDIM"]
+
+
+def test_where_digits_are_closest_to_real_ones():
+    """06 digits-and-w, and its card: 1.2; 1, 3 and 10 by the errors of differences on the same noise."""
+    rows = {row["w"]: row for row in measurements.load("guidance")}
+    best = min(rows, key=lambda w: rows[w]["frechet"])
+    assert best == 1.2
+    for w in (0, 1, 3, 10):
+        parts = zip(rows[w]["frechet without a tenth"], rows[best]["frechet without a tenth"], strict=True)
+        error = measurements.jackknife_error([a - b for a, b in parts])
+        assert rows[w]["frechet"] - rows[best]["frechet"] > 3 * error
+    assert rows[1]["frechet"] < 0.5 * rows[3]["frechet"], "near 1, of the answers offered"
+    assert min(rows[3]["accuracy"], rows[10]["accuracy"]) > 0.99, "every digit is read right there"
+
+
 def test_two_unit_gaussians_are_guided_to_the_tilted_law():
     """06 not-tilted: p(x) p(y|x)^w is N(2w, 1) for N(0, 1) and N(2, 1), with noise as without."""
     x = torch.linspace(-3, 9, 7, dtype=torch.float64).unsqueeze(1)

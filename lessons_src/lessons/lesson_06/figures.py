@@ -28,11 +28,6 @@ def quantiles(n: int) -> Tensor:
     return torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).unsqueeze(1)
 
 
-def signed(value: float, digits: int) -> str:
-    """A number with a real minus sign, for captions."""
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
 # --- Why: the arrow
 
 
@@ -236,38 +231,44 @@ def compared(w: float, other: float) -> tuple[float, float]:
     return a["frechet"] - b["frechet"], measurements.jackknife_error([p - q for p, q in parts])
 
 
+def alike(w: float) -> list[float]:
+    """The scales, w among them, whose distance is less than two standard errors away from that at w."""
+    return [other for other in measured() if other == w or abs(compared(other, w)[0]) < 2 * compared(other, w)[1]]
+
+
 def show_measured(zoom: float = 1.5) -> None:
     """Distance to real digits against the scale, the same near w = 1, and what is read right and varied."""
     rows = measured()
     best = min(rows, key=lambda w: rows[w]["frechet"])
-    scales = [w for w in rows if not 1 < w < zoom]  # those between have a panel of their own
-    labelled = [w for w in scales if w > 0]  # without label ten digits count as one class
+    labelled = [w for w in rows if w > 0]  # without label ten digits count as one class
     fig, axes = plots.figure(columns=3, width=9.6, height=3.3)
-    for axis, shown in zip(axes[0], (scales, [w for w in rows if 1 <= w <= zoom]), strict=False):
+    for axis, shown in zip(axes[0], (list(rows), [w for w in rows if 1 <= w <= zoom]), strict=False):
         mean, error = [rows[w]["frechet"] for w in shown], [distance_error(w) for w in shown]
         axis.errorbar(shown, mean, error, color=BLUE, marker="o", ms=4, label="generated digits")
         floor, spread = rows[1]["floor"], rows[1]["floor_spread"]
-        axis.axhspan(floor - spread, floor + spread, color=GREEN, alpha=0.25, lw=0, label="real training digits")
+        axis.axhspan(floor - spread, floor + spread, color=GREEN, alpha=0.25, lw=0, label="real digits")
         axis.set(xlabel="guidance scale w", ylim=(0, None))
     axes[0, 0].set(title="distance to real test digits")
     axes[0, 1].set(title="the same, near w = 1")
-    axes[0, 1].legend(fontsize=10.5, loc="upper left")
+    axes[0, 1].legend(fontsize=10.5, loc="lower right")
     for key, name, color, mark, shown in (
-        ("accuracy", "read right (share)", BLUE, "o-", scales),
+        ("accuracy", "read right (share)", BLUE, "o-", list(rows)),
         ("spread", "variety (real: 1)", VERMILLION, "s--", labelled),
     ):
         axes[0, 2].plot(shown, [rows[w][key] for w in shown], mark, color=color, ms=4, label=name)
     axes[0, 2].set(title="what else changes", xlabel="guidance scale w", ylim=(0, 1.2))
     axes[0, 2].legend(fontsize=10.5, loc="lower right")
     away, error = compared(best, 1)
+    near = [f"{w:g}" for w in alike(best) if w != best]
     plots.show(
         fig,
-        f"{rows[1]['n']:,} digits a scale; a bar is one standard error. The smallest distance, "
-        f"{rows[best]['frechet']:.2f}, is at w = {best:g}. Against w = 1, from the same noise, that is "
-        f"{signed(away, 2)} ± {error:.2f}: too little to be sure of. The distance is {rows[0]['frechet']:.1f} at "
-        f"w = 0, {rows[2]['frechet']:.1f} at w = 2 and {rows[10]['frechet']:.0f} at w = 10. There the digits of one "
-        f"class differ from each other {rows[10]['spread']:.2f} times as much as real ones. "
-        "(At w = 0 there are no classes to look at, so no variety.)",
+        f"{rows[1]['n']:,} digits a scale; a bar is one standard error. Green band: as many real digits, {floor:.2f} ± "
+        f"{spread:.2f}. The smallest distance, {rows[best]['frechet']:.2f}, is at w = {best:g}; "
+        f"{' and '.join(near)} cannot be told from it. From w = 1 to {best:g}, with the same noise, it falls by "
+        f"{-away:.2f} ± {error:.2f}. It is {rows[0]['frechet']:.0f} at w = 0, {rows[2]['frechet']:.1f} at w = 2 and "
+        f"{rows[10]['frechet']:.0f} at w = 10. Digits of one class differ from each other {rows[1]['spread']:.2f} "
+        f"times as much as real ones at w = 1, {rows[best]['spread']:.2f} times at {best:g}, and "
+        f"{rows[10]['spread']:.2f} times at 10. (At w = 0 there are no classes to look at, so no variety.)",
     )
 
 
