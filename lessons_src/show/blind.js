@@ -3,6 +3,7 @@
 // the whole vote so far, written here; _answer {heard, error, told}, written by Python. The page does not know whose
 // side is whose, so it can neither count nor show a count before the end.
 
+const CHOICES = ["left", "right"]; // by side
 const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "neither" };
 const REST = 250; // milliseconds that a new pair has to be there before it takes a choice: a double click is one choice
 const SILENCE = "Python has not answered for ten seconds. It may still be at work on another cell: then go on. If " +
@@ -61,10 +62,34 @@ function scale([value, low, high], [a, b]) {
   return node;
 }
 
+// Every pair once more, with names: a slider, and below it whose side was whose and what was chosen.
+function lookBack(sides, choices, pixels, shape) {
+  const said = h("p", { role: "status" }), at = h("input", { type: "range", min: 1, max: sides.length, value: 1 });
+  const canvases = ["left", "right"].map(() => h("canvas", { role: "img" }));
+  const paints = canvases.map((canvas) => painter(canvas, pixels, shape));
+  const captions = canvases.map(() => h("span"));
+  const pair = canvases.map((canvas, i) => h("div", { class: "lb-side" }, canvas, captions[i]));
+  const show = () => {
+    const k = Number(at.value) - 1, chosen = CHOICES.indexOf(choices[k]);
+    paints.forEach((paint, side) => paint(2 * k + side));
+    pair.forEach((side, i) => side.classList.toggle("lb-chosen", i === chosen));
+    captions.forEach((caption, i) => {
+      caption.textContent = sides[k][i] + (i === chosen ? " ✓ your choice" : "");
+      canvases[i].setAttribute("aria-label", sides[k][i]);
+    });
+    said.textContent = `Pair ${k + 1} of ${sides.length}: ${sides[k].join(" at the left, ")} at the right. ` +
+      (chosen < 0 ? "You could not tell." : `You chose ${sides[k][chosen]}.`);
+  };
+  at.addEventListener("input", show);
+  show();
+  return h("details", { class: "lb-back" }, h("summary", {}, "Look back: whose side was whose?"),
+    h("label", {}, "Pair ", at), h("div", { class: "lb-pair" }, ...pair), said);
+}
+
 function render({ model, el }) {
   const { names, question, sizes, shape } = model.get("_about"), pixels = model.get("_pixels");
   const status = h("p", { role: "status", class: "lb-status" }), alert = h("p", { role: "alert", class: "lb-alert" });
-  let since = 0, painted = -1, patience = 0, sure = false;
+  let since = 0, painted = -1, patience = 0, sure = false, ended = false;
 
   // --- before the start
   const uid = `lb${Math.random().toString(36).slice(2)}`;
@@ -148,8 +173,11 @@ function render({ model, el }) {
       paints.forEach((paint, side) => paint(2 * at + side));
       [painted, since] = [at, performance.now()];
     }
-    const kept = h("p", { class: "lb-quiet" }, told?.kept ?? "");
-    result.replaceChildren(...(told?.share ? [scale(told.share, names)] : []), kept);
+    if (told && !ended) {
+      ended = true;
+      result.replaceChildren(...(told.share ? [scale(told.share, names)] : []),
+        h("p", { class: "lb-quiet" }, told.kept), lookBack(told.sides, choices, pixels, shape));
+    }
     if (focused && n && !voting) root.focus(); // what was pressed last is gone
     // Say what to do after ten seconds without an answer; an answer takes it back.
     clearTimeout(patience);

@@ -1,12 +1,12 @@
 """A blind comparison in a notebook: pairs of pictures, whose is whose is hidden, a choice for each, no count meanwhile.
 
 The page gets pictures, n and words, and sends what was chosen, left or right. Whose side was whose only Python knows,
-so nobody can look it up; and there is no count without Python, which the page says if there is no answer.
+so nobody can look it up before the end. There is no count without Python: the page says so if there is no answer.
 """
 
 import base64
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,11 +37,15 @@ class Cast:
 
 @dataclass(frozen=True)
 class Told:
-    """What they are told at the end. share: of the second name, if anything was decided. kept: where the vote is."""
+    """What they are told at the end. share: of the second name, if anything was decided. kept: where the vote is.
+
+    sides: whose was left and whose was right, for each pair that was seen.
+    """
 
     sentence: str
     share: Interval | None
     kept: str
+    sides: Sequence[tuple[str, str]]
 
 
 class Blind(anywidget.AnyWidget):
@@ -116,7 +120,8 @@ class Blind(anywidget.AnyWidget):
         if self.told is None:
             return None
         share = None if self.told.share is None else list(self.told.share)
-        return {"sentence": self.told.sentence, "share": share, "kept": self.told.kept}
+        sides = [list(pair) for pair in self.told.sides]
+        return {"sentence": self.told.sentence, "share": share, "kept": self.told.kept, "sides": sides}
 
     def _sentence(self) -> str:
         a, b = self._names

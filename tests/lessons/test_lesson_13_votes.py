@@ -17,7 +17,6 @@ from lessons_src.lessons.lesson_13 import __main__ as command
 from lessons_src.lessons.lesson_13 import votes
 from lessons_src.lessons.lesson_13.votes import CANNOT_TELL, Comparison, Count, Vote, merge_votes, verdict
 from lessons_src.make import pairs as make
-from lessons_src.metrics import wilson_interval
 
 NAMES = ("DDIM-20", "DDPM-1000")
 
@@ -75,20 +74,20 @@ def test_what_no_plan_can_be_made_for_is_refused(call, named):
 @pytest.mark.parametrize(
     ("count", "told"),
     [
-        ((12, 18, 0), "18 of 30 for DDPM-1000: 42 to 75 %. No preference shown at this n: a count as uneven comes 36 "),
+        ((12, 18, 0), "18 of 30 for DDPM-1000: 41 to 77 %. No preference shown at this n: without any, 36 of 100 "),
         (
             (21, 9, 0),
-            "21 of 30 for DDIM-20: 52 to 83 %. A preference for DDIM-20 is shown: a count as uneven comes 43 ",
+            "21 of 30 for DDIM-20: 51 to 85 %. A preference for DDIM-20 is shown: without any, 43 of ",
         ),
-        ((8, 18, 4), "18 of the 26 decided for DDPM-1000: 50.01 to 83 %. 4 of 30 could not be told apart. No pref"),
+        ((8, 18, 4), "18 of the 26 decided for DDPM-1000: 48 to 86 %. 4 of 30 could not be told apart. No pref"),
         (
             (4, 12, 0),
-            "12 of 16 for DDPM-1000: 51 to 90 %. No preference shown at this n: a count as uneven comes 77 ",
+            "12 of 16 for DDPM-1000: 48 to 93 %. No preference shown at this n: without any, 77 of ",
         ),
-        ((15, 15, 0), "15 of 30 for either: 33 to 67 %. No preference shown"),
+        ((15, 15, 0), "15 of 30 for either: 31 to 69 %. No preference shown"),
         (
             (0, 30, 0),
-            "30 of 30 for DDPM-1000: 89 to 100 %. A preference for DDPM-1000 is shown: a count as uneven comes",
+            "30 of 30 for DDPM-1000: 88 to 100 %. A preference for DDPM-1000 is shown: without any, less than one vote",
         ),
         ((0, 0, 5), "Not one of 5 pairs was decided: no difference was seen."),
     ],
@@ -102,6 +101,10 @@ def test_a_preference_is_shown_where_the_exact_test_says_so_and_nowhere_else():
         for hits in range(n + 1):
             shown = "A preference for" in verdict(NAMES, n - hits, hits, 3)
             assert shown == (binomtest(hits, n).pvalue <= 0.05), (hits, n)
+            interval = votes.exact_interval(hits, n)
+            assert shown == (not interval.low <= 0.5 <= interval.high), "sentence and interval say the same"
+            expected = binomtest(hits, n).proportion_ci(0.95)
+            assert interval == pytest.approx((hits / n, expected.low, expected.high), abs=1e-9)
 
 
 def test_without_a_preference_one_vote_in_twenty_at_most_shows_one():
@@ -240,13 +243,15 @@ def test_a_vote_is_counted_as_it_was_meant_and_told_at_the_end_only(black_and_wh
         black_and_white.pictures(),
     )
     assert answer["told"]["sentence"] == vote.verdict() == verdict(vote.names, 4, 13, 3)
-    assert answer["told"]["share"] == list(wilson_interval(13, 17))
+    assert answer["told"]["share"] == list(votes.exact_interval(13, 17))
     assert answer["told"]["kept"] == f"Your vote is in {path}."
     assert abs((datetime.now(UTC) - datetime.fromisoformat(vote.time)).total_seconds()) < 60
     meant = {"left": 0, "right": 1}
-    for choice, meaning, (_, swapped) in zip(
-        voter.sent["choices"], vote.choices, black_and_white.order(vote.seed), strict=False
+    assert len(answer["told"]["sides"]) == 20
+    for choice, meaning, (_, swapped), sides in zip(
+        voter.sent["choices"], vote.choices, black_and_white.order(vote.seed), answer["told"]["sides"], strict=False
     ):
+        assert sides == (["white", "black"] if swapped else ["black", "white"])
         side = meant.get(choice)
         assert meaning == (CANNOT_TELL if side is None else ("black", "white")[side ^ swapped])
 
@@ -415,14 +420,12 @@ def test_files_of_two_people_add_up(tmp_path):
     table = str(found)
     for line in (
         "voter    DDIM-20  DDPM-1000  cannot tell  of      for DDPM-1000",
-        "voter 0       12         18            0  30  60 % (42 to 75 %)",
-        "voter 1        4         20            6  30  83 % (64 to 93 %)",
-        "all           16         38            6  60  70 % (57 to 81 %)",
+        "voter 0       12         18            0  30  60 % (41 to 77 %)",
+        "voter 1        4         20            6  30  83 % (63 to 95 %)",
+        "all           16         38            6  60  70 % (56 to 82 %)",
     ):
         assert line in table.splitlines()
     assert f"{verdict(NAMES, 16, 38, 6)} By voters: 0 chose DDIM-20 more often, 2 DDPM-1000." in table
-    interval = wilson_interval(38, 54)
-    assert (round(100 * interval.low), round(100 * interval.high)) == (57, 81)
 
 
 def test_a_person_counts_once(tmp_path):

@@ -59,13 +59,13 @@ def test_a_name_is_made_printable_and_short():
         "Which?",
         np.zeros((1, 2, 1, 2, 2), np.uint8),
         {1: ""},
-        lambda found: cast.append(found) or Told("", None, ""),
+        lambda found: cast.append(found) or Told("", None, "", []),
     )
     voter = "\x1b[2J Ada\n" + 50 * "a"
     widget.set_state({"_request": {"id": 1, "n": 1, "voter": voter, "choices": ["neither"], "stopped": False}})
     assert cast[0].voter == ("[2J Ada" + 50 * "a")[:40]
     assert cast[0].choices == ("neither",)
-    assert widget.told == Told("", None, "")
+    assert widget.told == Told("", None, "", [])
     widget.set_state({"_request": {"id": 2, "n": 1, "voter": voter, "choices": ["neither"], "stopped": True}})
     assert len(cast) == 1, "the end comes once"
 

@@ -5,13 +5,12 @@ sees meanwhile, and on all votes being kept: so the file is written first, and t
 was broken off is over; it can not be taken up again.
 
 Who cannot tell says so and counts for neither side: the test is of the pairs that were decided, as in a sign test. The
-interval is Wilson's; whether a preference is shown is decided by the exact binomial, at 5 %, which is also what
-`choose_n` plans with.
+interval is the exact one (Clopper & Pearson 1934): it leaves out a half just when the exact binomial test shows a
+preference at 5 %, which is also what `choose_n` plans with.
 """
 
 import hashlib
 import json
-import math
 import os
 import re
 import reprlib
@@ -27,13 +26,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-import torch
-from torch import Tensor
+from scipy.special import bdtrc, betaincinv
 
 from lessons_src import data, weights
 from lessons_src.checks import check_int, check_real, refuse
 from lessons_src.files import write_whole
-from lessons_src.metrics import Interval, wilson_interval
+from lessons_src.metrics import Interval
 from lessons_src.show.blind import Blind, Cast, Told
 from lessons_src.show.panels import check_shape
 
@@ -50,12 +48,9 @@ GREYS = 16  # of the pictures in it
 # --- How many votes
 
 
-def _tails(n: int, p: float) -> Tensor:
+def _tails(n: int, p: float) -> np.ndarray:
     """P(X >= k) for k = 0 ... n, X binomial (n, p): float64 (n + 1,)."""
-    k, chance_of_a_hit = torch.arange(n + 1, dtype=torch.float64), torch.tensor(p, dtype=torch.float64)
-    ways = math.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
-    mass = (ways + torch.xlogy(k, chance_of_a_hit) + torch.xlogy(n - k, 1 - chance_of_a_hit)).exp()
-    return mass.flip(0).cumsum(0).flip(0)
+    return bdtrc(np.arange(n + 1) - 1, n, p)
 
 
 def chance(hits: int, n: int) -> float:
@@ -68,6 +63,18 @@ def chance(hits: int, n: int) -> float:
     return min(1.0, 2 * _tails(n, 0.5)[max(hits, n - hits)].item())
 
 
+def exact_interval(hits: int, n: int, alpha: float = ALPHA) -> Interval:
+    """hits / n with the shares for which neither so many hits nor so few are rarer than alpha / 2 (Clopper & Pearson).
+
+    Raises TypeError or ValueError unless 0 <= hits <= n and n >= 1.
+    """
+    check_int("n", n, 1)
+    check_int("hits", hits, 0, n)
+    low = float(betaincinv(hits, n - hits + 1, alpha / 2)) if hits else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - alpha / 2)) if hits < n else 1.0
+    return Interval(hits / n, low, high)
+
+
 def power_of(n: int, p: float, alpha: float = ALPHA) -> float:
     """How often n decided votes show a preference, with a `chance` of at most alpha, if each is for it with p.
 
@@ -76,8 +83,8 @@ def power_of(n: int, p: float, alpha: float = ALPHA) -> float:
     check_int("n", n, 1)
     check_real("p", p, 0.5, 1)
     check_real("alpha", alpha, 1e-9, 0.5)
-    enough = (2 * _tails(n, 0.5) <= alpha).nonzero()
-    return _tails(n, p)[enough[0, 0]].item() if len(enough) else 0.0
+    (enough,) = (2 * _tails(n, 0.5) <= alpha).nonzero()
+    return _tails(n, p)[enough[0]].item() if len(enough) else 0.0
 
 
 def choose_n(p: float, power: float = POWER, alpha: float = ALPHA) -> int:
@@ -107,12 +114,12 @@ def verdict(names: tuple[str, str], a: int, b: int, neither: int) -> str:
     hits, name = max((a, names[0]), (b, names[1]))
     asked = f"{hits} of {n}" if neither == 0 else f"{hits} of the {n} decided"
     whom = "either" if a == b else name
-    told = f"{asked} for {whom}: {_span(wilson_interval(hits, n))}."
+    told = f"{asked} for {whom}: {_span(exact_interval(hits, n))}."
     if neither:
         told += f" {neither} of {some} could not be told apart."
     seldom = chance(hits, n)
     shown = f"A preference for {name} is shown" if seldom <= ALPHA else "No preference shown at this n"
-    return f"{told} {shown}: {_often(seldom)} where there is none."
+    return f"{told} {shown}: without any, {_often(seldom)}."
 
 
 def _span(interval: Interval) -> str:
@@ -125,10 +132,10 @@ def _span(interval: Interval) -> str:
 
 def _often(share: float) -> str:
     if share < 0.001:
-        return "a count as uneven comes less than once in 1,000 votes"
+        return "less than one vote in 1,000 is so uneven"
     parts = 1000 if share < 0.1 else 100
     times = round(share * parts)
-    return f"a count as uneven comes {'once' if times == 1 else f'{times} times'} in {parts:,} such votes"
+    return f"{times} of {parts:,} votes {'is' if times == 1 else 'are'} so uneven"
 
 
 # --- A comparison and a vote
@@ -367,7 +374,7 @@ class Sum:
 
 def _cells(counted: Count, n: int) -> tuple[str, ...]:
     decided = counted.a + counted.b
-    share = f"{100 * counted.b / decided:.0f} % ({_span(wilson_interval(counted.b, decided))})" if decided else "-"
+    share = f"{100 * counted.b / decided:.0f} % ({_span(exact_interval(counted.b, decided))})" if decided else "-"
     return (*map(str, counted), str(n), share)
 
 
@@ -471,7 +478,8 @@ def compare_blind(comparison: Comparison | None = None, folder: str | Path = "vo
         except OSError as error:
             kept = f"Your vote is counted here but not saved: {error}"
         a, b, _ = vote.count()
-        return Told(vote.verdict(), wilson_interval(b, a + b) if a + b else None, kept)
+        share = exact_interval(b, a + b) if a + b else None
+        return Told(vote.verdict(), share, kept, sides[: len(meant)])
 
     most = len(chosen.a)
     sizes = [n for n in SIZES if n <= most] or [most]
