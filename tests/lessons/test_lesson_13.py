@@ -276,6 +276,16 @@ def test_the_alarm_is_false_about_as_often_as_wanted(rows):
     assert all(rate.low < 0.1 for rate in false)
 
 
+def test_who_asks_all_needles_hears_more_false_alarms(rows):
+    """More than from any one of them, and no more than from all of them together."""
+    for row in rows:
+        for strength, alarms in row["alarms"].items():
+            bad = [count[("low", "high").index(BAD[name])] for name, count in alarms.items()]
+            assert max(bad) <= row["any"][strength] <= min(sum(bad), row["repetitions"])
+    (honest,) = (row for row in rows if row["fault"] == NONE)
+    assert 0.2 < honest["any"]["0.0"] / honest["repetitions"] < 0.45
+
+
 CAUGHT_BY = {  # at full strength: all needles that catch the fault in at least nine of ten sets
     "memorised copies": {"neighbour ratio", "copying z"},
     "wrong labels": {"accuracy", "captions"},

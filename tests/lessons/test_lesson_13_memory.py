@@ -65,4 +65,4 @@ def test_figures_say_what_they_show(monkeypatch):
     memory.show_memory()
     assert "64 digits they are 99 % (96 to 100); learned from 8,000: 0 % (0 to 2)" in said[0]
     assert memory.RIGHTS in said[0]
-    assert "in pixels the samples are nearer than unseen digits on the whole (z = -5.6)" in said[1]
+    assert "1,024 digits still leave a trace (z = -5.6)" in said[1]

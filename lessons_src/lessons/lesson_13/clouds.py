@@ -119,8 +119,8 @@ def show_balls() -> None:
     plots.show(
         fig,
         "Circles are real points, squares are samples. Each ball reaches to the third neighbour in its own set. Left: "
-        f"{found.precision:.2f} of the samples lie in a ball of a real point; those that are made up do not (open "
-        f"marks). Right: {found.recall:.2f} of the real points lie in a ball of a sample; a whole group is missed.",
+        f"{found.precision:.2f} of the samples lie in a ball of a real point, open marks do not. "
+        f"Right: {found.recall:.2f} of the real points lie in a ball of a sample; a whole group is missed.",
     )
 
 

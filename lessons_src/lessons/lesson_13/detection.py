@@ -68,18 +68,22 @@ class Detection:
     def alarms(self, fault: str) -> Row:
         """In how many repetitions each needle gives the alarm, [on its low side, on its high side], by strength.
 
+        "any": in how many some needle does, on its bad side.
         The digits of a repetition are the same for all faults, and those that have the fault at one strength have it at
         any greater one. With NONE nothing is wrong, and the alarm is false.
         """
         repeats = WITHOUT if fault == NONE else REPEATS
-        counts: dict[str, Counter[tuple[str, str]]] = {}
+        counts: dict[float, Counter[tuple[str, str]]] = {}
+        some: Counter[float] = Counter()
         for number, half in enumerate(self.halves):
             for repeat in range(repeats):
                 for strength, said in self._planted(fault, half.rows, 1000 * (1 + number) + repeat):
                     given = [(name, side) for name in BAD for side in SIDES if half.bands[name].alarm(said[name], side)]
                     counts.setdefault(strength, Counter()).update(given)
+                    some[strength] += any(BAD[name] == side for name, side in given)
         alarms = {str(s): {name: [count[name, side] for side in SIDES] for name in BAD} for s, count in counts.items()}
-        return {"n": N, "repetitions": SPLITS * repeats, "alarms": alarms}
+        found = {str(s): some[s] for s in counts}
+        return {"n": N, "repetitions": SPLITS * repeats, "alarms": alarms, "any": found}
 
     def _planted(self, fault: str, pool: Tensor, seed: int) -> Iterator[tuple[float, dict[str, float]]]:
         """Each strength of a fault, and what the needles say of N fresh digits, of rows in a pool, that have it."""

@@ -88,9 +88,16 @@ def faults_picture(fault: str, percent: int) -> Picture:
                 [str(c) for c in samples.label[shown].tolist()],
             ),
         ],
-        f"{len(rows)} of {N} samples have the fault: {fault}. {told}Of ten sets of real digits, nine lie in "
+        f"{_reached(fault, len(rows))} {told}Of ten sets of real digits, nine lie in "
         f"a grey band. Beyond its dark end is the alarm. {len(shown)} samples are shown.",
     )
+
+
+def _reached(fault: str, count: int) -> str:
+    """How many samples have the fault, in words."""
+    if fault == "a class dropped":
+        return f"{count} of {N} samples were of one class, and others took their place."
+    return f"{count} of {N} samples have the fault: {fault}."
 
 
 def explore_faults() -> Explorer:

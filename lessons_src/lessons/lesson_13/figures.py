@@ -44,6 +44,7 @@ def show_detection(strength: float = 0.25) -> None:
     axis.spines[:].set_visible(False)
     axis.grid(False)
     n = rows[0]["n"]
+    (honest,) = (row for row in rows if row["fault"] == NONE)
     false = [power(rows, NONE, 0, name).value for name in BAD]
     nobody = [fault for fault in FAULTS if max(caught[fault].values()) < OFTEN]
     most = max(sum(caught[fault][name] >= OFTEN for fault in FAULTS) for name in BAD)
@@ -53,5 +54,6 @@ def show_detection(strength: float = 0.25) -> None:
         f"the alarm. Filled: {100 * OFTEN:.0f} or more. Without a box: {100 * SELDOM:.0f} or less. Green triangle: it "
         f"says “better than real digits”. No needle catches more than {most} of the {len(FAULTS)} faults. "
         + (f"No needle catches: {', '.join(nobody)}. " if nobody else "Each fault is caught by some needle. ")
-        + f"Without a fault the alarm is given in {100 * min(false):.0f} to {100 * max(false):.0f} of 100.",
+        + f"Without a fault each needle gives the alarm in {100 * min(false):.0f} to {100 * max(false):.0f} of 100, "
+        f"and some needle in {100 * honest['any']['0.0'] / honest['repetitions']:.0f}.",
     )

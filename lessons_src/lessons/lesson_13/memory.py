@@ -20,9 +20,8 @@ from lessons_src.show.look import BLUE, INK, VERMILLION
 UNSEEN = 1000  # test digits that are the null
 NAMES = {"pixels": "in pixels", "judge": "by the judge"}  # where distances are measured
 RIGHTS = (
-    "The test says how near samples lie to the training data, as this distance sees it; a copy that is shifted or "
-    "redrawn may escape it. It does not say whether the digits might be used for training, or who owns what comes out: "
-    "a near copy is a reason to ask, and a clean test is no permission."
+    "A copy that is shifted or redrawn may escape this test. And it does not say whether the digits might be used, or "
+    "who owns what comes out: a clean test is no permission."
 )
 
 
@@ -84,7 +83,7 @@ def show_copies(few: int = 64, many: int = 8000) -> None:
         f"The first ten digits of two networks, each above its nearest training digit. Suspects are nearer to one than "
         f"{100 - 100 * one.test.expected:.0f} % of unseen real digits are. Of what the network draws that learned from "
         f"{few} digits they are {_percent(one.suspects)}; learned from {many:,}: {_percent(other.suspects)}, where "
-        f"chance gives {100 * other.test.expected:.0f} %. {RIGHTS}",
+        f"unseen real digits have {100 * other.test.expected:.0f} %. {RIGHTS}",
     )
 
 
@@ -107,12 +106,11 @@ def show_memory() -> None:
         axis.set_xticks(places, [f"{size:,}" for size in sizes()])
         axis.set_xlabel("digits learned from")
     some = sizes()[2]
-    pixels, judge = (verdict(some, eyes).test for eyes in NAMES)
+    z = verdict(some, "pixels").test.z
     plots.show(
         fig,
-        f"{len(drawn(some))} digits of each network. Copies end between 256 and {some:,} training digits. At {some:,} "
-        f"the two disagree: in pixels the samples are nearer than unseen digits on the whole (z = {pixels.z:.1f}), "
-        f"though only {100 * pixels.share:.1f} % are suspects; the judge sees nothing (z = {judge.z:.1f}). Inside the "
-        "grey band chance is reason enough. Far above it the samples lie farther away than real digits do: no copies, "
-        "but not quite real either.",
+        f"{len(drawn(some))} digits of each network. Suspects end between 256 and {some:,} training digits. Right: are "
+        f"samples nearer than unseen digits on the whole? Inside the grey band chance is reason enough. In pixels, "
+        f"{some:,} digits still leave a trace (z = {z:.1f}). Far above the band samples lie farther away than real "
+        "digits do: no copies, but not quite real either.",
     )
