@@ -215,7 +215,7 @@ class Curves:
     end points where a curve is infinite. y_range: (low, high); by default the data's range with a small margin, so
     give one to keep the axis still while a control moves; a line may leave it, and an arrow tells where it is at the
     marker. marker: (F,) x positions of a vertical line, one a frame. y_ticks: place -> name, where the axis tells
-    something else than y.
+    something else than y. x_end: where the x axis ends, by default at the last x; give it while a line still grows.
     """
 
     title: str
@@ -226,6 +226,7 @@ class Curves:
     y_range: tuple[float, float] | None = None
     marker: np.ndarray | None = None
     y_ticks: Mapping[float, str] | None = None
+    x_end: float | None = None
     _inches = (4.8, 3.7)
 
     def __post_init__(self) -> None:
@@ -237,6 +238,8 @@ class Curves:
         if not isinstance(self.series, Mapping):
             refuse("Curves series", type(self.series), "a mapping from names to arrays", TypeError)
         check_int("len(Curves series)", len(self.series), 1, len(LINES))
+        if self.x_end is not None:
+            self.x_end = check_number("Curves x_end", self.x_end, self.x[-1].item())
         self.series = {
             check_text("Curves series name", label): check_floats(f"Curves series {label!r}", y, str(self.x.shape))
             for label, y in self.series.items()
@@ -273,6 +276,7 @@ class Curves:
             "y_label": self.y_label,
             "y_range": self.y_range,
             "y_ticks": list(self.y_ticks.items()),
+            "x_end": self.x_end,
         }
 
     def _draw(self, axes, frame: int) -> None:
@@ -284,7 +288,8 @@ class Curves:
                 axes.plot(self.marker[frame], np.clip(here, low, high), shape, color=color, ms=5, clip_on=False)
         if self.marker is not None:
             axes.axvline(self.marker[frame], color="0.45", lw=1)
-        axes.set(xlim=(self.x[0], self.x[-1]), ylim=self.y_range, xlabel=self.x_label, ylabel=self.y_label)
+        end = self.x[-1] if self.x_end is None else self.x_end
+        axes.set(xlim=(self.x[0], end), ylim=self.y_range, xlabel=self.x_label, ylabel=self.y_label)
         if self.y_ticks:
             axes.set_yticks(list(self.y_ticks), list(self.y_ticks.values()))
         axes.legend(loc="best")

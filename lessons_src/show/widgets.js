@@ -102,12 +102,12 @@ const painters = {
     return outside ? `${outside} of ${n} points lie outside` : "";
   },
 
-  curves({ x, data, lines, marker, x_label, y_label, y_range, y_ticks }, k, width, ink, clear) {
+  curves({ x, data, lines, marker, x_label, y_label, y_range, y_ticks, x_end }, k, width, ink, clear) {
     const left = 5 * ink.size, top = 0.6 * ink.size, height = Math.min(Math.max(0.65 * width, 200), 300), n = x.length;
     const box = { left, top, width: width - left - 1.5 * ink.size, height }, at = marker[k], dots = [];
     const pen = clear(top + height + 3.4 * ink.size);
     pen.save();
-    const [X, Y] = axes(pen, ink, box, [x[0], x[n - 1]], y_range, 5, [], y_ticks);
+    const [X, Y] = axes(pen, ink, box, [x[0], x_end ?? x[n - 1]], y_range, 5, [], y_ticks);
     pen.fillStyle = ink.faint;
     if (marker.length) pen.fillRect(X(at) - 0.75, top, 1.5, height);
     for (const [i, [dash, color]] of lines.entries()) {

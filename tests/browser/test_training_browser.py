@@ -53,7 +53,7 @@ def test_stopped_gone_on_with_and_started_anew(lab, page, notebook):
     run(page, TRAIN)
     caption.wait_for()
     assert "before the first of its steps" in caption.inner_text()
-    wait_until(page, lambda: caption.inner_text().startswith("Step "), "the first report", 30)
+    wait_until(page, lambda: "Step " in caption.inner_text(), "the first report", 30)
     assert "s left" in output.inner_text()
     page.click(STOP)
     wait_until(page, lambda: "You stopped the training after" in caption.inner_text(), "the sentence", 30)
@@ -74,6 +74,7 @@ def test_stopped_gone_on_with_and_started_anew(lab, page, notebook):
     back.press("Home")
     wait_settled(page, view, unlike=now)
     assert back.get_attribute("aria-valuetext") == "step 0"
+    assert re.search(r"done\. Step 0: the loss is \d\.\d\d\.$", view.locator(".le-caption").inner_text())
 
     run(page, TRAIN)
     wait_until(page, lambda: caption.count() and "before the first" in caption.inner_text(), "a new start", 30)

@@ -22,28 +22,43 @@ from lessons_src.training import Recipe, Trainer
 # --- The guess
 
 
-def test_the_guess_and_its_loss_are_those_of_the_network():
+def test_the_guess_is_that_of_the_network():
     net, _ = shipped()
     x0 = data.digits("test")[0][:1]
-    x_t, eps, loss = explorer.noise_guess(x0, torch.tensor([200, 700]))
-    noise = data.noise(1, 1, 28, 28, seed=3).float()
-    for i, t in enumerate((200, 700)):
-        ab = net.schedule.alpha_bar[t].item()
-        assert torch.allclose(x_t[i], (ab**0.5 * x0 + (1 - ab) ** 0.5 * noise)[0], atol=1e-6)
-        assert loss[i].item() == pytest.approx((eps[i] - noise[0]).square().mean().item())
+    x_t, eps = explorer.noise_guess(x0, 700)
+    ab, noise = net.schedule.alpha_bar[700].item(), data.noise(1, 1, 28, 28, seed=3).float()
+    assert torch.allclose(x_t, ab**0.5 * x0 + (1 - ab) ** 0.5 * noise, atol=1e-6)
+    assert (eps - noise).square().mean() < 0.1
 
 
 def test_a_guess_says_what_is_read_in_it():
     seven = explorer.presets()["a 7"]
     early, late, end = (explorer.guess_picture(seven, t) for t in (300, 700, 1000))
-    assert "reads what is left as 7" in early.text
-    assert "reads what is left as 9" in late.text  # the lesson: "a 7 gets the loop of a 9"
-    losses = [float(re.search(r"a loss of (\S+);", picture.text)[1]) for picture in (early, late)]
-    assert losses[1] < losses[0]
-    assert "a loss below 0.001;" in end.text  # and there it is smallest
-    assert end.text.endswith("A second network reads what is left, and is unsure.")
+    assert early.text == "At t = 300 a second network reads what is left as 7."
+    assert late.text == "At t = 700 a second network reads what is left as 9."  # the lesson: "the loop of a 9"
+    assert end.text == "At t = 1000 a second network reads what is left, and is unsure."
     assert early.formula == ("x̂₀ = (xₜ − 0.46 · ε̂) / 0.89",)
     assert end.formula == ("x̂₀ = (xₜ − 1 · ε̂) / 0.00005",)
+
+
+def test_the_dare_has_an_end_for_every_digit():
+    for name, drawing in explorer.presets().items():
+        read = [explorer.guess_picture(drawing, t).text.rpartition(" ")[2] for t in range(100, 1001, 100)]
+        assert read[0] == f"{name[-1]}."
+        assert read[-1] != read[0]
+
+
+def test_an_empty_field_has_nothing_to_read():
+    picture = explorer.guess_picture(0 * explorer.presets()["a 7"], 500)
+    assert picture.text == "The field is empty: draw a digit, or take a ready one."
+
+
+def test_the_digit_that_belongs_to_v_is_never_divided():
+    """The lesson's formula, and the two factors that an error is multiplied by at t = 1000."""
+    x0, eps, ab = torch.randn(4, dtype=torch.float64), torch.randn(4, dtype=torch.float64), 0.3
+    x_t, v = process.rotate(x0, eps, ab**0.5, (1 - ab) ** 0.5)
+    torch.testing.assert_close(v, ab**0.5 * eps - (1 - ab) ** 0.5 * x0)
+    torch.testing.assert_close(ab**0.5 * x_t - (1 - ab) ** 0.5 * v, x0)
 
 
 # --- The training
@@ -85,23 +100,31 @@ def test_a_watched_run_shows_the_untrained_network_every_report_and_its_end(live
     trainer = tiny_trainer(6)
     lesson_03.watch_training(trainer)
     assert live["texts"][0] == "This is the network before the first of its steps."
-    assert [text.partition(":")[0] for text in live["texts"][1:-1]] == [f"Step {k}" for k in range(1, 7)]
+    assert live["texts"][1:-1] == ["The network trains."] * 6
     assert live["titles"][0] == ["Ten digits, always from the same noise"]
     assert live["titles"][-1] == ["Ten digits, always from the same noise", "Loss in v"]
     assert re.fullmatch(r"3 of 6 steps, about \d+ s left", live["bars"][2])
     assert live["bars"][-1] == "6 of 6 steps"
 
 
-def test_what_is_stored_says_nothing_that_differs_from_machine_to_machine(live):
+def test_what_is_stored_tells_step_and_loss_and_looks_back(live):
     lesson_03.watch_training(tiny_trainer(30))
     (picture,) = live["stored"]
-    assert re.fullmatch(
-        r"All 30 steps are done\. The loss is (less|more) than a third of what it was before the first step\.",
-        picture.sentence(),
-    )
+    assert re.fullmatch(r"All 30 steps are done\. Step 30: the loss is \d\.\d\d\.", picture.sentence())
     curve = picture.panels[1]
     assert picture.frame_names[-1] == "step 30"
     assert curve.x.tolist() == [0, 10, 20, 30]  # of steps, not of the clock
+    (losses,) = curve.series.values()
+    assert picture.frame_texts[0] == f"Step 0: the loss is {losses[0]:.2f}."
+    assert picture.frame_texts[20] == f"Step 20: the loss is {losses[2]:.2f}."
+    assert len(picture.frame_texts) == 31
+
+
+def test_the_axis_of_a_running_training_ends_where_the_training_will(live, monkeypatch):
+    ends = []
+    monkeypatch.setattr(Live, "update", lambda live, new: ends.extend(panel.x_end for panel in new.panels[1:]))
+    lesson_03.watch_training(tiny_trainer(6))
+    assert set(ends) == {6}
 
 
 def test_pictures_come_by_the_clock(live, monkeypatch):
@@ -146,7 +169,7 @@ def test_stop_ends_a_run_with_a_sentence_and_the_network_as_it_is(live):
     lesson_03.watch_training(trainer)
     assert live["texts"][-1].startswith(
         "You stopped the training after 3 of 8 steps. The network keeps what it has learned, and "
-        "lesson.go_on(trainer) goes on from here. The loss is "
+        "lesson.go_on(trainer) goes on from here."
     )
     assert live["bars"][-1] == "3 of 8 steps"
     assert any(not torch.equal(old, new) for old, new in zip(before, trainer.net.parameters(), strict=True))
@@ -247,13 +270,77 @@ def test_the_judge_ranks_networks_and_knows_real_digits(monkeypatch):
     monkeypatch.setattr(figures, "PER_CLASS", 8)
     torch.manual_seed(0)
     good, fresh = (figures.score(net) for net in (shipped()[0], NoisePredictor(UNet(), schedules.cosine(), "v").eval()))
-    assert good.read > 0.8
     assert good.distance < 8 < fresh.distance
     assert 0.09 < good.loss < 0.12 < 0.9 < fresh.loss
     assert abs(figures.v_loss(shipped()[0], "train") - good.loss) < 0.01
     read, distance = figures.real_score()
-    assert read > 0.97
+    assert 0.9 < good.read < read  # "fewer than 10 of 100"; "misreads more of these digits than of real ones"
     assert distance < good.distance
+
+
+def test_the_shipped_2_is_none():
+    """The lesson says so of the ten digits that it shows."""
+    judge, _ = figures._judge()
+    with torch.no_grad():
+        read = judge(explorer.ten_digits(shipped()[0]).clamp(-1, 1)).argmax(1).tolist()
+    assert [digit for digit in range(10) if read[digit] != digit] == [2]
+
+
+def test_the_floor_falls_and_has_a_hump_where_clouds_run_into_each_other():
+    """Alone, a cloud of data has a floor that only falls; with eight it rises where they begin to overlap."""
+    _, lowest, _ = figures.ring_losses()
+    assert lowest[0] > 0.7
+    assert lowest[-1] < 0.01
+    assert lowest[1] < lowest[3] > lowest[4]
+    ring, levels = data.ring(), schedules.cosine().alpha_bar
+    alone = oracle.GaussianMixture([1.0], ring.means[:1], ring.covariances[:1])
+    _, single, _ = figures.split_loss(NoSight(alone), alone)
+    assert all(b < a for a, b in pairwise(single.tolist()))
+    x0, label = ring.sample(4000, torch.Generator().manual_seed(0))
+    own = []
+    for t in (150, 350):
+        x_t = process.add_noise(x0, data.noise(*x0.shape), levels[t].item())
+        own.append((torch.cdist(x_t, levels[t].sqrt() * ring.means).argmin(1) == label).double().mean().item())
+    assert own[0] > 0.9 > 0.7 > own[1]  # the nearest cloud is the one that a point came from
+
+
+class NoSight:
+    """A network that always answers 0."""
+
+    def __init__(self, mixture):
+        self.schedule = schedules.cosine()
+
+    def __call__(self, x, t):
+        return torch.zeros_like(x)
+
+
+def test_the_best_multiple_of_one_number_leaves_alpha_bar():
+    """The folded two lines: the loss of c x is 1 - 2 c sqrt(1 - ab) + c^2, smallest at c = sqrt(1 - ab)."""
+    x0, eps = torch.randn(2, 400_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for ab in (0.36, 0.9):
+        x_t, c = ab**0.5 * x0 + (1 - ab) ** 0.5 * eps, (1 - ab) ** 0.5
+        for factor in (c, 0.5):
+            loss = (eps - factor * x_t).square().mean().item()
+            assert loss == pytest.approx(1 - 2 * factor * c + factor**2, abs=0.005)
+        assert 1 - 2 * c * c + c**2 == pytest.approx(ab)
+
+
+def test_the_loss_of_digits_is_thirty_times_as_high_early_as_late():
+    """early-loss, and its 0.17 and 0.006; and that what is left is better there."""
+    net, _ = shipped()
+    x0, found = data.digits("test")[0][:100], {}
+    eps = data.noise(*x0.shape).float()
+    for t in (10, 900):
+        ab = net.schedule.alpha_bar[t].item()
+        x_t = process.add_noise(x0, eps, ab)
+        with torch.no_grad():
+            guess = net(x_t, torch.full((100,), t))
+        left = process.predict_x0(x_t, guess, ab)
+        found[t] = (guess - eps).square().mean().item(), (left - x0).square().mean().item()
+    (early, good), (late, bad) = found[10], found[900]
+    assert (early, late) == (pytest.approx(0.17, abs=0.01), pytest.approx(0.006, abs=0.001))
+    assert 25 < early / late < 36
+    assert good < 0.01 * bad
 
 
 def test_the_comparison_names_the_steps_that_were_done(capsys, monkeypatch):

@@ -121,6 +121,7 @@ def test_a_choice_returns_the_option_itself():
         (lambda: Curves("c", X, {"a": X}, "x", "y", marker=[2.0]), V, "marker is .* values from 0.0 to 1.0"),
         (lambda: Curves("c", X, {"a": X}, "x", "y", (0, 1), y_ticks={2.0: "100"}), V, "y_ticks is 2.0; .* in .0, 1."),
         (lambda: Curves("c", X, {"a": X}, "x", "y", (0, 1), y_ticks={1.0: ""}), V, "y_ticks name is ''; expected text"),
+        (lambda: Curves("c", X, {"a": X}, "x", "y", x_end=0.5), V, "Curves x_end is 0.5; expected"),
         (lambda: Images("i", GREY / 255), T, "Images frames is .*, float64; expected uint8"),
         (lambda: Images("i", GREY[0]), V, r"\(3, 8, 6\), uint8; expected shape \(F, K, H, W\)"),
         (lambda: Images("i", GREY, ["a"]), V, r"len\(Images labels\) is 1; expected 3, one for each image"),

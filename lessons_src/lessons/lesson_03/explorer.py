@@ -32,16 +32,14 @@ FILM = 40  # pictures that are kept of a training, at most
 
 
 @torch.no_grad()
-def noise_guess(x0: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x_t of one digit (1, 1, 28, 28) at times (n,), the shipped network's eps-hat, and its loss at each (n,).
+def noise_guess(x0: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    """x_t of one digit (1, 1, 28, 28), and the shipped network's eps-hat.
 
     The noise is always the same, and the network is not told which digit it is.
     """
     net, _ = shipped()
-    x0, eps = (x.expand(len(times), -1, -1, -1) for x in (x0, data.noise(1, 1, 28, 28, seed=3).float()))
-    x_t = add_noise(x0, eps, net.schedule.alpha_bar[times])
-    guess = net(x_t, times)
-    return x_t, guess, (guess - eps).square().flatten(1).mean(1)
+    x_t = add_noise(x0, data.noise(1, 1, 28, 28, seed=3).float(), net.schedule.alpha_bar[t].item())
+    return x_t, net(x_t, torch.tensor([t]))
 
 
 def guess_picture(drawing: np.ndarray, t: int) -> Picture:
@@ -49,20 +47,19 @@ def guess_picture(drawing: np.ndarray, t: int) -> Picture:
     net, judge = shipped()
     alpha_bar = net.schedule.alpha_bar[t].item()
     x0 = data.as_digit(drawing)[None]
-    x_t, eps, loss = noise_guess(x0, torch.tensor([t]))
+    x_t, eps = noise_guess(x0, t)
     left = predict_x0(x_t, eps, alpha_bar).clamp(-1, 1)
     share, read = judge(left).softmax(1)[0].max(0)
     if not drawing.any():
         says = "The field is empty: draw a digit, or take a ready one."
     elif share < UNSURE[0] or left.max() < UNSURE[1]:
-        says = "A second network reads what is left, and is unsure."
+        says = f"At t = {t} a second network reads what is left, and is unsure."
     else:
-        says = f"A second network reads what is left as {read}."
+        says = f"At t = {t} a second network reads what is left as {read}."
     labels = ["yours, x₀", "it sees, xₜ", "it guesses, ε̂", "left, x̂₀"]
-    wrong = f"a loss of {loss.item():.2g}" if loss >= 0.001 else "a loss below 0.001"
     return Picture(
         [Images("One look, one guess", grey(torch.cat([x0, x_t, eps / 2, left])[:, 0])[None], labels)],
-        f"At t = {t} the guess of the noise has {wrong}; to guess 0 everywhere would have about 1. {says}",
+        says,
         formula=f"x̂₀ = (xₜ − {math.sqrt(1 - alpha_bar):.2g} · ε̂) / {_plain(math.sqrt(alpha_bar))}",
     )
 
@@ -105,10 +102,6 @@ class History:
             steps = [step for step, _ in self.film]
             del self.film[min(range(1, FILM), key=lambda i: steps[i + 1] - steps[i - 1])]
 
-    def recent(self) -> float:
-        """Mean loss of the last BIN steps."""
-        return float(np.mean(self.losses[-BIN:]))
-
 
 _HISTORIES: WeakKeyDictionary[Trainer, History] = WeakKeyDictionary()
 
@@ -119,11 +112,13 @@ def ten_digits(net: NoisePredictor) -> Tensor:
     return sample(ddim(lambda x, t: net(x, t, label), noise, net.schedule, time_grid(net.schedule, 10)))
 
 
-def training_picture(history: History, text: str, target: str) -> Picture:
+def training_picture(history: History, text: str, target: str, end: int) -> Picture:
     """The digits drawn so far, one frame a drawing, and the losses, of which each point is the mean of up to BIN steps.
 
-    The first point is the loss of the untrained network. target: what the network answers with, "eps" or "v".
+    The first point is the loss of the untrained network. target: what the network answers with, "eps" or "v". end: the
+    number of steps that the training is to have.
     """
+    said = None
     losses, (steps, drawn) = history.losses, zip(*history.film, strict=True)
     panels: list[Images | Curves] = [
         Images("Ten digits, always from the same noise", grey(torch.stack(drawn)[:, :, 0]), list("0123456789"))
@@ -133,9 +128,13 @@ def training_picture(history: History, text: str, target: str) -> Picture:
         means = [losses[0], *(float(np.mean(losses[max(0, end - BIN) : end])) for end in ends[1:])]
         top = 1.05 * max(1.0, *means)
         curve, name = {f"mean of {BIN} steps": np.array(means)}, f"loss in {'ε' if target == 'eps' else target}"
-        panels.append(Curves(name.capitalize(), np.array(ends), curve, "step", name, (0.0, top), np.array(steps)))
+        panels.append(
+            Curves(name.capitalize(), np.array(ends), curve, "step", name, (0.0, top), np.array(steps), x_end=end)
+        )
+        there = np.interp(steps, ends, means)
+        said = [f"Step {step}: the loss is {loss:.2f}." for step, loss in zip(steps, there, strict=True)]
     names = [f"step {step}" for step in steps]
-    return Picture(panels, text, frame_label="Look back to", frame_names=names)
+    return Picture(panels, text, frame_label="Look back to", frame_names=names, frame_texts=said)
 
 
 def watch_training(trainer: Trainer | None) -> None:
@@ -162,7 +161,7 @@ def watch_training(trainer: Trainer | None) -> None:
                 done = trainer.step_count
                 left = (time.perf_counter() - begun) * (steps - done) / (done - started)
                 bar.update(progress_bar(done, steps, f", about {left:.0f} s left"), raw=True)
-                live = _show(live, history, trainer, f"Step {done}: the loss is {history.recent():.2f}.")
+                live = _show(live, history, trainer, "The network trains.")
                 shown = time.perf_counter()
         said = f"All {steps} steps are done."
     except KeyboardInterrupt:
@@ -173,16 +172,13 @@ def watch_training(trainer: Trainer | None) -> None:
             "learned, and lesson.go_on(trainer) goes on from here."
         )
     bar.update(progress_bar(trainer.step_count, steps), raw=True)
-    if history.losses:  # this is stored: nothing in it may differ from machine to machine
-        low = "less" if history.recent() < 0.3 * history.losses[0] else "more"
-        said += f" The loss is {low} than a third of what it was before the first step."
     _show(live, history, trainer, said).keep()
 
 
 def _show(live: Live | None, history: History, trainer: Trainer, text: str) -> Live:
     """The picture of a training as it is now, displayed if there is none yet."""
     history.look(trainer)
-    picture = training_picture(history, text, trainer.net.prediction)
+    picture = training_picture(history, text, trainer.net.prediction, trainer.recipe.steps)
     if live is None:
         live = Live(picture)
         display(live)

@@ -47,13 +47,18 @@ def show_average(number: int = 0, t: int = 850, shown: int = 6) -> None:
     best = share.topk(shown)
     average = (share.view(-1, 1, 1, 1) * known).sum(0, keepdim=True)
     guess = process.predict_x0(x_t, net(x_t, torch.tensor([t])), alpha_bar)
-    pictures = torch.cat([x_t, known[best.indices], average, guess])[:, 0].clamp(-1, 1)
-    names = ["it sees", *(f"{100 * value:.1f} %" for value in best.values), "average", "its guess"]
-    fig, axes = plots.figure(len(names), 1, width=9.2, height=1.45)
-    for axis, picture, name in zip(axes[0], pictures, names, strict=True):
-        axis.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-        axis.set_title(name, fontsize=10)
-        axis.axis("off")
+    pictures = torch.cat([x_t, average, guess, known[best.indices]])[:, 0].clamp(-1, 1)
+    names = ["it sees", "average", "its guess", *(f"{100 * value:.1f} %" for value in best.values)]
+    spots = [(0, 0, 2), (5.6, 0, 2), (7.9, 0, 2)]  # left, bottom and side
+    spots += [(2.4 + k % 3, 1.15 - 1.15 * (k // 3), 0.85) for k in range(shown)]
+    fig, axes = plots.figure(width=7.4, height=2.0)
+    axis = axes[0, 0]
+    for (left, bottom, side), picture, name in zip(spots, pictures, names, strict=True):
+        place = (left, left + side, bottom, bottom + side)
+        axis.imshow(picture, cmap="gray", vmin=-1, vmax=1, extent=place, interpolation="nearest")
+        axis.text(left + side / 2, bottom + side + 0.05, name, ha="center", va="bottom")
+    axis.set(xlim=(0, 9.9), ylim=(0, 2.3), aspect="equal")
+    axis.axis("off")
     plots.show(
         fig,
         f"A digit at t = {t}. The {shown} training digits that fit best, with their weight in the average: together "
@@ -115,7 +120,7 @@ def show_unet() -> None:
     found, size = stages(), {28: 1.0, 14: 0.8, 7: 0.62}
     spots = ((0, 2.3), (1.5, 1.9), (2.95, 1.0), (4.45, 0), (5.95, 1.0), (7.4, 1.9), (8.9, 2.3))
     places = dict(zip(found, spots, strict=True))
-    fig, axes = plots.figure(width=9.2, height=3.7)
+    fig, axes = plots.figure(width=7.6, height=3.2)
     axis = axes[0, 0]
     for name, channels in found.items():
         x, y, half = *places[name], size[channels.shape[-1]] / 2
@@ -167,14 +172,17 @@ def split_loss(net: NoisePredictor, mixture: GaussianMixture, n: int = 20_000) -
 def show_floor() -> None:
     """The loss of the shipped point network by time, split into what nobody can remove and its own fault."""
     loss, lowest, excess = ring_losses()
-    plots.lines(
-        [100 * k + 50 for k in range(10)],
-        {"loss of the network": loss, "the floor: smallest possible": lowest, "the network's fault": excess},
-        f"Eight clouds of points. Mean loss {loss.mean():.3f}: it looks poor. But {lowest.mean():.3f} of it is the "
-        f"floor, and only {excess.mean():.3f} is the network's fault.",
-        "time t",
-        "loss in ε",
-        markers=True,
+    fig, axes = plots.figure(columns=2, width=7.8, height=3.2)
+    data_axis, loss_axis = axes[0]
+    data_axis.get_gridspec().set_width_ratios([1, 1.6])
+    plots.draw_points(data_axis, data.ring().sample(600, torch.Generator().manual_seed(0))[0], "the data", 2.1)
+    series = {"loss of a network": loss, "floor: the best guess": lowest, "the network's fault": excess}
+    plots.draw_lines(loss_axis, [100 * k + 50 for k in range(10)], series, "time t", "loss in ε", markers=True)
+    plots.show(
+        fig,
+        f"Data for which the best guess is a formula: eight clouds of points. Where the floor has a hump, the clouds "
+        f"begin to run into each other. The network's mean loss of {loss.mean():.3f} looks poor. But "
+        f"{lowest.mean():.3f} of it is the floor, and only {excess.mean():.3f} is the network's fault.",
     )
 
 
@@ -233,8 +241,8 @@ def show_scores(scores: Mapping[str, Score]) -> None:
             "distance": [f"{far:.1f}" for _, far in looks],
         },
         f"Each network draws {10 * PER_CLASS} digits. Read right: the judge sees the digit that was asked for. "
-        f"Distance: how far all of them together are from real digits, in what the judge measures. 0 is no difference; "
-        f"as many real digits have {distance:.1f}, by luck.",
+        f"Distance: how much all of them together differ from real digits, to the judge. 0 is not at all; "
+        f"{10 * PER_CLASS} real ones have {distance:.1f}, by luck.",
     )
 
 
