@@ -121,7 +121,7 @@ def training_picture(history: History, text: str, target: str, end: int) -> Pict
     said = None
     losses, (steps, drawn) = history.losses, zip(*history.film, strict=True)
     panels: list[Images | Curves] = [
-        Images("Ten digits, always from the same noise", grey(torch.stack(drawn)[:, :, 0]), list("0123456789"))
+        Images("Always from the same noise", grey(torch.stack(drawn)[:, :, 0]), list("0123456789"))
     ]
     if len(losses) > 1:
         ends = [0, *range(BIN, len(losses), BIN), len(losses)]
