@@ -182,7 +182,7 @@ def show_rank_reversal() -> None:
         fig,
         f"{FEW} digits of DDPM cost {FEW * EVALUATIONS[DDPM]:,} evaluations, and so do 2,000 of DDIM. Scored like this "
         f"(the arrow), DDPM loses in {found.reversed_share * DRAWS:.0f} of {DRAWS} draws. At 2,000 digits each it "
-        f"wins, by {difference.value:.2f} (95 % interval {difference.low:.2f} to {difference.high:.2f}). Lines in 1 / n "
+        f"wins, by {difference.value:.2f} (95 % interval {difference.low:.2f} to {difference.high:.2f}). Lines in 1/n "
         f"lead to infinitely many digits (open marks): there it wins by {limit.value:.2f} ({limit.low:.2f} to "
         f"{limit.high:.2f}). Bands are one standard deviation.",
     )
