@@ -195,23 +195,57 @@ def test_who_else_is_thrown_off_at_the_end_of_the_cosine_schedule():
 
 
 def test_what_the_stored_front_shows():
-    """09 how-few, and what the lesson reads from the front."""
+    """09 how-few, and what the lesson and its deeper part read from the front."""
     rows = measurements.load("pareto")
     thousand = find(rows, *REFERENCE)
-    assert {row["solver"]: row["nfe"] for row in reaching(rows, thousand)} == {"DDPM": 100}
-    for solver in ("DDPM", "SDE-DPM-Solver++(2M)"):
-        fifty = difference(find(rows, solver, 50), thousand)
-        assert fifty.value == pytest.approx(0.05, abs=0.005)
-        assert fifty.high == pytest.approx(0.30, abs=0.01)
-    best = min((row for row in rows if row["nfe"] <= 10), key=lambda row: row["frechet"])
-    assert (best["solver"], best["nfe"]) == ("SDE-DPM-Solver++(2M)", 10)
-    assert difference(best, thousand).high > MARGIN
-    assert as_good(find(rows, "UniPC-2", 5), find(rows, "DDIM", 50))
-    assert difference(find(rows, "UniPC-2", 50), find(rows, "UniPC-2", 8)).low > 0.1
-    odes = [row for row in rows if row["solver"] not in ("DDPM", "SDE-DPM-Solver++(2M)")]
+    noisy = ("DDPM", "SDE-DPM-Solver++(2M)")
+    odes = [row for row in rows if row["solver"] not in noisy]
     assert all(difference(row, thousand).low > 0 for row in odes), "no ODE solver, with any number of calls"
-    limits = [row["frechet"] for row in odes if row["nfe"] == 50]
-    assert max(limits) - min(limits) < 0.12
+    for solver, nfe, score in (
+        ("DDPM", 1000, 0.88), ("UniPC-2", 10, 1.62), ("UniPC-2", 50, 1.69), ("DDIM", 50, 1.68), ("DDIM", 1000, 1.72),
+        ("DDPM", 30, 0.95), ("SDE-DPM-Solver++(2M)", 8, 1.17),
+    ):  # fmt: skip
+        assert find(rows, solver, nfe)["frechet"] == pytest.approx(score, abs=0.005)
+    floor, spread = thousand["floor"], thousand["floor_spread"]
+    assert (floor, spread) == pytest.approx((0.72, 0.09), abs=0.005)
+    assert min(row["frechet"] for row in rows) > floor
+    near = [row["frechet"] for row in rows if row["solver"] == "DDPM" and row["nfe"] >= 30]
+    assert max(near) < floor + 3 * spread, "DDPM comes near the floor"
+    ten = difference(find(rows, "UniPC-2", 10), thousand)
+    assert (ten.value, ten.high - ten.value) == pytest.approx((0.74, 0.35), abs=0.005)
+    fifty = [row for row in odes if row["nfe"] == 50]
+    assert len(fifty) == 7
+    assert (min(row["frechet"] for row in fifty), max(row["frechet"] for row in fifty)) == pytest.approx(
+        (1.68, 1.72), abs=0.005
+    )
+    for gap in (difference(row, thousand) for row in fifty):
+        assert gap.value > 0.795
+        assert gap.high - gap.value == pytest.approx(0.35, abs=0.01)
+    for solver, nfe in (("DDPM", 30), ("SDE-DPM-Solver++(2M)", 8)):
+        assert all(difference(find(rows, solver, nfe), row).high < 0 for row in fifty), "fresh noise passes their end"
+    assert {row["solver"]: row["nfe"] for row in reaching(rows, thousand)} == {"DDPM": 250}
+    small = [difference(find(rows, "DDPM", nfe), thousand) for nfe in (30, 50, 100)]
+    assert all(gap.high > MARGIN > gap.value and gap.low < 0 for gap in small), "not shown, either way"
+    assert min(gap.high - gap.value for gap in small) > MARGIN, "the interval is wider than the margin"
+    end = find(rows, "UniPC-2", 50)
+    assert as_good(find(rows, "UniPC-2", 10), find(rows, "DDIM", 50))
+    assert 0 < difference(end, find(rows, "UniPC-2", 15)).low < difference(end, find(rows, "UniPC-2", 15)).high < MARGIN
+    for nfe in (5, 50):
+        assert difference(find(rows, "DDIM", nfe), find(rows, "DDPM", nfe)).low > 0
+
+
+def test_luck_cancels_only_between_solvers_without_fresh_noise():
+    """09, what compare shows: pairs gain a factor of four between two ODE solvers, and nothing against DDPM."""
+    rows = measurements.load("pareto")
+
+    def gained(a, b):
+        alone = math.hypot(measurements.resampled(a).std(), measurements.resampled(b).std())
+        return alone / difference(a, b).error
+
+    assert gained(find(rows, "UniPC-2", 10), find(rows, "DPM-Solver++(2M)", 10)) > 3.9
+    assert gained(find(rows, "UniPC-2", 50), find(rows, "UniPC-2", 8)) > 3.9
+    for solver, nfe in (("UniPC-2", 10), ("DDPM", 50)):
+        assert gained(find(rows, solver, nfe), find(rows, *REFERENCE)) < 1.1
 
 
 def test_fresh_noise_repairs_early_errors_only():

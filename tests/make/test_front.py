@@ -10,7 +10,7 @@ from lessons_src.make import front
 
 def row(nfe, frechet, solver):
     resampled = base64.b64encode(np.linspace(frechet - 0.1, frechet + 0.1, 50, dtype=np.float32).tobytes()).decode()
-    return {"solver": solver, "nfe": nfe, "frechet": frechet, "resampled": resampled}
+    return {"solver": solver, "nfe": nfe, "frechet": frechet, "floor": 0.4, "resampled": resampled}
 
 
 def test_the_command_measures_prints_and_draws(monkeypatch, tmp_path, capsys):

@@ -1,8 +1,8 @@
 // race_picture of explorer.py in the browser, where the third solver is Heun; exact.js stands before this text.
 
-const BUDGETS = [5, 6, 7, 8, 10, 13, 16, 20, 25, 30, 40, 50, 60];
+const BUDGETS = [7, 8, 10, 13, 16, 20, 25, 30, 40, 50, 60];
 const GRIDS = { t: "linspace", "√t": "quadratic", "log-SNR": "log_snr" };
-// A solver, the most steps that a budget pays for, and what a step to s costs.
+// A solver, the most steps that a budget pays for (four or more), and what a step to s costs.
 const SOLVERS = {
   DDIM: { solve: ddim, steps: (nfe) => nfe, cost: () => 1 },
   "DPM-Solver++(2M)": { solve: dpmSolverPP2M, steps: (nfe) => nfe, cost: () => 1 },
@@ -10,12 +10,12 @@ const SOLVERS = {
 };
 const remembered = new Map();
 
-// Where a solver stands when k evaluations are spent, or null if the budget does not pay for four steps.
+// Where a solver stands when k evaluations are spent.
 function race(name, budget, grid, schedule, { means, std: [std], start, ...rest }) {
   const key = [name, budget, grid, schedule].join();
   if (!remembered.has(key)) {
     const { solve, steps, cost } = SOLVERS[name], alpha_bar = rest[`alpha_bar_${schedule}`], n = steps(budget);
-    const times = n < 4 ? [] : timeGrid(alpha_bar, n, GRIDS[grid]);
+    const times = timeGrid(alpha_bar, n, GRIDS[grid]);
     const states = solve(mixtureEps({ means, std, alpha_bar }), start, alpha_bar, times), frames = [0], at = [times[0]];
     for (let i = 1; i < times.length; i++) {
       const waiting = cost(times[i]) - 1;
@@ -30,8 +30,8 @@ function race(name, budget, grid, schedule, { means, std: [std], start, ...rest 
       frames.push(n);
       at.push(0);
     }
-    const error = n < 4 ? null : distance(states[n], rest[`end_${schedule}`]);
-    remembered.set(key, n < 4 ? null : { steps: n, frames: frames.map((i) => states[i]), times: at, error });
+    const error = distance(states[n], rest[`end_${schedule}`]);
+    remembered.set(key, { steps: n, frames: frames.map((i) => states[i]), times: at, error });
   }
   return remembered.get(key);
 }
@@ -46,19 +46,17 @@ export function picture({ third, budget, grid, schedule }, constants) {
   if (!(third in SOLVERS)) return null; // the kernel knows them all
   const { means } = constants, end = constants[`end_${schedule}`];
   const runs = names.map((name) => race(name, budget, grid, schedule, constants));
-  if (runs.includes(null)) return null;
-  const possible = BUDGETS.filter((nfe) => SOLVERS[third].steps(nfe) >= 4);
-  const errors = names.map((name) => possible.map((nfe) => race(name, nfe, grid, schedule, constants).error));
+  const errors = names.map((name) => BUDGETS.map((nfe) => race(name, nfe, grid, schedule, constants).error));
   const groups = nearest(end, means).map(([mode]) => mode);
   const place = (t) => `t = ${t} (${roundEven(100 * Math.sqrt(constants[`alpha_bar_${schedule}`][t]))} % signal)`;
   return {
     panels: [
       ...runs.map((r, i) => ({ title: names[i], data: flat(r.frames), frames: budget + 1, groups, target: Float32Array.from(end) })),
       {
-        x: Float32Array.from(possible),
+        x: Float32Array.from(BUDGETS),
         data: Float32Array.from(errors.flat(), Math.log10),
-        frames: budget >= possible[0] ? budget + 1 : 1,
-        marker: Float32Array.from(budget >= possible[0] ? Array(budget + 1).fill(budget) : []),
+        frames: budget + 1,
+        marker: new Float32Array(budget + 1).fill(budget),
         named: names,
       },
     ],
@@ -66,7 +64,7 @@ export function picture({ third, budget, grid, schedule }, constants) {
       "exact flow ends, root mean square. Colour and shape name the cluster where it ends.",
     formula: [`${budget} calls. Miss: ${names.map((name, i) => `${name} ${number(runs[i].error)}`).join(", ")}`],
     frame_names: Array.from({ length: budget + 1 }, (_, k) => String(k)),
-    frame_texts: Array.from({ length: budget + 1 }, (_, k) =>
+    frame_texts: Array.from({ length: budget + 1 }, (_, k) => k === budget ? "All have arrived." :
       `${names.map((name, i) => `${name} stands at ${place(runs[i].times[k])}`).join(", ")}.`),
     start: budget,
   };

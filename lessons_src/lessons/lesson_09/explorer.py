@@ -18,11 +18,13 @@ from lessons_src.show.panels import Curves, Picture, Points
 from lessons_src.show.widgets import Choice, Explorer, Slider
 from lessons_src.solvers import SOLVERS
 
-RACERS = tuple(name for name, solver in SOLVERS.items() if not solver.random)  # chance has no end to be compared with
+FEWEST = 4  # steps in a race
+BUDGETS = (7, 8, 10, 13, 16, 20, 25, 30, 40, 50, 60)
+RACERS = tuple(  # chance has no end to be compared with; RK4 and PNDM pay 13 calls for four steps
+    name for name, solver in SOLVERS.items() if not solver.random and solver.nfe(FEWEST) <= BUDGETS[0]
+)
 ALWAYS = ("DDIM", "DPM-Solver++(2M)")
 GRIDS = {"t": "linspace", "√t": "quadratic", "log-SNR": "log_snr"}  # what the steps are equal in
-FEWEST = 4  # steps: PNDM cannot start with less
-BUDGETS = (5, 6, 7, 8, 10, 13, 16, 20, 25, 30, 40, 50, 60)
 STARTS = 60
 SCHEDULES = {"linear": linear(), "cosine": cosine()}
 TENS = {math.log10(value): f"{value:g}" for value in (10, 1, 0.1, 0.01, 0.001, 0.0001)}
@@ -49,13 +51,11 @@ def _track(schedule: str) -> tuple[NoiseSchedule, Tensor, Tensor]:
 
 
 @cache
-def run(name: str, budget: int, grid: str, schedule: str) -> Run | None:
-    """Let the solver called `name` spend up to `budget` evaluations on the ring; None if they do not pay for it."""
+def run(name: str, budget: int, grid: str, schedule: str) -> Run:
+    """Let the solver called `name` spend up to `budget` evaluations on the ring."""
     solver = SOLVERS[check_choice("name", name, RACERS)]
     levels, start, end = _track(schedule)
-    if check_int("budget", budget, FEWEST) < solver.nfe(FEWEST):
-        return None
-    steps = solver.steps(budget)
+    steps = solver.steps(check_int("budget", budget, solver.nfe(FEWEST)))
     predict = Counted(data.ring().network(levels))
     frames, times = [start], [levels.T]
     for state in solver.run(predict, start, levels, time_grid(levels, steps, grid)):
@@ -73,52 +73,39 @@ def race_picture(third: str, budget: int, grid: str, schedule: str) -> Picture:
 
     explorer.js computes the same for some of the solvers.
     """
-    levels, start, end = _track(schedule)
+    levels, _, end = _track(schedule)
     runs = {name: run(name, budget, GRIDS[grid], schedule) for name in (*ALWAYS, third)}
-    still = start.expand(budget + 1, -1, -1)
     mode = torch.cdist(end, data.ring().means).argmin(1)
-    panels = [
-        Points(name, (r.frames if r else still).numpy(), end.numpy(), 2.6, groups=mode) for name, r in runs.items()
-    ]
-    possible = [n for n in BUDGETS if n >= SOLVERS[third].nfe(FEWEST)]
-    errors = {name: [run(name, n, GRIDS[grid], schedule).error for n in possible] for name in runs}
+    panels = [Points(name, r.frames.numpy(), end.numpy(), 2.6, groups=mode) for name, r in runs.items()]
+    errors = {name: [run(name, n, GRIDS[grid], schedule).error for n in BUDGETS] for name in runs}
     panels.append(
         Curves(
             "Miss at every budget",
-            np.array(possible),
+            np.array(BUDGETS),
             {name: np.log10(values) for name, values in errors.items()},
             "network calls",
             "miss",
             (-4.1, 1.1),
-            marker=np.full(budget + 1, budget) if budget >= possible[0] else None,
+            marker=np.full(budget + 1, budget),
             y_ticks=TENS,
         )
     )
     return Picture(
         panels,
-        f"{_results(runs)} The miss is the distance from where the exact flow ends, root mean square. Colour and shape "
-        "name the cluster where it ends.",
+        f"Steps: {', '.join(f'{name} {r.steps}' for name, r in runs.items())}. The miss is the distance from where the "
+        "exact flow ends, root mean square. Colour and shape name the cluster where it ends.",
         frame_label="Calls spent",
         frame_names=[str(k) for k in range(budget + 1)],
         frame_texts=[
-            ", ".join(f"{name} stands at {_place(levels, r.times[k])}" for name, r in runs.items() if r) + "."
-            for k in range(budget + 1)
+            *(
+                ", ".join(f"{name} stands at {_place(levels, r.times[k])}" for name, r in runs.items()) + "."
+                for k in range(budget)
+            ),
+            "All have arrived.",
         ],
-        formula=f"{budget} calls. Miss: "
-        + ", ".join(f"{name} {_number(r.error) if r else 'cannot run'}" for name, r in runs.items()),
+        formula=f"{budget} calls. Miss: " + ", ".join(f"{name} {_number(r.error)}" for name, r in runs.items()),
         plays=True,
     )
-
-
-def _results(runs: dict[str, Run | None]) -> str:
-    steps = ", ".join(f"{name} {found.steps}" for name, found in runs.items() if found)
-    poor = "".join(
-        f" {name} cannot run: a race is of {FEWEST} steps or more, and its {FEWEST} steps cost "
-        f"{SOLVERS[name].nfe(FEWEST)} calls."
-        for name in runs
-        if not runs[name]
-    )
-    return f"Steps: {steps}.{poor}"
 
 
 def _place(levels: NoiseSchedule, t: int) -> str:
@@ -146,7 +133,7 @@ def explore_race() -> Explorer:
     return Explorer(
         race_picture,
         [
-            Slider("budget", "Network calls", 5, 60, 1, 10),
+            Slider("budget", "Network calls", BUDGETS[0], BUDGETS[-1], 1, 10),
             Choice("third", "Third racer", [name for name in RACERS if name not in ALWAYS], "Heun"),
             Choice("grid", "Equal steps of", list(GRIDS), "√t"),
             Choice("schedule", "Schedule", list(SCHEDULES), "linear"),

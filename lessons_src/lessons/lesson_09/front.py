@@ -18,7 +18,7 @@ from lessons_src.solvers import SOLVERS
 SURE = 1.96  # standard errors on either side: 95 % of a normal law
 REFERENCE = ("DDPM", 1000)
 ODE_END = ("UniPC-2", 50)  # has solved the network's ODE
-MARGIN = 0.25  # how much worse still counts as good: two sets of 1,000 real digits differ by that much on average
+MARGIN = 0.25  # how much worse still counts as good: two random sets of 1,000 real digits differ by about as much
 DRAWN = (  # a solver's place gives its colour, dash and mark in every figure; the first three as in the race
     "DDIM",
     "DPM-Solver++(2M)",
@@ -30,7 +30,7 @@ DRAWN = (  # a solver's place gives its colour, dash and mark in every figure; t
     "PLMS",
     "DPM-Solver++(3M)",
 )
-LIT = ("DDIM", "UniPC-2", "SDE-DPM-Solver++(2M)", "DDPM")  # nine lines tangle: the others are grey
+LIT = ("DDIM", "Heun", "UniPC-2", "SDE-DPM-Solver++(2M)", "DDPM")  # nine lines tangle: the others are grey
 
 
 class Difference(NamedTuple):
@@ -94,12 +94,6 @@ def reaching(rows: Sequence[Row], reference: Row, margin: float = MARGIN) -> lis
     return list(found.values())
 
 
-def in_the_strip(rows: Sequence[Row], reference: Row, margin: float = MARGIN) -> list[Row]:
-    """The rows that score worse than the reference by no more than the margin, cheapest first, luck or not."""
-    near = [row for row in rows if row["frechet"] <= reference["frechet"] + margin]
-    return sorted(near, key=lambda row: row["nfe"])
-
-
 def sorts(rows: Sequence[Row], random: bool) -> list[Row]:
     """The rows of the solvers that draw fresh noise, or of those that follow the ODE."""
     return [row for row in rows if SOLVERS[row["solver"]].random is random]
@@ -128,12 +122,15 @@ def highest(reference: Row) -> float:
 def draw(rows: Sequence[Row], reference: Row, lit: Sequence[str] = LIT) -> Figure:
     """Distance, up to `highest`, against evaluations: every solver a line, in colour if it is `lit`.
 
-    Filled marks are on the front, hollow ones are dominated. The grey strip reaches from `reference` to the margin.
+    Filled marks are on the front, hollow ones are dominated. The grey strip reaches from `reference` to the margin, and
+    the dotted line is what real digits score.
     """
     fig, axes = plots.figure(width=7.8, height=4.0)
     axis, best = axes[0, 0], front(rows)
     solvers = [name for name in measurements.PARETO if name in {row["solver"] for row in rows}]
     axis.axhspan(reference["frechet"], reference["frechet"] + MARGIN, color="0.5", alpha=0.25, zorder=0, lw=0)
+    real = {"color": plots.INK, "linestyle": ":", "linewidth": 1.4, "label": "real digits", "gid": "floor"}
+    axis.axhline(reference["floor"], **real)
     grey = [solver for solver in solvers if solver not in lit]
     for solver in (*grey, *lit):
         own = sorted((row for row in rows if row["solver"] == solver), key=lambda row: row["nfe"])
