@@ -180,8 +180,8 @@ const painters = {
     pen.strokeRect(left, top, box.width, height);
     for (const [i, name] of names.entries()) {
       const y = top + (i + 0.5) * row, x = X(data[i]), wall = X((bad[i] === "low" ? low : high)[i]);
-      pen.fillStyle = ink.frame;
-      pen.globalAlpha = 0.45;
+      pen.fillStyle = ink.faint;
+      pen.globalAlpha = 0.35;
       pen.fillRect(X(low[i]), y - 0.32 * row, X(high[i]) - X(low[i]), 0.64 * row);
       pen.globalAlpha = 1;
       pen.fillStyle = ink.text;
