@@ -104,7 +104,7 @@ def test_the_ranking_of_steps_depends_on_the_score():
 
 SAYS = {
     "show_bias": "500 of them have a distance of 2.25",
-    "show_rank_reversal": "it is better, by 0.39",
+    "show_rank_reversal": "it wins, by 0.39",
     "show_guidance": "Each score has a favourite of its own: recall w = 1, distance 1.2",
     "show_steps": "DDIM covers 81 % of the real digits and DDPM 77 %",
 }
