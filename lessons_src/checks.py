@@ -82,15 +82,31 @@ def check_alike(**tensors: Any) -> Tensor:
     return first
 
 
-def check_labels(name: str, label: Any, batch: int, num_classes: int, device: torch.device) -> Tensor:
-    """Return `label` (one int, or int64 of shape (batch,)) as an int64 tensor; the null label is `num_classes`."""
-    expected = f"one int or int64 of shape ({batch},), from 0 to {num_classes} ({num_classes} is the null label)"
+def check_labels(
+    name: str, label: Any, batch: int, num_classes: int, device: torch.device, null: bool = True
+) -> Tensor:
+    """Return `label` (one int, or int64 of shape (batch,)) as an int64 tensor; the null label, if any, is num_classes.
+
+    TypeError or ValueError for anything else.
+    """
+    last = num_classes if null else num_classes - 1
+    meant = f" ({num_classes} is the null label)" if null else ""
+    expected = f"one int or int64 of shape ({batch},), from 0 to {last}{meant}"
     if not isinstance(label, Tensor):
-        return torch.full((batch,), check_int(name, label, 0, num_classes), device=device)
+        return torch.full((batch,), check_int(name, label, 0, last), device=device)
     if label.dtype != torch.int64:
         refuse(name, label, expected, TypeError)
     if label.shape != (batch,):
         refuse(name, label, expected)
-    if batch and not 0 <= int(label.min()) <= int(label.max()) <= num_classes:
+    if batch and not 0 <= int(label.min()) <= int(label.max()) <= last:
         refuse(name, label.tolist(), expected)
     return label.to(device)
+
+
+def check_times(name: str, t: Any, batch: int, T: int) -> Tensor:
+    """Return `t` if it is int64 of shape (batch,) with values in 1..T, else TypeError or ValueError."""
+    if not isinstance(t, Tensor) or t.dtype != torch.int64:
+        refuse(name, t, f"an int64 tensor of shape ({batch},)", TypeError)
+    if t.shape != (batch,) or (len(t) and not 1 <= int(t.min()) <= int(t.max()) <= T):
+        refuse(name, t.tolist(), f"shape ({batch},), times from 1 to {T}")
+    return t

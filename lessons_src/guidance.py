@@ -1,16 +1,32 @@
-"""Guidance: turns a conditional network and a wish into an eps_fn(x, t) that any sampler takes.
+"""Guidance: turns a network and a wish into an eps_fn(x, t) that any sampler takes.
 
 Convention of the whole course: eps = eps_u + w (eps_c - eps_u). w = 0 is unconditional, w = 1 conditional, w > 1
 extrapolates. In the notation of Ho & Salimans (2022), w = 1 + w_HS.
+
+`classifier_free` needs a network that learned with and without the condition. `classifier` and `similarity` steer any
+network with the gradient of another one: only here do gradients run through a network while sampling.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from lessons_src.checks import check_floating, check_like, check_real
+from lessons_src.checks import (
+    check_batch,
+    check_floating,
+    check_labels,
+    check_like,
+    check_real,
+    check_times,
+    refuse,
+)
+from lessons_src.process import as_column
 from lessons_src.samplers import EpsFn
+from lessons_src.schedules import NoiseSchedule
+
+Guide = Callable[[Tensor, Tensor], Tensor]  # of x (B, *event) and t (B,): log-probabilities, or one number a sample
 
 
 def blend(eps_u: Tensor, eps_c: Tensor, w: float) -> Tensor:
@@ -35,3 +51,69 @@ def classifier_free(net: Callable[..., Tensor], condition: Any, w: float) -> Eps
         return blend(net(x, t, None), net(x, t, condition), w)
 
     return eps_fn
+
+
+def classifier(eps_fn: EpsFn, log_prob: Guide, schedule: NoiseSchedule, label: int | Tensor, w: float) -> EpsFn:
+    """eps - w sqrt(1 - ab_t) grad_x log p(label | x_t) (Dhariwal & Nichol 2021, algorithm 2).
+
+    log_prob(x, t) -> (B, classes) are the log-probabilities of a classifier that knows noise; label is one class for
+    all, or (B,). If eps_fn is unconditional and the classifier exact at every noise level, w = 1 samples the
+    conditional law (Bayes). eps_fn may be guided already: a conditional network, or `classifier_free`. Each call costs
+    a forward and a backward pass of the classifier beside eps_fn, and nothing more when w is 0. Rows stay independent
+    if the classifier's are (in evaluation mode). Raises TypeError or ValueError, by name, for labels outside the
+    classes, or if log_prob does not return (B, classes) log-probabilities that can be differentiated in x.
+    """
+
+    def log_p(x: Tensor, t: Tensor) -> Tensor:
+        found = check_floating("log_prob(x, t)", log_prob(x, t), f"shape ({len(x)}, classes)")
+        if found.ndim != 2 or len(found) != len(x):
+            refuse("log_prob(x, t)", found, f"shape ({len(x)}, classes)")
+        if not (found.detach().exp().sum(1) - 1).abs().max() < 0.01:  # NaN too
+            refuse("log_prob(x, t)", found, "log-probabilities, exp of each row sums to 1; logits need log_softmax(1)")
+        own = check_labels("label", label, len(x), found.shape[1], x.device, null=False)
+        return found.gather(1, own[:, None])[:, 0]
+
+    return _steered(eps_fn, "log_prob(x, t)", log_p, schedule, w)
+
+
+def similarity(eps_fn: EpsFn, similarity: Guide, schedule: NoiseSchedule, w: float) -> EpsFn:
+    """eps - w sqrt(1 - ab_t) grad_x similarity(x_t, t): CLIP guidance (Nichol et al. 2021, GLIDE, section 2.4).
+
+    similarity(x, t) -> (B,) says how well each x fits what is wanted, such as the dot product f(x) . g(caption) of two
+    embeddings. It need not be a log-probability, so no w stands out. Costs and refusals are those of `classifier`.
+    """
+    return _steered(eps_fn, "similarity(x, t)", similarity, schedule, w)
+
+
+def gradient(guide: Guide, x: Tensor, t: Tensor, name: str = "guide(x, t)") -> Tensor:
+    """The gradient in x (B, *event) of guide(x, t) (B,), each row's own; also under torch.no_grad.
+
+    Weights get none. Raises TypeError or ValueError, with `name`, unless the guide returns one number a sample that
+    depends on x by operations torch can differentiate, with a finite gradient.
+    """
+    with torch.enable_grad():
+        x = check_batch("x", x).detach().requires_grad_()
+        value = check_floating(name, guide(x, t), f"shape ({len(x)},)")
+        if value.shape != x.shape[:1]:
+            refuse(name, value, f"shape ({len(x)},), one number a sample")
+        if not value.requires_grad:
+            refuse(name, value, "something whose gradient reaches x: no torch.no_grad, detach or numpy on the way")
+        (found,) = torch.autograd.grad(value.sum(), x)  # rows are independent: the sum's gradient has each row's own
+    if not found.isfinite().all():
+        refuse(name, value, "a finite gradient in x")
+    return found
+
+
+def _steered(eps_fn: EpsFn, name: str, guide: Guide, schedule: NoiseSchedule, w: float) -> EpsFn:
+    """eps - w sqrt(1 - ab_t) grad_x guide: the score of p_t gains w grad_x guide, and eps = -sqrt(1 - ab) score."""
+    w = check_real("w", w)
+
+    def guided(x: Tensor, t: Tensor) -> Tensor:
+        check_times("t", t, len(check_batch("x", x)), schedule.T)
+        eps = check_like("eps_fn(x, t)", eps_fn(x, t), "x", x)
+        if w == 0:
+            return eps
+        noise = as_column((1 - schedule.alpha_bar[t.cpu()]).sqrt(), x).to(x)
+        return eps - w * noise * gradient(guide, x, t, name)
+
+    return guided

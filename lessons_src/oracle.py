@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lessons_src.checks import check_batch, check_int, check_labels, check_real, refuse
+from lessons_src.checks import check_batch, check_int, check_labels, check_real, check_times, refuse
 from lessons_src.ode import solve
 from lessons_src.process import Level, eps_from_score, predict_x0, signal_and_noise
 from lessons_src.schedules import NoiseSchedule
@@ -73,8 +73,13 @@ class GaussianMixture:
 
     def class_posterior(self, x: Tensor, alpha_bar: Level) -> Tensor:
         """p(label | x_t = x), the perfect noise-aware classifier; shape (B, C)."""
-        belongs = torch.nn.functional.one_hot(self.labels, self.num_classes).to(x)
-        return self.responsibilities(x, alpha_bar) @ belongs
+        return self.log_class_posterior(x, alpha_bar).exp()
+
+    def log_class_posterior(self, x: Tensor, alpha_bar: Level) -> Tensor:
+        """log p(label | x_t = x), finite however far away x is; shape (B, C)."""
+        log_joint = self._joint(x, alpha_bar, None)[0]
+        own = [log_joint[(self.labels == c).to(x.device)].logsumexp(0) for c in range(self.num_classes)]
+        return torch.stack(own, 1).log_softmax(1)
 
     def score(self, x: Tensor, alpha_bar: Level, label: int | Tensor | None = None) -> Tensor:
         """Gradient of log p_t(x), or of log p_t(x | label), with respect to x; shape (B, d)."""
@@ -133,13 +138,17 @@ class OracleNetwork:
 
     def __call__(self, x: Tensor, t: Tensor, label: int | Tensor | None = None) -> Tensor:
         """Exact noise prediction for x (B, d) at times t (B,)."""
-        if not isinstance(t, Tensor) or t.dtype != torch.int64:
-            refuse("t", t, f"an int64 tensor of shape ({len(x)},)", TypeError)
-        if t.shape != x.shape[:1] or (len(t) and not 1 <= int(t.min()) <= int(t.max()) <= self.schedule.T):
-            refuse("t", t.tolist(), f"shape ({len(x)},), times from 1 to {self.schedule.T}")
+        return self.mixture.eps(x, self._level(x, t), label)
+
+    def log_prob(self, x: Tensor, t: Tensor) -> Tensor:
+        """log p(label | x_t = x) for x (B, d) at times t (B,): what a perfect noise-aware classifier says; (B, C)."""
+        return self.mixture.log_class_posterior(x, self._level(x, t))
+
+    def _level(self, x: Tensor, t: Tensor) -> Level:
+        check_times("t", t, len(x), self.schedule.T)
         if len(t) and bool((t == t[0]).all()):  # one noise level for the whole batch: cheaper
-            return self.mixture.eps(x, float(self.schedule.alpha_bar[t[0]]), label)
-        return self.mixture.eps(x, self.schedule.alpha_bar[t.cpu()], label)
+            return float(self.schedule.alpha_bar[t[0]])
+        return self.schedule.alpha_bar[t.cpu()]
 
 
 def exact_flow(eps: Callable[[Tensor, float], Tensor], x: Tensor, alpha_bar: float, steps: int = 400) -> Tensor:

@@ -103,15 +103,24 @@ def trajectory(x: Tensor, states: Iterable[State]) -> Tensor:
 
 
 class Counted:
-    """Wraps a network or eps_fn and counts its evaluations: the cost of sampling in `nfe`."""
+    """Wraps a network or eps_fn and counts its evaluations: the cost of sampling in `nfe`.
+
+    `backward` counts the backward passes through them, of which only guidance by gradients has any.
+    """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function, self.nfe = function, 0
+        self.function, self.nfe, self.backward = function, 0, 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call the wrapped function and count."""
         self.nfe += 1
-        return self.function(*args, **kwargs)
+        found = self.function(*args, **kwargs)
+        if found.requires_grad:
+            found.register_hook(self._came_back)
+        return found
+
+    def _came_back(self, gradient: Tensor) -> None:
+        self.backward += 1
 
     def __getattr__(self, name: str) -> Any:
         if name == "function":  # not set yet, as while being copied
