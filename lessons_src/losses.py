@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from lessons_src.checks import check_batch, check_real, refuse
 from lessons_src.networks import JointEmbedding, NoisePredictor
-from lessons_src.process import as_column, noise_like, rotate
+from lessons_src.process import add_noise, as_column, noise_like, rotate
+from lessons_src.schedules import make_schedule
 
 Batch = tuple[Any, ...]
 
@@ -57,13 +58,23 @@ class Samples:
             refuse("label", sorted(set(self.label.tolist())), expected)
 
 
+def draw_times(T: int, B: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Times (B,) spread evenly over 1..T from one random offset, and the tenth of the time axis that each is in, 0..9.
+
+    That makes a loss less noisy than independent times do (Kingma et al. 2021, appendix I.1).
+    """
+    device = generator.device
+    offset = torch.rand(1, generator=generator, device=device)
+    t = 1 + (T * (torch.arange(B, device=device) + offset) / B).long().clamp(max=T - 1)
+    return t, (10 * (t - 1)).div(T, rounding_mode="floor")
+
+
 @dataclass(frozen=True)
 class Denoising:
     """The simple loss (Ho et al. 2020, equation 14), for a `NoisePredictor`: mean squared error of eps, or of v.
 
     label_drop is the probability that a condition is replaced by none (Ho & Salimans 2022, algorithm 1). The times are
-    spread evenly over 1..T from one random offset, which makes the loss less noisy than independent times do (Kingma et
-    al. 2021, appendix I.1).
+    those of `draw_times`.
     """
 
     label_drop: float = 0.1
@@ -74,9 +85,8 @@ class Denoising:
     def __call__(self, net: NoisePredictor, batch: Batch, generator: torch.Generator) -> Losses:
         """Draw times and noise, jump there, predict, compare."""
         x0, condition = batch
-        B, T, device = len(x0), net.schedule.T, x0.device
-        offset = torch.rand(1, generator=generator, device=device)
-        t = 1 + (T * (torch.arange(B, device=device) + offset) / B).long().clamp(max=T - 1)
+        B, device = len(x0), x0.device
+        t, tenth = draw_times(net.schedule.T, B, generator)
         eps = noise_like(x0, generator)
         dropped = torch.rand(B, generator=generator, device=device) < self.label_drop
         none = net.body.condition(None, B, device)
@@ -85,7 +95,7 @@ class Denoising:
         output = net.output(x_t, t, condition)
         target = eps if net.prediction == "eps" else v
         each = (output.float() - target).square().flatten(1).mean(1)
-        return Losses(each, (10 * (t - 1)).div(T, rounding_mode="floor"))
+        return Losses(each, tenth)
 
     def check(self, net: NoisePredictor, batches: Any) -> None:
         """Refuse `Samples` that the network does not take."""
@@ -116,6 +126,26 @@ class Classification:
         if batches.label is None:
             refuse("label", None, f"a label from 0 to {net.num_classes - 1} for each sample")
         batches.check(net.event, net.num_classes)
+
+
+@dataclass(frozen=True)
+class NoisyClassification(Classification):
+    """Cross-entropy of a `NoisyDigitClassifier` on images that are shifted alike, then noised as in `Denoising`.
+
+    At the optimum it says p(y | x_t) of the training data: where nothing can be read any more, the classes' shares.
+    """
+
+    schedule: str = "cosine"
+
+    def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        """Shift, draw times and noise, jump there, read, compare."""
+        x0, label = batch
+        schedule = make_schedule(self.schedule)
+        t, tenth = draw_times(schedule.T, len(x0), generator)
+        alpha_bar = schedule.alpha_bar.to(x0.device)[t]
+        x0 = shifted(x0, self.shift, generator)
+        x_t = add_noise(x0, noise_like(x0, generator), alpha_bar)
+        return Losses(F.cross_entropy(net(x_t, alpha_bar), label, reduction="none"), tenth)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lessons_src.checks import check_batch, check_choice, check_int, check_labels, refuse
-from lessons_src.process import as_column, rotate
+from lessons_src.process import Level, as_column, rotate, signal_and_noise
 from lessons_src.schedules import NoiseSchedule
 
 WAVES = 32  # frequencies at which times, and points, are shown to a network
@@ -229,6 +229,42 @@ class DigitClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Class logits (B, 10)."""
         return self.head(F.relu(self.features(x)))
+
+
+class NoisyDigitClassifier(nn.Module):
+    """Reads digits at every noise level: p(y | x_t), the guide of Dhariwal & Nichol (2021), section 4.
+
+    A level is shown as its angle, arccos sqrt(alpha_bar), so every schedule serves. Blocks are those of `UNet`, on 2 x
+    2 patches; no batch norm, so samples of a batch do not influence each other. The last layer sees where things are.
+    Logits are multiplied by sqrt(alpha_bar), so that their gradient vanishes with the signal, as the exact one does.
+    channels are multiples of 8.
+    """
+
+    event = (1, 28, 28)
+    num_classes = 10
+
+    def __init__(self, channels: tuple[int, int] = (24, 32)) -> None:
+        super().__init__()
+        fine, coarse = channels
+        width = 2 * fine
+        self.time = TimeEmbedding(width)
+        self.enter = nn.Conv2d(4, fine, 3, padding=1)
+        self.fine = ResidualBlock(fine, fine, width)
+        self.shrink = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
+        self.coarse = ResidualBlock(coarse, coarse, width)
+        self.leave = nn.Sequential(nn.GroupNorm(8, coarse), nn.SiLU(), nn.Conv2d(coarse, 16, 1), nn.Flatten())
+        self.head = nn.Linear(16 * 7 * 7, 10)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's annotations
+
+    def forward(self, x: Tensor, alpha_bar: Level) -> Tensor:
+        """Class logits (B, 10) of x (B, 1, 28, 28) at the noise level alpha_bar, a number or (B,)."""
+        if check_batch("x", x).shape[1:] != self.event:
+            refuse("x", x, "shape (B, 1, 28, 28)")
+        signal = torch.as_tensor(signal_and_noise(alpha_bar, x)[0]).to(x).flatten().expand(len(x))
+        condition = F.silu(self.time(2000 / math.pi * signal.arccos()))
+        h = self.enter(F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
+        h = self.coarse(self.shrink(self.fine(h, condition)), condition)
+        return signal[:, None] * self.head(self.leave(h))
 
 
 class JointEmbedding(nn.Module):

@@ -14,11 +14,23 @@ from torch import nn
 
 from lessons_src.checks import check_choice, refuse
 from lessons_src.files import write_whole
-from lessons_src.networks import Body, DigitClassifier, JointEmbedding, NoisePredictor, PointMLP, UNet
+from lessons_src.networks import (
+    Body,
+    DigitClassifier,
+    JointEmbedding,
+    NoisePredictor,
+    NoisyDigitClassifier,
+    PointMLP,
+    UNet,
+)
 from lessons_src.schedules import make_schedule
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "weights"))
-WHOLE: dict[str, type[nn.Module]] = {"DigitClassifier": DigitClassifier, "JointEmbedding": JointEmbedding}
+WHOLE: dict[str, type[nn.Module]] = {
+    "DigitClassifier": DigitClassifier,
+    "NoisyDigitClassifier": NoisyDigitClassifier,
+    "JointEmbedding": JointEmbedding,
+}
 BODIES: dict[str, type[Body]] = {"UNet": UNet, "PointMLP": PointMLP}
 
 

@@ -11,15 +11,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import lessons_src
 from lessons_src import captions, data
 from lessons_src.evaluation import Reference, accuracy, digit_quality, in_batches
 from lessons_src.guidance import classifier_free
-from lessons_src.losses import Classification, Contrast, Denoising, Samples
-from lessons_src.networks import UNET_PRESETS, DigitClassifier, JointEmbedding, NoisePredictor, PointMLP, UNet
+from lessons_src.losses import Classification, Contrast, Denoising, NoisyClassification, Samples
+from lessons_src.networks import (
+    UNET_PRESETS,
+    DigitClassifier,
+    JointEmbedding,
+    NoisePredictor,
+    NoisyDigitClassifier,
+    PointMLP,
+    UNet,
+)
 from lessons_src.oracle import GaussianMixture
-from lessons_src.process import add_noise
+from lessons_src.process import add_noise, noise_like
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import make_schedule, time_grid
 from lessons_src.training import Recipe, Trainer, best_device, print_progress, train
@@ -29,7 +38,8 @@ DIGITS = "MNIST, first 10,000 training digits; metrics on the first 2,000 test d
 CLASSIFIER = Recipe(steps=2000, batch_size=100, learning_rate=6e-3, warmup=100, ema=0.995)
 JUDGE_DIGITS = "MNIST, test digits 2,000 to 5,999; metrics on the first 2,000 test and 10,000 training digits"
 JUDGE = replace(CLASSIFIER, steps=1500)  # 90 seconds of one core
-
+NOISY = Recipe(steps=3000, batch_size=128, ema=0.998)  # 150 seconds of one core
+LEVELS = (1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000)  # times of the cosine schedule, T = 1000
 EMBEDDING = Recipe(steps=1500, batch_size=128, learning_rate=6e-3, warmup=100, ema=0.995)  # 160 seconds of one core
 
 
@@ -78,6 +88,30 @@ def judge_metrics(net: DigitClassifier) -> dict[str, Any]:
         "spread of the floor": spread,
         "n": len(x_test),
     }
+
+
+def make_noisy_classifier() -> None:
+    """Train and write the classifier that reads noisy digits too, the guide of lesson 07."""
+    loss, samples, start = NoisyClassification(), Samples(*data.digits("train")), time.perf_counter()
+    torch.manual_seed(NOISY.seed)
+    net = train(Trainer(NoisyDigitClassifier(), loss, samples, NOISY), print_progress, report_every=250)
+    seconds, metrics = time.perf_counter() - start, noisy_metrics(net)
+    made = {"loss": repr(loss), "recipe": asdict(NOISY)}
+    save("noisy_classifier", net, _card("NoisyDigitClassifier", {}, DIGITS, seconds, metrics, **made))
+
+
+def noisy_metrics(net: NoisyDigitClassifier) -> dict[str, Any]:
+    """Accuracy on test digits at noise levels from clean to nothing but noise, and its mean surprise, -log p(label)."""
+    (x, y), schedule, found = data.digits("test"), make_schedule("cosine"), {}
+    for t in LEVELS:
+        alpha_bar = float(schedule.alpha_bar[t])
+        x_t = add_noise(x, noise_like(x, torch.Generator().manual_seed(t)), alpha_bar)
+        log_p = in_batches(lambda part, ab=alpha_bar: net(part, ab).log_softmax(1), x_t)
+        found[f"t = {t}"] = {
+            "accuracy on test digits": (log_p.argmax(1) == y).double().mean().item(),
+            "cross-entropy": F.nll_loss(log_p, y).item(),
+        }
+    return {"n": len(x), **found}
 
 
 def make_embedding() -> None:
@@ -186,7 +220,7 @@ def _card(network: str, arguments: dict, source: str, seconds: float, metrics: d
 def main() -> None:
     """Train and write all shipped weights."""
     parser = argparse.ArgumentParser(prog="python -m lessons_src.make.weights", description=main.__doc__)
-    names = ("classifier", "judge", "embedding", "points", "digits")
+    names = ("classifier", "judge", "noisy_classifier", "embedding", "points", "digits")
     parser.add_argument("--only", choices=names, help="make one of them")
     only = parser.parse_args().only
     device = best_device()
@@ -194,6 +228,8 @@ def main() -> None:
         make_classifier()
     if only in (None, "judge"):
         make_judge()
+    if only in (None, "noisy_classifier"):
+        make_noisy_classifier()
     if only in (None, "embedding"):
         make_embedding()
     if only in (None, "points"):
