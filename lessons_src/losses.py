@@ -4,7 +4,7 @@ A loss is called loss(net, batch, generator) and returns `Losses`: one a sample.
 generator, on whose device everything happens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -69,6 +69,14 @@ def draw_times(T: int, B: int, generator: torch.Generator) -> tuple[Tensor, Tens
     return t, (10 * (t - 1)).div(T, rounding_mode="floor")
 
 
+def noised(x0: Tensor, schedule: str, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """x_t (B, *event) at times from `draw_times` of the schedule called so, their alpha_bar (B,), and tenths (B,)."""
+    levels = make_schedule(schedule)
+    t, tenth = draw_times(levels.T, len(x0), generator)
+    alpha_bar = levels.alpha_bar.to(x0.device)[t]
+    return add_noise(x0, noise_like(x0, generator), alpha_bar), alpha_bar, tenth
+
+
 @dataclass(frozen=True)
 class Denoising:
     """The simple loss (Ho et al. 2020, equation 14), for a `NoisePredictor`: mean squared error of eps, or of v.
@@ -104,7 +112,12 @@ class Denoising:
 
 
 def shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    """Images (B, C, H, W), all moved alike by up to `shift` pixels down or up and across, paper filled in."""
+    """Images (B, C, H, W), all moved alike by up to `shift` pixels down or up and across, paper filled in.
+
+    Without a shift, samples of any shape as they are.
+    """
+    if not shift:
+        return x
     (height, width), s = x.shape[2:], shift
     down, across = torch.randint(2 * s + 1, (2,), generator=generator, device=x.device).tolist()
     return F.pad(x, (s, s, s, s), value=-1)[..., down : down + height, across : across + width]
@@ -138,13 +151,9 @@ class NoisyClassification(Classification):
     schedule: str = "cosine"
 
     def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
-        """Shift, draw times and noise, jump there, read, compare."""
-        x0, label = batch
-        schedule = make_schedule(self.schedule)
-        t, tenth = draw_times(schedule.T, len(x0), generator)
-        alpha_bar = schedule.alpha_bar.to(x0.device)[t]
-        x0 = shifted(x0, self.shift, generator)
-        x_t = add_noise(x0, noise_like(x0, generator), alpha_bar)
+        """Shift, jump to a random time each, read, compare."""
+        x, label = batch
+        x_t, alpha_bar, tenth = noised(shifted(x, self.shift, generator), self.schedule, generator)
         return Losses(F.cross_entropy(net(x_t, alpha_bar), label, reduction="none"), tenth)
 
 
@@ -162,11 +171,37 @@ class Contrast:
     def __call__(self, net: JointEmbedding, batch: Batch, generator: torch.Generator) -> Losses:
         """Shift, embed both, compare all with all."""
         x, tokens = batch
-        logits, own = net(shifted(x, self.shift, generator), tokens), torch.arange(len(x), device=x.device)
-        each = F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")
-        return Losses(each / 2)
+        return Losses(_contrast(net(shifted(x, self.shift, generator), tokens)))
 
     def check(self, net: JointEmbedding, batches: Any) -> None:
         """Refuse batches without captions."""
         if isinstance(batches, Samples):
             refuse("batches", batches, "batches of images and tokens, as from captions.Captioned", TypeError)
+
+
+@dataclass(frozen=True)
+class NoisyContrast(Contrast):
+    """`Contrast` for noisy images: a network net(x_t, alpha_bar) -> (B, width) learns to fit captions as they are.
+
+    The captions' vectors are those of a trained `JointEmbedding` and stay as they are; the images' need no length 1.
+    At the optimum a logit is log p(caption | x_t) - log p(caption), up to a constant: its gradient steers as that of a
+    noise-aware classifier does.
+    """
+
+    texts: JointEmbedding = field(kw_only=True, repr=False)
+    schedule: str = "cosine"
+
+    def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> Losses:
+        """Shift, jump to a random time each, embed both, compare all with all."""
+        x, tokens = batch
+        x_t, alpha_bar, tenth = noised(shifted(x, self.shift, generator), self.schedule, generator)
+        with torch.no_grad():
+            texts, scale = self.texts.text(tokens), self.texts.scale
+        return Losses(_contrast(scale * net(x_t, alpha_bar) @ texts.T), tenth)
+
+
+def _contrast(logits: Tensor) -> Tensor:
+    """Cross-entropy (B,) of finding the own column in each row of (B, B), and the own row in each column, halved."""
+    own = torch.arange(len(logits), device=logits.device)
+    each = F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")
+    return each / 2

@@ -24,7 +24,9 @@ from lessons_src.samplers import State, ddim, ddpm, sample
 from lessons_src.schedules import time_grid
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
-NAMES = ("steps", "guidance", "recipes", "pareto", "starts", "detection")
+NAMES = ("steps", "guidance", "recipes", "pareto", "starts", "detection", "reading", "steering")
+GUIDES = ("classifier", "noisy_classifier", "embedding", "noisy_embedding")
+ALSO = {"reading": GUIDES, "steering": GUIDES}  # weights that a measurement needs beside those all do
 SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDIM": ddim,
     "DDPM, σ² = β̃": ddpm,
@@ -102,9 +104,12 @@ def digits_of(row: Row) -> Tensor:
     return grey.view(10, 1, 28, 28).float() / 127.5 - 1
 
 
-def digest() -> str:
-    """SHA-256 of the weights that are measured and of those that judge, so that measurements of others are noticed."""
-    files = (weights.FOLDER / f"{name}.safetensors" for name in ("digits", "judge"))
+def digest(name: str = "") -> str:
+    """SHA-256 of the weights that a measurement needs, so that measurements of others are noticed.
+
+    They are those that are measured, those that judge, and for some names those that steer.
+    """
+    files = (weights.FOLDER / f"{name}.safetensors" for name in ("digits", "judge", *ALSO.get(name, ())))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -118,6 +123,6 @@ def load(name: str, folder: Path = FOLDER) -> list[Row]:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read; make it with `make measurements`: {error}") from error
-    if found["weights"] != digest():
+    if found["weights"] != digest(name):
         raise ValueError(f"{path} was measured with other weights; remove it and run `make measurements`")
     return found["rows"]

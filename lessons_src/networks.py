@@ -236,28 +236,27 @@ class NoisyDigitClassifier(nn.Module):
 
     A level is shown as its angle, arccos sqrt(alpha_bar), so every schedule serves. Blocks are those of `UNet`, on 2 x
     2 patches; no batch norm, so samples of a batch do not influence each other. The last layer sees where things are.
-    Logits are multiplied by sqrt(alpha_bar), so that their gradient vanishes with the signal, as the exact one does.
-    channels are multiples of 8.
+    Outputs are multiplied by sqrt(alpha_bar), so that their gradient vanishes with the signal, as the exact one does.
+    outputs: ten logits, or the width of an embedding.
     """
 
     event = (1, 28, 28)
     num_classes = 10
 
-    def __init__(self, channels: tuple[int, int] = (24, 32)) -> None:
+    def __init__(self, outputs: int = 10) -> None:
         super().__init__()
-        fine, coarse = channels
-        width = 2 * fine
+        fine, coarse, width = 24, 32, 48
         self.time = TimeEmbedding(width)
         self.enter = nn.Conv2d(4, fine, 3, padding=1)
         self.fine = ResidualBlock(fine, fine, width)
         self.shrink = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
         self.coarse = ResidualBlock(coarse, coarse, width)
         self.leave = nn.Sequential(nn.GroupNorm(8, coarse), nn.SiLU(), nn.Conv2d(coarse, 16, 1), nn.Flatten())
-        self.head = nn.Linear(16 * 7 * 7, 10)
+        self.head = nn.Linear(16 * 7 * 7, outputs)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's annotations
 
     def forward(self, x: Tensor, alpha_bar: Level) -> Tensor:
-        """Class logits (B, 10) of x (B, 1, 28, 28) at the noise level alpha_bar, a number or (B,)."""
+        """Class logits (B, outputs) of x (B, 1, 28, 28) at the noise level alpha_bar, a number or (B,)."""
         if check_batch("x", x).shape[1:] != self.event:
             refuse("x", x, "shape (B, 1, 28, 28)")
         signal = torch.as_tensor(signal_and_noise(alpha_bar, x)[0]).to(x).flatten().expand(len(x))
@@ -302,6 +301,11 @@ class JointEmbedding(nn.Module):
         count = (tokens > 0).sum(1, keepdim=True).clamp(min=1)
         return F.normalize(self.text_mlp(self.word(tokens).sum(1) / count), dim=1)
 
+    @property
+    def scale(self) -> Tensor:
+        """What cosines are multiplied with to be logits."""
+        return self.log_scale.exp().clamp(max=100)
+
     def cosine(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Cosine (n,) of each image (n, 1, 28, 28) with its caption (n, L), or with one for all (1, L)."""
         if isinstance(tokens, Tensor) and len(tokens) not in (1, len(x)):
@@ -310,7 +314,7 @@ class JointEmbedding(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Logits (n, m): cosine of every image with every caption, scaled."""
-        return self.log_scale.exp().clamp(max=100) * self.image(x) @ self.text(tokens).T
+        return self.scale * self.image(x) @ self.text(tokens).T
 
 
 UNET_PRESETS: dict[str, dict[str, Any]] = {

@@ -19,6 +19,7 @@ from torch import Tensor
 from lessons_src import data, weights
 from lessons_src.evaluation import Reference, digit_quality, in_batches
 from lessons_src.files import write_whole
+from lessons_src.lessons.lesson_07 import steering
 from lessons_src.lessons.lesson_13.detection import NONE, Detection
 from lessons_src.lessons.lesson_13.faults import FAULTS
 from lessons_src.losses import Denoising, Samples
@@ -46,6 +47,15 @@ from lessons_src.solvers import SOLVERS
 from lessons_src.training import Recipe, Trainer, train
 
 N = 1000
+STEERED = (  # guide, base, where it starts, scales
+    (steering.AWARE, "unconditional", 1000, (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0)),
+    (steering.FREE, "its own", 1000, (1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0)),
+    (steering.CLEAN, "unconditional", 1000, (1.0,)),
+    (steering.CLEAN, "unconditional", 950, (0.0, 1.0, 3.0, 8.0)),
+    (steering.AWARE, "conditional", 1000, (0.5, 1.0, 2.0, 4.0, 8.0)),
+    (steering.CLIP, "unconditional", 1000, (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 15.0)),
+    (steering.CLIP_CLEAN, "unconditional", 950, (1.0, 10.0, 50.0)),
+)
 STEPS = (5, 10, 20, 50, 100, 1000)
 SCALES = (0.0, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 EVALUATIONS = (4, 5, 6, 8, 10, 15, 20, 30, 50)
@@ -139,6 +149,24 @@ def measure_detection(row: Row) -> Row:
     return found if row["fault"] != NONE else found | {"bands": _detection().bands()}
 
 
+def measure_reading(row: Row) -> Row:
+    """How one classifier reads test digits at one noise level, and where its gradient points."""
+    return steering.read_noisy(row["guide"], row["t"])
+
+
+def measure_steering(row: Row) -> Row:
+    """One guide at one scale, 20 DDIM steps: what it reads itself, what the judge does, how the caption fits."""
+    label = start_noise(N)[1]
+    x, cost = steering.draw(row["guide"], row["w"], N, row["base"] == "conditional", row["start"])
+    judge, embedding = _judges()[0], weights.load("embedding")[0]
+    with torch.no_grad():
+        cosine = embedding.cosine(x, steering.tokens_for(label)).mean().item()
+    right = {"guide": steering.reads(row["guide"], x) == label, "judge": in_batches(judge, x).argmax(1) == label}
+    bits = {f"{name} is right": steering.packed(hits) for name, hits in right.items()}
+    own = {"guide accuracy": right["guide"].double().mean().item(), "cosine": cosine}
+    return judged(x) | own | cost | bits | {"frechet without a tenth": _left_out(x)}
+
+
 def start_for(solver: str, nfe: int) -> Row:
     """Where a solver of the front begins, and its grid.
 
@@ -168,6 +196,11 @@ def wanted(name: str) -> Iterator[Row]:
         yield from ({"w": w} for w in SCALES)
     elif name == "detection":
         yield from ({"fault": fault} for fault in (NONE, *FAULTS))
+    elif name == "reading":
+        yield from ({"guide": g, "t": t} for t in (1, *range(50, 1001, 50)) for g in (steering.AWARE, steering.CLEAN))
+    elif name == "steering":
+        for guide, base, start, scales in STEERED:
+            yield from ({"guide": guide, "base": base, "start": start, "w": w} for w in scales)
     else:
         yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
 
@@ -179,6 +212,8 @@ MEASURE = {
     "pareto": measure_solver,
     "starts": measure_solver,
     "detection": measure_detection,
+    "reading": measure_reading,
+    "steering": measure_steering,
 }
 
 
@@ -196,7 +231,7 @@ def measure(name: str, folder: Path = FOLDER) -> None:
         found = {
             "command": f"python -m lessons_src.make.measurements --only {name}",
             "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
-            "weights": digest(),
+            "weights": digest(name),
             "precision": "float32",  # of sampling; rows of trained networks say with which they were trained
             "rows": rows,
         }

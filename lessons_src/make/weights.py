@@ -6,6 +6,7 @@ Each card says how its network was made, and what it scored.
 import argparse
 import platform
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import lessons_src
 from lessons_src import captions, data
 from lessons_src.evaluation import Reference, accuracy, digit_quality, in_batches
 from lessons_src.guidance import classifier_free
-from lessons_src.losses import Classification, Contrast, Denoising, NoisyClassification, Samples
+from lessons_src.losses import Classification, Contrast, Denoising, NoisyClassification, NoisyContrast, Samples
 from lessons_src.networks import (
     UNET_PRESETS,
     DigitClassifier,
@@ -102,10 +103,8 @@ def make_noisy_classifier() -> None:
 
 def noisy_metrics(net: NoisyDigitClassifier) -> dict[str, Any]:
     """Accuracy on test digits at noise levels from clean to nothing but noise, and its mean surprise, -log p(label)."""
-    (x, y), schedule, found = data.digits("test"), make_schedule("cosine"), {}
-    for t in LEVELS:
-        alpha_bar = float(schedule.alpha_bar[t])
-        x_t = add_noise(x, noise_like(x, torch.Generator().manual_seed(t)), alpha_bar)
+    (x, y), found = data.digits("test"), {}
+    for t, alpha_bar, x_t in _levels(x):
         log_p = in_batches(lambda part, ab=alpha_bar: net(part, ab).log_softmax(1), x_t)
         found[f"t = {t}"] = {
             "accuracy on test digits": (log_p.argmax(1) == y).double().mean().item(),
@@ -123,6 +122,43 @@ def make_embedding() -> None:
     made = {"loss": repr(Contrast()), "recipe": asdict(EMBEDDING)}
     seconds, metrics = time.perf_counter() - start, embedding_metrics(net)
     save("embedding", net, _card("JointEmbedding", arguments, DIGITS, seconds, metrics, **made))
+
+
+def make_noisy_embedding() -> None:
+    """Train and write the images' tower that reads noisy digits too, beside the captions' tower that is there."""
+    (x, y), start, texts = data.digits("train"), time.perf_counter(), load("embedding")[0]
+    loss, arguments = NoisyContrast(texts=texts), {"outputs": texts.narrow.out_features}
+    torch.manual_seed(NOISY.seed)
+    pairs = captions.Captioned(x, captions.attributes(x, y))
+    net = train(Trainer(NoisyDigitClassifier(**arguments), loss, pairs, NOISY), print_progress, report_every=250)
+    made = {"loss": repr(loss), "captions": "text tower of embedding", "recipe": asdict(NOISY)}
+    seconds, metrics = time.perf_counter() - start, noisy_embedding_metrics(net, texts)
+    save("noisy_embedding", net, _card("NoisyDigitClassifier", arguments, DIGITS, seconds, metrics, **made))
+
+
+@torch.no_grad()
+def noisy_embedding_metrics(net: NoisyDigitClassifier, texts: JointEmbedding) -> dict[str, Any]:
+    """How often noisy test digits find the word for their digit, of ten, and their whole caption, of 90."""
+    x, y = data.digits("test")
+    every, words = captions.every(), captions.UNSAID.repeat(10, 1)
+    words[:, 0] = torch.arange(10)
+    true = (captions.attributes(x, y)[:, None] == every).all(2).long().argmax(1)
+    told = [texts.text(captions.tokens(captions.write(said))).T for said in (words, every)]
+    found = {}
+    for t, alpha_bar, x_t in _levels(x):
+        image = in_batches(lambda part, ab=alpha_bar: net(part, ab), x_t)
+        right = [
+            ((image @ text).argmax(1) == a).double().mean().item() for text, a in zip(told, (y, true), strict=True)
+        ]
+        found[f"t = {t}"] = {"of 10 words for digit": right[0], "of 90 captions": right[1]}
+    return {"n": len(x), **found}
+
+
+def _levels(x: Tensor) -> Iterator[tuple[int, float, Tensor]]:
+    """LEVELS, their alpha_bar, and x (n, *event) noised to each."""
+    for t in LEVELS:
+        alpha_bar = float(make_schedule("cosine").alpha_bar[t])
+        yield t, alpha_bar, add_noise(x, noise_like(x, torch.Generator().manual_seed(t)), alpha_bar)
 
 
 @torch.no_grad()
@@ -220,7 +256,7 @@ def _card(network: str, arguments: dict, source: str, seconds: float, metrics: d
 def main() -> None:
     """Train and write all shipped weights."""
     parser = argparse.ArgumentParser(prog="python -m lessons_src.make.weights", description=main.__doc__)
-    names = ("classifier", "judge", "noisy_classifier", "embedding", "points", "digits")
+    names = ("classifier", "judge", "noisy_classifier", "embedding", "noisy_embedding", "points", "digits")
     parser.add_argument("--only", choices=names, help="make one of them")
     only = parser.parse_args().only
     device = best_device()
@@ -232,6 +268,8 @@ def main() -> None:
         make_noisy_classifier()
     if only in (None, "embedding"):
         make_embedding()
+    if only in (None, "noisy_embedding"):
+        make_noisy_embedding()
     if only in (None, "points"):
         make_points()
     if only in (None, "digits"):

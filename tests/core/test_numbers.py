@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from lessons_src import samplers
-from lessons_src.guidance import blend, classifier_free
+from lessons_src.guidance import blend, classifier, classifier_free, gradient, similarity
 from lessons_src.oracle import GaussianMixture, exact_flow
 from lessons_src.process import posterior, posterior_variance, predict_x0, signal_and_noise
 from lessons_src.samplers import Counted, ddim, ddpm, renoise, sample
 from lessons_src.schedules import NoiseSchedule, linear, time_grid
 
 LINEAR = linear()
+HALF = NoiseSchedule(torch.tensor([1, 0.5], dtype=torch.float64))
 HAND = NoiseSchedule(torch.tensor([1, 0.64, 0.36, 0.0784], dtype=torch.float64))  # every square root terminates
 
 
@@ -294,6 +295,32 @@ def test_w4_exact_scores(two_classes, compute, exact):
     close(compute(two_classes, row(-1.0, 0.0, 0.7).mT), exact)
 
 
+BY_CLASSIFIER = [
+    ("w=3", 3, W4[4][2]),
+    ("w=7.5", 7.5, W4[5][2]),
+    ("w=-1", -1, W4[6][2]),
+    ("w=0", 0, W4[2][2]),
+    ("w=1", 1, W4[3][2]),
+]
+
+
+@pytest.mark.parametrize(("w", "exact"), cases(BY_CLASSIFIER))
+def test_w4_by_the_gradient_of_the_exact_classifier(two_classes, w, exact):
+    net = two_classes.network(HALF)
+    x, t = row(-1.0, 0.0, 0.7).mT, torch.ones(3, dtype=torch.int64)
+    close(classifier(net, net.log_prob, HALF, 0, w)(x, t), exact)
+    close(gradient(lambda x, t: net.log_prob(x, t)[:, 0], x, t), W4[1][2])
+
+
+def test_n19_to_n25_by_the_implicit_classifier():
+    """A guide whose gradient is that of the class that e_c and e_u imply: -(e_c - e_u) / sqrt(1 - ab)."""
+    x, t, pull = torch.zeros(1, 3, dtype=torch.float64), torch.tensor([1]), -(E_C - E_U) / math.sqrt(1 - 0.5)
+    counted = Counted(lambda x, t: (pull * x).sum(1))
+    for w, exact in ((7.5, (1.4, -2.9, 1.5)), (1, E_C), (0, E_U), (-1, 2 * E_U - E_C)):
+        close(similarity(lambda x, t: E_U, counted, HALF, w)(x, t), exact)
+    assert (counted.nfe, counted.backward) == (3, 3)  # none for w = 0
+
+
 QUANTILES = torch.special.ndtri((torch.arange(401, dtype=torch.float64)[:, None] + 0.5) / 401)
 W4_FLOW = [  # w; mean, std and share of x > 0 of the guided flow; mean and std of the tilted law p(x) p(y|x)^w
     (-1, (-1.831143, 1.568085, 0.1870), None),
@@ -321,6 +348,27 @@ def test_w4_guided_flow_and_tilted_law(two_classes, w, flow, tilted):
         share = (two_classes.log_density(grid[:, None], 1.0) + w * log_class).softmax(0)
         mean = share @ grid
         close((mean, (share @ (grid - mean) ** 2).sqrt()), tilted, 1e-6)
+
+
+@pytest.mark.parametrize(("w", "flow", "_"), W4_FLOW, ids=[f"W4 flow w={w}" for w, *_ in W4_FLOW])
+def test_w4_flow_by_the_exact_classifier(two_classes, w, flow, _):
+    def eps(x, ab):
+        schedule = NoiseSchedule(torch.tensor([1, ab], dtype=torch.float64))
+        net = two_classes.network(schedule)
+        return classifier(net, net.log_prob, schedule, 0, w)(x, torch.ones(len(x), dtype=torch.int64))
+
+    x = exact_flow(eps, QUANTILES, math.exp(-12), steps=200)
+    close((x.mean(), x.std(correction=0)), flow[:2], 2e-5)
+
+
+def test_e18_w_1_on_a_conditional_base_is_no_longer_the_conditional_law(two_classes):
+    """Exact classes, w = 1: mean .9988 and std .4992 from the unconditional base, those of w = 2 from the other."""
+    schedule = NoiseSchedule(torch.exp(-12 * torch.linspace(0, 1, 1001, dtype=torch.float64) ** 2))
+    net = two_classes.network(schedule)
+    for base, flow in ((0, W4_FLOW[3][1]), (1, W4_FLOW[4][1])):
+        eps_fn = classifier(classifier_free(net, 0, base), net.log_prob, schedule, 0, 1)
+        x = sample(ddim(eps_fn, QUANTILES, schedule))
+        close((x.mean(), x.std(correction=0)), flow[:2], 2e-3)
 
 
 @pytest.mark.parametrize(("w", "flow"), [(w, flow) for w, flow, _ in W4_FLOW if w in (-1, 1, 7.5)])

@@ -1,0 +1,1 @@
+"""Lesson 07, Classifier and CLIP guidance: what its notebook computes and shows."""
