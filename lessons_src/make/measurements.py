@@ -48,13 +48,13 @@ from lessons_src.training import Recipe, Trainer, train
 
 N = 1000
 STEERED = (  # guide, base, where it starts, scales
-    (steering.AWARE, "unconditional", 1000, (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0)),
-    (steering.FREE, "its own", 1000, (1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0)),
+    (steering.AWARE, "unconditional", 1000, (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 15.0)),
+    (steering.FREE, "its own", 1000, (1.0, 1.2, 1.5, 2.0)),
+    (steering.CLIP, "unconditional", 1000, (1.0, 2.0, 4.0, 8.0, 15.0)),
     (steering.CLEAN, "unconditional", 1000, (1.0,)),
-    (steering.CLEAN, "unconditional", 950, (0.0, 1.0, 3.0, 8.0)),
-    (steering.AWARE, "conditional", 1000, (0.5, 1.0, 2.0, 4.0, 8.0)),
-    (steering.CLIP, "unconditional", 1000, (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 15.0)),
-    (steering.CLIP_CLEAN, "unconditional", 950, (1.0, 10.0, 50.0)),
+    (steering.CLEAN, "unconditional", 950, (1.0, 3.0, 8.0)),
+    (steering.AWARE, "conditional", 1000, (0.5, 1.0, 2.0, 4.0)),
+    (steering.CLIP_CLEAN, "unconditional", 950, (10.0, 100.0)),
 )
 STEPS = (5, 10, 20, 50, 100, 1000)
 SCALES = (0.0, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
@@ -197,7 +197,7 @@ def wanted(name: str) -> Iterator[Row]:
     elif name == "detection":
         yield from ({"fault": fault} for fault in (NONE, *FAULTS))
     elif name == "reading":
-        yield from ({"guide": g, "t": t} for t in (1, *range(50, 1001, 50)) for g in (steering.AWARE, steering.CLEAN))
+        yield from ({"guide": g, "t": t} for t in (1, *range(100, 1001, 100)) for g in (steering.AWARE, steering.CLEAN))
     elif name == "steering":
         for guide, base, start, scales in STEERED:
             yield from ({"guide": guide, "base": base, "start": start, "w": w} for w in scales)

@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lessons_src import captions, data, weights
-from lessons_src.checks import check_choice
+from lessons_src.checks import check_choice, refuse
 from lessons_src.evaluation import in_batches
 from lessons_src.guidance import Guide, classifier, classifier_free, gradient, similarity
-from lessons_src.measurements import Row, start_noise
+from lessons_src.measurements import Row, jackknife_error, start_noise
 from lessons_src.metrics import Interval, bootstrap
 from lessons_src.process import add_noise
 from lessons_src.samplers import Counted, EpsFn, ddim, sample
@@ -142,6 +143,22 @@ def gap(row: Row) -> Interval:
     return bootstrap(
         lambda a, b: (a - b).mean().item(), hits_of(row, "guide"), hits_of(row, "judge"), generator=generator
     )
+
+
+def at_accuracy(rows: list[Row], accuracy: float) -> Row:
+    """What a guide costs and yields at the smallest scale where the judge reads this share of its digits rightly.
+
+    By straight lines between its rows, sorted by w, of: w, frechet with its jackknife error, recall, spread, cosine,
+    CPU seconds. Raises ValueError unless a line reaches the accuracy.
+    """
+    kept = ("w", "frechet", "recall", "spread", "cosine", "CPU seconds")
+    for low, high in pairwise(sorted(rows, key=lambda row: row["w"])):
+        if low["accuracy"] <= accuracy <= high["accuracy"] and low["accuracy"] < high["accuracy"]:
+            share = (accuracy - low["accuracy"]) / (high["accuracy"] - low["accuracy"])
+            parts = zip(low["frechet without a tenth"], high["frechet without a tenth"], strict=True)
+            error = jackknife_error([a + share * (b - a) for a, b in parts])
+            return {key: low[key] + share * (high[key] - low[key]) for key in kept} | {"standard error": error}
+    refuse("accuracy", accuracy, f"a share between those of two rows: {sorted(row['accuracy'] for row in rows)}")
 
 
 # --- What guides read on the way
