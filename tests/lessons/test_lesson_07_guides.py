@@ -7,7 +7,6 @@ import torch
 
 from lessons_src import data, measurements
 from lessons_src.lessons.lesson_07 import laws, steering
-from lessons_src.metrics import wilson_interval
 from lessons_src.oracle import GaussianMixture
 
 LEVELS = (0.9, 0.3, 0.01)
@@ -44,7 +43,8 @@ def test_the_exact_guide_lands_on_its_class_and_the_perfect_clean_one_beside_it(
     right = laws.guided_flow(two, two.log_class_posterior, 0, 1, x, start)
     clean = laws.guided_flow(two, lambda x, ab: two.log_class_posterior(x, 1.0), 0, 1, x, start)
     assert (right.mean().item(), right.std(correction=0).item()) == pytest.approx((0.998761, 0.499196), abs=1e-4)
-    assert (clean.mean().item(), clean.std(correction=0).item()) == pytest.approx((1.1405, 0.2125), abs=1e-3)
+    assert clean.mean() > 1.1  # how far beside depends on the solver: the clean gradient is hundreds of times too long
+    assert clean.std(correction=0) < 0.25
 
 
 def test_arrows_take_one_class_or_one_a_point():

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from lessons_src.evaluation import accuracy
 from lessons_src.make import weights as make
 from lessons_src.training import PRECISIONS, Recipe
 
-NAMES = ("classifier", "digits", "embedding", "judge", "points")
+NAMES = ("classifier", "digits", "embedding", "judge", "noisy_classifier", "noisy_embedding", "points")
 
 
 @pytest.fixture
@@ -66,6 +67,23 @@ def test_the_card_of_the_embedding_is_true():
         assert shares["found"] > 0.9 > 0.52 > shares["most frequent"]
 
 
+def test_the_cards_of_those_that_know_noise_are_true():
+    """And of the laws: the noisier, the fewer are read, down to one in ten where nothing is left."""
+    for name, measured in (
+        ("noisy_classifier", make.noisy_metrics),
+        ("noisy_embedding", lambda net: make.noisy_embedding_metrics(net, weights.load("embedding")[0])),
+    ):
+        net, card = weights.load(name)
+        found = measured(net)
+        assert found.keys() == card["metrics"].keys() == {"n", *(f"t = {t}" for t in make.LEVELS)}
+        shares = [next(iter(found[f"t = {t}"].values())) for t in make.LEVELS]
+        told = [next(iter(card["metrics"][f"t = {t}"].values())) for t in make.LEVELS]
+        assert shares == pytest.approx(told, abs=0.003)
+        assert shares[0] > 0.97
+        assert shares[-1] == pytest.approx(0.1, abs=0.03)
+        assert all(right >= worse - 0.003 for right, worse in pairwise(shares))
+
+
 def test_guided_digits_are_read_as_what_was_asked_for():
     net, card = weights.load("digits")
     metrics = card["metrics"]["w = 2, 20 DDIM steps"]
@@ -110,6 +128,7 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(make, "CLASSIFIER", tiny)
     monkeypatch.setattr(make, "JUDGE", tiny)
     monkeypatch.setattr(make, "EMBEDDING", tiny)
+    monkeypatch.setattr(make, "NOISY", tiny)
     monkeypatch.setattr(make.train_classifier, "__defaults__", (tiny,))
     monkeypatch.setattr(make, "Recipe", lambda *given, **more: tiny)
     monkeypatch.setattr(
@@ -119,6 +138,8 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
     make.make_classifier()
     make.make_judge()
     make.make_embedding()
+    make.make_noisy_classifier()
+    make.make_noisy_embedding()
     make.make_points()
     make.make_digits(tiny, torch.device("cpu"))
     for name in NAMES:
