@@ -17,7 +17,7 @@ from lessons_src.checks import check_choice, refuse
 from lessons_src.evaluation import in_batches
 from lessons_src.guidance import Guide, classifier, classifier_free, gradient, similarity
 from lessons_src.measurements import Row, jackknife_error, start_noise
-from lessons_src.metrics import Interval, bootstrap
+from lessons_src.metrics import Interval, bootstrap, wilson_interval
 from lessons_src.process import add_noise
 from lessons_src.samplers import Counted, EpsFn, ddim, sample
 from lessons_src.schedules import NoiseSchedule, time_grid
@@ -124,6 +124,18 @@ def draw(
         cost = dict(zip(cost, found, strict=True))
     seconds = (time.process_time() - began) / n
     return torch.cat(parts).clamp(-1, 1), cost | {"CPU seconds": seconds}
+
+
+def in_words(w: float, n: int = 90, conditional: bool = True) -> dict[str, Interval]:
+    """Share of n digits, each asked by a full caption, whose thickness and slant are as said: measured in pixels.
+
+    The network that makes them knows digits only, if `conditional`, and neither word: the noise-aware embedding does.
+    """
+    i = torch.arange(n)
+    asked = torch.stack([i % 10, i // 10 % 3, i // 30 % 3], 1)
+    x, _ = draw(CLIP, w, n, conditional, tokens=captions.tokens(captions.write(asked)))
+    right = captions.attributes(x, asked[:, 0]) == asked
+    return {name: wilson_interval(int(right[:, k].sum()), n) for k, name in ((1, "thickness"), (2, "slant"))}
 
 
 def packed(hits: Tensor) -> str:
