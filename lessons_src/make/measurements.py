@@ -54,6 +54,7 @@ STEERED = (  # guide, base, where it starts, scales
     (steering.CLEAN, "unconditional", 1000, (1.0,)),
     (steering.CLEAN, "unconditional", 950, (1.0, 3.0, 8.0)),
     (steering.AWARE, "conditional", 1000, (0.5, 1.0, 2.0, 4.0)),
+    (steering.CLIP, "conditional", 1000, (0.5, 1.0, 2.0)),
     (steering.CLIP_CLEAN, "unconditional", 950, (10.0, 100.0)),
 )
 STEPS = (5, 10, 20, 50, 100, 1000)

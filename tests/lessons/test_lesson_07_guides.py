@@ -7,9 +7,11 @@ import torch
 
 from lessons_src import data, measurements
 from lessons_src.lessons.lesson_07 import laws, steering
+from lessons_src.measurements import jackknife_error
+from lessons_src.metrics import wilson_interval
 from lessons_src.oracle import GaussianMixture
 
-LEVELS = (0.9, 0.3, 0.01)
+LEVELS = (0.5, 0.3, 0.01)
 
 
 # --- Exact laws
@@ -62,6 +64,44 @@ def rows(guide: str, base: str, start: int = 1000) -> dict[float, dict]:
     return {row["w"]: row for row in measurements.load("steering") if wanted.items() <= row.items()}
 
 
+def test_guides_are_fooled_and_the_clean_one_cannot_steer_at_all():
+    """Every claim with an interval: the gap between guide and judge, and the judge's accuracy under each guide."""
+    aware, clean = rows(steering.AWARE, "unconditional"), rows(steering.CLEAN, "unconditional", 950)
+    gaps = {w: steering.gap(row) for w, row in aware.items()}
+    assert all(gaps[w].low > 0 for w in gaps if w > 0)
+    assert gaps[0.0].low < 0 < gaps[0.0].high
+    assert max(gaps, key=lambda w: gaps[w].value) == 2.0
+    assert gaps[2.0].low > gaps[15.0].high
+    right = {w: wilson_interval(round(1000 * row["accuracy"]), 1000) for w, row in aware.items()}
+    assert 0.4 < right[1.0].low < right[1.0].high < 0.6  # w = 1 is not yet the conditional law: the classifier errs
+    assert right[8.0].low > 0.9
+    assert all(row["guide accuracy"] < 0.3 and row["frechet"] > 20 for row in clean.values())
+
+
+@pytest.mark.parametrize(("guide", "base"), [(steering.AWARE, "unconditional"), (steering.CLIP, "unconditional")])
+def test_classifier_free_guidance_wins_from_an_unconditional_base_at_equal_accuracy(guide, base):
+    free = steering.at_accuracy(list(rows(steering.FREE, "its own").values()), 0.97)
+    other = steering.at_accuracy(list(rows(guide, base).values()), 0.97)
+    error = (free["standard error"] ** 2 + other["standard error"] ** 2) ** 0.5
+    assert other["frechet"] - free["frechet"] > 5 * error
+    assert other["CPU seconds"] < free["CPU seconds"]
+
+
+def test_from_a_conditional_base_a_classifier_does_as_well_as_classifier_free_guidance():
+    free, steered = rows(steering.FREE, "its own")[1.2], rows(steering.AWARE, "conditional")[0.5]
+    error = jackknife_error(
+        [b - a for a, b in zip(*(r["frechet without a tenth"] for r in (free, steered)), strict=True)]
+    )
+    assert abs(steered["frechet"] - free["frechet"]) < 3 * error
+    assert abs(steered["accuracy"] - free["accuracy"]) < 0.01
+
+
+def test_words_that_the_digit_network_never_learned_can_be_asked_for():
+    without, steered = steering.in_words(0.0), steering.in_words(5.0)
+    for word in ("thickness", "slant"):
+        assert without[word].high < 0.55 < 0.65 < steered[word].low
+
+
 @pytest.mark.parametrize(("guide", "w"), [(steering.AWARE, 3.0), (steering.FREE, 1.5), (steering.CLIP, 4.0)])
 def test_a_row_is_what_the_code_draws(guide, w):
     row = rows(guide, "its own" if guide == steering.FREE else "unconditional")[w]
@@ -105,5 +145,6 @@ def line(w: float, accuracy: float, frechet: float) -> dict:
 def test_scales_are_compared_where_the_judge_reads_equally_many():
     found = steering.at_accuracy([line(3, 0.9, 1.0), line(1, 0.5, 3.0), line(5, 0.8, 9.0)], 0.7)
     assert (found["w"], found["frechet"], found["recall"], found["standard error"]) == pytest.approx((2, 2, 2, 0))
+    assert found["CPU seconds"] == 3
     with pytest.raises(ValueError, match=r"accuracy is 0.95; expected a share between"):
         steering.at_accuracy([line(1, 0.5, 3.0), line(3, 0.9, 1.0)], 0.95)

@@ -160,16 +160,17 @@ def gap(row: Row) -> Interval:
 def at_accuracy(rows: list[Row], accuracy: float) -> Row:
     """What a guide costs and yields at the smallest scale where the judge reads this share of its digits rightly.
 
-    By straight lines between its rows, sorted by w, of: w, frechet with its jackknife error, recall, spread, cosine,
-    CPU seconds. Raises ValueError unless a line reaches the accuracy.
+    By straight lines between its rows, sorted by w, of: w, frechet with its jackknife error, recall, spread, cosine.
+    CPU seconds are those of the larger scale. Raises ValueError unless a line reaches the accuracy.
     """
-    kept = ("w", "frechet", "recall", "spread", "cosine", "CPU seconds")
+    kept = ("w", "frechet", "recall", "spread", "cosine")
     for low, high in pairwise(sorted(rows, key=lambda row: row["w"])):
         if low["accuracy"] <= accuracy <= high["accuracy"] and low["accuracy"] < high["accuracy"]:
             share = (accuracy - low["accuracy"]) / (high["accuracy"] - low["accuracy"])
             parts = zip(low["frechet without a tenth"], high["frechet without a tenth"], strict=True)
             error = jackknife_error([a + share * (b - a) for a, b in parts])
-            return {key: low[key] + share * (high[key] - low[key]) for key in kept} | {"standard error": error}
+            found = {key: low[key] + share * (high[key] - low[key]) for key in kept}
+            return found | {"standard error": error, "CPU seconds": high["CPU seconds"]}
     refuse("accuracy", accuracy, f"a share between those of two rows: {sorted(row['accuracy'] for row in rows)}")
 
 
