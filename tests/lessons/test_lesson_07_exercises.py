@@ -1,0 +1,144 @@
+"""Right answers to lesson 07's exercises that are not the reference, and the numbers that their text states."""
+
+import math
+
+import numpy as np
+import torch
+from torch.distributions import Normal
+
+from lessons_src import data, guidance, samplers
+from lessons_src.lessons.lesson_07 import exercises
+from lessons_src.process import eps_from_score, score_from_eps
+from lessons_src.schedules import NoiseSchedule, linear, time_grid
+
+
+def eps_by_score(eps, gradient, alpha_bar, w):
+    return eps_from_score(score_from_eps(eps, alpha_bar) + w * gradient, alpha_bar)
+
+
+def eps_row_by_row(eps, gradient, alpha_bar, w):
+    rows = zip(eps, gradient, alpha_bar.tolist(), strict=True)
+    return torch.stack([row - w * math.sqrt(1 - ab) * push for row, push, ab in rows])
+
+
+def gradient_by_backward(guide, x, t, label):
+    x = x.clone().requires_grad_()
+    guide.log_prob(x, t)[torch.arange(len(x)), label].sum().backward()
+    return x.grad
+
+
+def gradient_from_scores(guide, x, t, label):
+    """Bayes, and no autograd."""
+    return torch.cat(
+        [
+            guide.mixture.score(x[i : i + 1], ab, label[i : i + 1]) - guide.mixture.score(x[i : i + 1], ab)
+            for i, ab in enumerate(guide.schedule.alpha_bar[t].tolist())
+        ]
+    )
+
+
+def change_by_the_exact_classifier(net, start, end, t, label, alpha_bar, pieces):
+    after, before = (net.log_prob(x, t).gather(1, label[:, None])[:, 0] for x in (end, start))
+    return after - before
+
+
+def change_by_trapezoids(net, start, end, t, label, alpha_bar, pieces):
+    way, along = end - start, torch.linspace(0, 1, pieces + 1, dtype=torch.float64)
+    pulls = [((net(x, t) - net(x, t, label)) * way).sum(1) for x in (start + u * way for u in along)]
+    return torch.trapezoid(torch.stack(pulls, 1), along, dim=1) / (1 - alpha_bar[t]) ** 0.5
+
+
+def slopes_by_densities(alpha_bar, mean, std):
+    def at_one(ab):
+        spread = (ab * std**2 + 1 - ab).sqrt()
+        one = torch.tensor(1.0, dtype=torch.float64)
+        return Normal(ab.sqrt() * mean, spread).log_prob(one) - Normal(-ab.sqrt() * mean, spread).log_prob(one)
+
+    return at_one(alpha_bar), at_one(torch.ones_like(alpha_bar)) / at_one(alpha_bar)
+
+
+def slopes_by_signal_to_noise(alpha_bar, mean, std):
+    signal, noise = np.sqrt(alpha_bar.numpy()), 1 - alpha_bar.numpy()
+    times = signal + noise / (signal * std**2)
+    return torch.from_numpy(2 * mean / std**2 / times), torch.from_numpy(times)
+
+
+def passes_counted(batch, steps, w_free, w_guide):
+    """By a run on the ring."""
+    net = data.ring().network(linear(20))
+    label = torch.zeros(batch, dtype=torch.int64)
+    base, guide = samplers.Counted(net), samplers.Counted(net.log_prob)
+    free = guidance.classifier_free(base, label, w_free)
+    eps_fn = guidance.classifier(free, guide, net.schedule, label, w_guide)
+    noise = torch.randn(batch, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    samplers.sample(samplers.ddim(eps_fn, noise, net.schedule, time_grid(net.schedule, steps)))
+    return base.nfe, base.backward, guide.nfe, guide.backward
+
+
+def passes_by_truth_values(batch, steps, w_free, w_guide):
+    base, guide = 1 + (w_free != 0 and w_free != 1), int(w_guide != 0)
+    return [steps * count for count in (base, 0, guide, guide)]
+
+
+def combined_by_the_library(net, guide, x, t, label, w_free, w_guide):
+    base = guidance.classifier_free(net, label, w_free)
+    return guidance.classifier(base, guide.log_prob, net.schedule, label, w_guide)(x, t)
+
+
+def combined_by_two_differences(net, guide, x, t, label, w_free, w_guide):
+    """The guide's gradient is its implicit one."""
+    eps = net(x, t)
+    return eps + w_free * (net(x, t, label) - eps) + w_guide * (guide(x, t, label) - guide(x, t))
+
+
+RIGHT = {
+    "guided_eps": (eps_by_score, eps_row_by_row),
+    "log_prob_gradient": (gradient_by_backward, gradient_from_scores),
+    "implicit_change": (change_by_the_exact_classifier, change_by_trapezoids),
+    "slopes": (slopes_by_densities, slopes_by_signal_to_noise),
+    "passes": (passes_counted, passes_by_truth_values),
+    "combined": (combined_by_the_library, combined_by_two_differences),
+}
+CLAIMS = {
+    "0.9999": lambda: 1 - 0.01**2,
+    "10": lambda: math.exp(2.3),
+    "990": lambda: exercises.slopes(torch.tensor([0.01], dtype=torch.float64), 1.0, 0.1)[1],
+    "40": lambda: exercises.passes(100, 20, 3.0, 0.0)[0],
+}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_where_base_and_guide_know_one_law_the_weights_add_up():
+    """The answer to the last prediction."""
+    net, _, x, t, label, *_ = exercises.two_networks(seeded(), 0.0, 0.0, 50)
+    for w_free, w_guide in ((1.0, 1.0), (0.0, 2.0), (2.5, -0.5)):
+        blended = guidance.classifier_free(net, label, w_free + w_guide)(x, t)
+        assert torch.allclose(exercises.combined(net, net, x, t, label, w_free, w_guide), blended, atol=1e-11)
+
+
+def test_the_references_are_the_librarys():
+    guide, x, t, label = exercises.classified(seeded(), 20, 4)
+    log_p = lambda x, t: guide.log_prob(x, t).gather(1, label[:, None])[:, 0]  # noqa: E731
+    assert torch.equal(exercises.log_prob_gradient(guide, x, t, label), guidance.gradient(log_p, x, t))
+    found = exercises.guided_eps(guide(x, t), guidance.gradient(log_p, x, t), guide.schedule.alpha_bar[t], 3.0)
+    assert torch.equal(found, guidance.classifier(guide, guide.log_prob, guide.schedule, label, 3.0)(x, t))
+
+
+def test_slopes_are_those_of_an_exact_mixture():
+    mixture = data.GaussianMixture([0.5, 0.5], [[0.8], [-0.8]], [[[0.09]], [[0.09]]])
+    alpha_bar, x = 0.3, torch.tensor([[-0.4], [0.2], [1.1]], dtype=torch.float64)
+    log_p = mixture.log_class_posterior(x, alpha_bar)
+    slope, times = exercises.slopes(torch.tensor([alpha_bar], dtype=torch.float64), 0.8, 0.3)
+    assert torch.allclose(log_p[:, 0] - log_p[:, 1], slope * x[:, 0])
+    clean = mixture.log_class_posterior(x, 1.0)
+    assert torch.allclose((clean[:, 0] - clean[:, 1]) / (log_p[:, 0] - log_p[:, 1]), times)
+
+
+def test_a_schedule_of_one_level_is_enough_to_ask_a_clean_classifier():
+    """As the notebook's table does: whatever time is asked, the guide answers for clean data."""
+    ring, schedule = data.ring(), NoiseSchedule(torch.tensor([1, 0.3], dtype=torch.float64))
+    x, one = exercises.normal(seeded(), 6, 2), torch.ones(6, dtype=torch.int64)
+    assert torch.equal(ring.network(schedule).log_prob(x, one), ring.log_class_posterior(x, 0.3))
