@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.distributions import Normal
 
-from lessons_src import data, guidance, samplers
+from lessons_src import data, guidance, measurements, samplers
 from lessons_src.lessons.lesson_07 import exercises
 from lessons_src.process import eps_from_score, score_from_eps
 from lessons_src.schedules import NoiseSchedule, linear, time_grid
@@ -142,3 +142,16 @@ def test_a_schedule_of_one_level_is_enough_to_ask_a_clean_classifier():
     ring, schedule = data.ring(), NoiseSchedule(torch.tensor([1, 0.3], dtype=torch.float64))
     x, one = exercises.normal(seeded(), 6, 2), torch.ones(6, dtype=torch.int64)
     assert torch.equal(ring.network(schedule).log_prob(x, one), ring.log_class_posterior(x, 0.3))
+
+
+def test_a_guide_of_the_lessons_size_takes_less_time_than_classifier_free_guidance():
+    """By the stored measurement: the answer to the prediction about costs."""
+    rows = measurements.load("steering")
+    free = [row["CPU seconds"] for row in rows if row["guide"] == "classifier-free" and row["base forward"] == 40]
+    guided = [row["CPU seconds"] for row in rows if row["guide"] == "noise-aware" and row["w"] != 0]
+    assert max(guided) < min(free)
+
+
+def test_a_guide_as_large_as_the_base_would_take_twice_as_much():
+    base, _, forward, backward = exercises.passes(100, 20, 0.0, 3.0)
+    assert base + forward + 2 * backward == 2 * exercises.passes(100, 20, 3.0, 0.0)[0]
