@@ -3,13 +3,15 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from torch.distributions import Normal
 
 from lessons_src import data, guidance, measurements, samplers
+from lessons_src.exercises.tasks import ask, judge
 from lessons_src.lessons.lesson_07 import exercises
 from lessons_src.process import eps_from_score, score_from_eps
-from lessons_src.schedules import NoiseSchedule, linear, time_grid
+from lessons_src.schedules import linear, time_grid
 
 
 def eps_by_score(eps, gradient, alpha_bar, w):
@@ -137,11 +139,24 @@ def test_slopes_are_those_of_an_exact_mixture():
     assert torch.allclose((clean[:, 0] - clean[:, 1]) / (log_p[:, 0] - log_p[:, 1]), times)
 
 
-def test_a_schedule_of_one_level_is_enough_to_ask_a_clean_classifier():
-    """As the notebook's table does: whatever time is asked, the guide answers for clean data."""
-    ring, schedule = data.ring(), NoiseSchedule(torch.tensor([1, 0.3], dtype=torch.float64))
-    x, one = exercises.normal(seeded(), 6, 2), torch.ones(6, dtype=torch.int64)
-    assert torch.equal(ring.network(schedule).log_prob(x, one), ring.log_class_posterior(x, 0.3))
+def without_gradient(guide, x, t, label):
+    with torch.no_grad():
+        x = x.clone().requires_grad_()
+        log_p = guide.log_prob(x, t)[torch.arange(len(x)), label]
+    log_p.sum().backward()
+    return x.grad
+
+
+def cut_off(guide, x, t, label):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(guide.log_prob(x.detach(), t)[torch.arange(len(x)), label].sum(), x)[0]
+
+
+@pytest.mark.parametrize("answer", [without_gradient, cut_off])
+def test_a_gradient_that_was_switched_off_is_named_however_it_was(answer):
+    (task,) = (task for task in exercises.TASKS if task.name == "log_prob_gradient")
+    found = judge(task, lambda arguments: ask(answer, arguments), seeded())
+    assert [result.says[:32] for result in found.results] == ["Nothing here has a gradient: x n"] * 3
 
 
 def test_a_guide_of_the_lessons_size_takes_less_time_than_classifier_free_guidance():

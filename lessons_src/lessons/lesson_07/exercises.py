@@ -165,6 +165,8 @@ TASKS = (
                 You made the gradient one long. Its length says how much is in doubt: keep it.
             as_column((1 - alpha_bar).sqrt(), eps) → (1 - alpha_bar).sqrt()
                 The noise levels meet the last axis of eps. They belong to the first: one number for each sample.
+            as_column((1 - alpha_bar).sqrt(), eps) → (1 - alpha_bar).sqrt()[:, None]
+                With [:, None] the noise levels meet the rows of a picture. Give them as many axes as eps has.
         """),
         hints=(
             "The score of the class is the score plus the gradient. What is eps, in terms of the score?",
@@ -188,6 +190,8 @@ TASKS = (
                     This is the gradient of p. It all but vanishes where the class is unlikely; take that of log p.
                 log_p.sum() → log_p.mean()
                     You took the mean over the batch: every gradient is too short by the batch size. Take the sum.
+                log_p.sum() → log_p
+                    torch differentiates one number, and here are many: sum log p over the batch.
                 return found → return -found
                     The sign is turned round: this leads away from the class.
                 label[:, None] → label[:1, None].expand(len(x), 1)
@@ -373,6 +377,8 @@ TASKS = (
                 The blend counts from the conditional prediction. In this course it counts from the unconditional one.
             log_prob_gradient(guide, → log_prob_gradient(net,
                 The gradient is of the base's own classifier. Ask the guide.
+            log_prob_gradient(guide, x, t, label) → torch.autograd.grad(guide.log_prob(x, t).sum(), x)[0]
+                x has no gradient here. Your log_prob_gradient gives it one; there must be no no_grad around the guide.
             return guided_eps(base, pull, net.schedule.alpha_bar[t], w_guide) → return base
                 The guide is not used: this is classifier-free guidance alone.
         """),
