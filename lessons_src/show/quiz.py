@@ -243,19 +243,26 @@ def ask(package: str) -> tuple[Callable[[str], Quiz], Callable[[], Quiz], Callab
     They raise ValueError like `load`; for a prediction that there is not, listing those there are; or for none at all.
     """
     lesson = package.rpartition(".")[2]
+    kept: dict[str, dict] = {}  # answers of this session: whoever runs the cell again finds them
+
+    def remembered(name: str, quiz: Quiz) -> Quiz:
+        quiz.answers = kept.get(name, {})
+        quiz.observe(lambda change: kept.update({name: change.new}), "answers")
+        return quiz
 
     def predict(item: str) -> Quiz:
         """One question of the lesson or its deeper notebook, to be answered before its result is shown."""
         found = {entry.id: entry for entry in load(package).items if entry.place != "checkpoint"}
-        return Quiz("predict", lesson, [found[check_choice("item", item, list(found))]])
+        return remembered(item, Quiz("predict", lesson, [found[check_choice("item", item, list(found))]]))
 
     def checkpoint() -> Quiz:
         """All questions at the end of the lesson."""
-        return Quiz("checkpoint", lesson, [item for item in load(package).items if item.place == "checkpoint"])
+        items = [item for item in load(package).items if item.place == "checkpoint"]
+        return remembered("checkpoint", Quiz("checkpoint", lesson, items))
 
     def flashcards() -> Quiz:
         """The flashcards of the lesson."""
-        return Quiz("flashcards", lesson, list(load(package).cards))
+        return remembered("flashcards", Quiz("flashcards", lesson, list(load(package).cards)))
 
     return predict, checkpoint, flashcards
 

@@ -1,6 +1,7 @@
 """Predictions, checkpoints and flashcards as a learner meets them: by keyboard, right and wrong."""
 
 import pytest
+from lab import wait_until
 
 from lessons_src.make.notebooks import execute
 from lessons_src.show import quiz
@@ -169,3 +170,9 @@ def test_the_result_below_a_prediction_waits_for_an_answer(lab, page, notebook):
     assert not result.is_visible(), "the second prediction is still open"
     second.get_by_role("button", name="Show the result").click()
     assert (result.is_visible(), words.is_visible(), other.is_visible()) == (True, True, True)
+    told = first.locator(".dq-remark, [role=status]").first.inner_text()
+    first.get_by_role("button", name="Check").press("Shift+Enter")  # the cell runs again, and its answer is still there
+    page.wait_for_timeout(2000)
+    again = page.locator(".dq").first
+    wait_until(page, lambda: again.get_by_role("radio").first.is_checked(), "the answer after another run")
+    assert again.locator(".dq-remark, [role=status]").first.inner_text() == told

@@ -63,6 +63,6 @@ def test_figures_say_what_they_show(monkeypatch):
     monkeypatch.setattr(memory.plots, "show", lambda fig, text: said.append(text))
     memory.show_copies()
     memory.show_memory()
-    assert "64 digits they are 99 % (96 to 100); learned from 8,000: 0 % (0 to 2)" in said[0]
+    assert "from 64 digits: 99 % (96 to 100) of what is drawn; learned from 8,000: 0 % (0 to 2)" in said[0]
     assert memory.RIGHTS in said[0]
     assert "1,024 digits still leave a trace (z = -5.6)" in said[1]

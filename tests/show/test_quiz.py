@@ -314,3 +314,15 @@ def test_what_the_forward_shortcut_claims_in_words():
     assert round(linear(T=100).alpha_bar[100].sqrt().item(), 2) == 0.60
     assert round(linear(T=100, beta_start=0.001, beta_end=0.2).alpha_bar[100].item(), 5) == 0.00002
     assert (torch.ones(3).view(3, 1, 1, 1) * torch.ones(3, 2)).shape == (3, 1, 3, 2)
+
+
+def test_who_runs_a_cell_again_finds_the_answer():
+    predict, checkpoint, flashcards = quiz.ask("lessons_src.lessons.lesson_01")
+    first, second = [item.id for item in quiz.load("lessons_src.lessons.lesson_01").items if item.place == "predict"][
+        :2
+    ]
+    for make in (lambda: predict(first), checkpoint, flashcards):
+        assert make().answers == {}
+        make().set_state({"answers": {"0": [1]}})
+        assert make().answers == {"0": [1]}
+    assert predict(second).answers == {}

@@ -57,18 +57,22 @@ def planted(fault: str, strength: float) -> tuple[Digits, Tensor, dict[str, floa
     return Digits(x, label), rows, said
 
 
+def _worse_to_the_right(name: str, value: float) -> tuple[float, float, float]:
+    """A needle's value and the ends of its band, in standard deviations from real digits' mean: above 0 is worse."""
+    band = real_bands()[name]
+    found = [band.turned(x) for x in (value, band.low, band.high)]
+    return tuple(found) if BAD[name] == "high" else (-found[0], -found[2], -found[1])
+
+
 def faults_picture(fault: str, percent: int) -> Picture:
     """The needles, in standard deviations of real digits, beside what a person sees, for a share that has a fault."""
     samples, rows, said = planted(fault, percent / 100)
-    bands = [real_bands()[name] for name in BAD]
     turned = Needles(
         f"What {len(BAD)} needles say of {N} samples",
         list(BAD),
-        np.array([band.turned(said[name]) for name, band in zip(BAD, bands, strict=True)]),
-        np.array([band.turned(band.low) for band in bands]),
-        np.array([band.turned(band.high) for band in bands]),
-        list(BAD.values()),
-        "standard deviations of real digits",
+        *np.array([_worse_to_the_right(name, said[name]) for name in BAD]).T,
+        ["high"] * len(BAD),
+        "standard deviations of real digits; worse is to the right",
     )
     mine = _digits()[0].label
     shown = torch.cat([(mine == c).nonzero()[:EACH, 0] for c in range(10)])
@@ -89,7 +93,7 @@ def faults_picture(fault: str, percent: int) -> Picture:
             ),
         ],
         f"{_reached(fault, len(rows))} {told}Of ten sets of real digits, nine lie in "
-        f"a grey band. Beyond its dark end is the alarm. {len(shown)} samples are shown.",
+        f"a grey band. Beyond the tick at its end is the alarm. {len(shown)} samples are shown.",
     )
 
 

@@ -81,9 +81,9 @@ def show_copies(few: int = 64, many: int = 8000) -> None:
     plots.image_rows(
         rows,
         f"The first ten digits of two networks, each above its nearest training digit. Suspects are nearer to one than "
-        f"{100 - 100 * one.test.expected:.0f} % of unseen real digits are. Of what the network draws that learned from "
-        f"{few} digits they are {_percent(one.suspects)}; learned from {many:,}: {_percent(other.suspects)}, where "
-        f"unseen real digits have {100 * other.test.expected:.0f} %. {RIGHTS}",
+        f"{100 - 100 * one.test.expected:.0f} % of unseen real digits are. Learned from {few} digits: "
+        f"{_percent(one.suspects)} of what is drawn; learned from {many:,}: {_percent(other.suspects)}; of unseen real "
+        f"digits {100 * other.test.expected:.0f} %. {RIGHTS}",
     )
 
 
@@ -110,7 +110,7 @@ def show_memory() -> None:
     plots.show(
         fig,
         f"{len(drawn(some))} digits of each network. Suspects end between 256 and {some:,} training digits. Right: are "
-        f"samples nearer than unseen digits on the whole? Inside the grey band chance is reason enough. In pixels, "
-        f"{some:,} digits still leave a trace (z = {z:.1f}). Far above the band samples lie farther away than real "
-        "digits do: no copies, but not quite real either.",
+        "samples nearer than unseen digits on the whole, in standard deviations? In the grey band chance may do it. "
+        f"In pixels, {some:,} digits still leave a trace (z = {z:.1f}). Far above the band samples lie farther away "
+        "than real digits do: no copies, but not quite real either.",
     )
