@@ -16,6 +16,7 @@ from lessons_src.checks import check_choice, refuse
 from lessons_src.files import write_whole
 from lessons_src.networks import Body, DigitClassifier, JointEmbedding, NoisePredictor, PointMLP, UNet
 from lessons_src.schedules import make_schedule
+from lessons_src.students import Student
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "weights"))
 WHOLE: dict[str, type[nn.Module]] = {"DigitClassifier": DigitClassifier, "JointEmbedding": JointEmbedding}
@@ -23,11 +24,14 @@ BODIES: dict[str, type[Body]] = {"UNet": UNet, "PointMLP": PointMLP}
 
 
 def build(card: dict[str, Any]) -> nn.Module:
-    """An untrained network as a card describes it: one of WHOLE, or a body, its schedule and what it predicts."""
+    """An untrained network as a card describes it: one of WHOLE, a body with schedule and prediction, or a student."""
     name = check_choice("network", card["network"], (*WHOLE, *BODIES))
     if name in WHOLE:
         return WHOLE[name](**card["arguments"])
-    return NoisePredictor(BODIES[name](**card["arguments"]), make_schedule(**card["schedule"]), card["prediction"])
+    body, schedule = BODIES[name](**card["arguments"]), make_schedule(**card["schedule"])
+    if "times" in card:
+        return Student(body, schedule, card["times"], card["w"])
+    return NoisePredictor(body, schedule, card["prediction"])
 
 
 def save(name: str, net: nn.Module, card: dict[str, Any], folder: Path = FOLDER) -> None:
