@@ -4,6 +4,7 @@ What the network has learned is a student of some grid of times (`students.Stude
 oracles, or either with guidance folded in (`students.Guided`). Nothing flows back through a teacher or a target.
 """
 
+import copy
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -170,31 +171,41 @@ class Progressive:
 
 
 class Consistency:
-    """Neighbours on a path have one end: f(x_t, t) = f(x_s, s), with f(x, 0) = x (Song et al. 2023, equation 7).
+    """Neighbours on a path have one end: f(x_t, t) = f(x_s, s), with f(x, 0) = x (Song et al. 2023, equation 8).
 
     With a teacher x_s is its DDIM step from x_t (consistency distillation, algorithm 2); without, x_s has the noise of
-    x_t (consistency training, algorithm 3). The target is the network itself, held still, and the distance
-    pseudo-Huber, sqrt(d^2 + c^2) - c with c = 0.03 sqrt(dimensions) (Song & Dhariwal 2023, section 3.2 and 3.3, whose
-    c is smaller). f = a x - b v is the boundary condition: a = 1 and b = 0 at time 0. Train on finer and finer times.
+    x_t (consistency training, algorithm 3). The target is a running average of the network, renewed here, of which a
+    share `decay` stays at a step; 0 is the network itself, held still (Song & Dhariwal 2023, section 3.2). The distance
+    is pseudo-Huber (section 3.3). f = a x - b v is the boundary condition: a = 1 and b = 0 at time 0. Errors add up
+    along the times, so train on few first, then on more. The average is no part of a checkpoint: train in one go.
     """
 
-    def __init__(self, times: Sequence[int], teacher: Teacher | None = None) -> None:
-        self.times, self.teacher = list(times), teacher
+    def __init__(self, times: Sequence[int], teacher: Teacher | None = None, decay: float = 0.9) -> None:
+        self.times, self.teacher, self.decay = list(times), teacher, check_real("decay", decay, 0.0, 1.0)
+        self.average: NoisePredictor | None = None
 
     def __repr__(self) -> str:
-        return f"Consistency(times={self.times}, {'training' if self.teacher is None else 'distillation'})"
+        kind = "training" if self.teacher is None else "distillation"
+        return f"Consistency(times={self.times}, decay={self.decay}, {kind})"
 
     def __call__(self, net: NoisePredictor, batch: Batch, generator: torch.Generator) -> Losses:
         """Noise, find the neighbour, compare both ends."""
         x0, condition = batch
         t, s = segments(self.times, len(x0), generator)
-        eps = noise_like(x0, generator)
-        x = rotate(x0, eps, *levels(net.schedule, t, x0))[0]
+        x = rotate(x0, noise_like(x0, generator), *levels(net.schedule, t, x0))[0]
         with torch.no_grad():
             towards = x0 if self.teacher is None else clean(self.teacher, x, t, condition)
             x_s = step(net.schedule, x, towards, t, s)
-            target = clean(net, x_s, s, condition)  # x_s itself where s = 0
+            target = clean(self.renewed(net), x_s, s, condition)  # x_s itself where s = 0
         return Losses(pseudo_huber(clean(net, x, t, condition), target))
+
+    def renewed(self, net: NoisePredictor) -> NoisePredictor:
+        """The average, with a share 1 - decay of the network's present weights."""
+        if self.average is None:
+            self.average = copy.deepcopy(net)
+        for mean, now in zip(self.average.parameters(), net.parameters(), strict=True):
+            mean.lerp_(now, 1 - self.decay)
+        return self.average
 
     def check(self, net: NoisePredictor, batches: Any) -> None:
         """Refuse what is not a student of this teacher, and times off its schedule."""
@@ -202,8 +213,11 @@ class Consistency:
         steps(net.schedule, self.times)
 
 
-def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.03) -> Tensor:
-    """sqrt(|a - b|^2 + D c^2) - sqrt(D) c of each of a batch of D dimensions, (B,)."""
+def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.1) -> Tensor:
+    """sqrt(|a - b|^2 + D c^2) - sqrt(D) c of each of a batch of D dimensions, (B,): a square near 0, then a distance.
+
+    Song & Dhariwal take c = 0.00054 for photographs; what is small there is smaller than what is small here.
+    """
     difference = (a.float() - b.float()).flatten(1)
     bend = c * difference.shape[1] ** 0.5
     return (difference.square().sum(1) + bend**2).sqrt() - bend
