@@ -136,7 +136,7 @@ def as_student(net: NoisePredictor, times: list[int], w: float = 1.0) -> Student
 
 def train_all(device: torch.device, size: Size) -> None:
     """Store the teacher's paths, train a student for each number of calls, judge and write them."""
-    begun, teacher = time.perf_counter(), weights.load("digits")[0].to(device).requires_grad_(False)
+    begun, teacher = time.perf_counter(), weights.load("digits")[0].to(device)
     nets = distil(teacher, paths(teacher, size.noises, device), size, device)
     seconds = time.perf_counter() - begun
     for calls, net in nets.items():
