@@ -66,10 +66,29 @@ def adapter(net: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+@torch.no_grad()
+def extract(net: nn.Module, tuned: nn.Module, rank: int) -> dict[str, Tensor]:
+    """The changes of rank r nearest to what training did to the weights of a network, by singular value decomposition.
+
+    Only weights of Conv2d and Linear are looked at; biases, norms and embeddings stay the network's.
+    """
+    check_int("rank", rank, 1)
+    before, after = (dict(_named(one)) for one in (net, tuned))
+    if {name: layer.weight.shape for name, layer in before.items()} != {
+        name: layer.weight.shape for name, layer in after.items()
+    }:
+        refuse("tuned", type(tuned).__name__, "a network with layers of the names and shapes of net's")
+    found = {}
+    for name, layer in before.items():
+        u, s, v = torch.linalg.svd((after[name].weight - layer.weight).flatten(1), full_matrices=False)
+        found[f"{name}.down"], found[f"{name}.up"] = v[:rank], u[:, :rank] * s[:rank]
+    return found
+
+
 def plug(net: nn.Module, changes: Adapter) -> nn.Module:
     """A copy of a network with these changes; ValueError if they are not of its layers' names and shapes."""
     plugged = copy.deepcopy(net).requires_grad_(False)
-    places = {name: module for name, module in plugged.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    places = dict(_named(plugged))
     names = {name.rpartition(".")[0] for name in changes}
     if names != set(places):
         refuse("changes", sorted(names ^ set(places)), "changes of just the layers of the network")
@@ -91,6 +110,11 @@ def merge(net: nn.Module) -> nn.Module:
     for parent, name, low in list(_layers(merged, (LowRank,))):
         setattr(parent, name, low.merged())
     return merged.requires_grad_(True)
+
+
+def _named(net: nn.Module) -> Iterator[tuple[str, Any]]:
+    """(name, layer) of every Conv2d and Linear."""
+    return ((name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear))
 
 
 def _layers(net: nn.Module, kinds: tuple[type, ...]) -> Iterator[tuple[nn.Module, str, Any]]:

@@ -24,7 +24,7 @@ from lessons_src.samplers import State, ddim, ddpm, sample
 from lessons_src.schedules import time_grid
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
-NAMES = ("steps", "guidance", "recipes", "pareto", "starts", "detection", "ring", "students")
+NAMES = ("steps", "guidance", "recipes", "pareto", "starts", "detection", "ring", "students", "adapter", "collapse")
 SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDIM": ddim,
     "DDPM, σ² = β̃": ddpm,

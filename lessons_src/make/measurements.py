@@ -19,7 +19,7 @@ from torch import Tensor
 from lessons_src import data, weights
 from lessons_src.evaluation import Reference, digit_quality, in_batches
 from lessons_src.files import write_whole
-from lessons_src.lessons.lesson_11 import ring
+from lessons_src.lessons.lesson_11 import digits, ring
 from lessons_src.lessons.lesson_13.detection import NONE, Detection
 from lessons_src.lessons.lesson_13.faults import FAULTS
 from lessons_src.losses import Denoising, Samples
@@ -161,6 +161,29 @@ def measure_ring(row: Row) -> Row:
     return ring.measured(row["method"], row["seed"])
 
 
+def measure_adapter(row: Row) -> Row:
+    """An adapter that folds guidance into two calls of the digit network, and its error to the student it learns from.
+
+    The first row, of rank 0 and "none", is the network itself on the same grid; "trained" with rank 0 trains all.
+    """
+    noise, label = start_noise(N)
+    how, rank = row["how"], row["rank"]
+    net, numbers = {
+        "none": lambda: (digits.network(), 0),
+        "trained": lambda: digits.adapted(rank),
+        "extracted": lambda: digits.extracted(rank),
+    }[how]()
+    x = digits.drawn(digits.as_guided(net), noise, label)
+    error = (x - digits.drawn(digits.guided(), noise, label)).square().mean().sqrt().item()
+    return {"kB": 2 * numbers / 1000, "error": error} | judged(x)
+
+
+def measure_collapse(row: Row) -> Row:
+    """Distribution matching alone at one call, with and without a warm start."""
+    noise, label = start_noise(N)
+    return judged(digits.drawn(digits.collapsed(row["warm"]), noise, label))
+
+
 def start_for(solver: str, nfe: int) -> Row:
     """Where a solver of the front begins, and its grid.
 
@@ -196,6 +219,12 @@ def wanted(name: str) -> Iterator[Row]:
     elif name == "students":
         yield from ({"solver": "student", "nfe": calls} for calls in (1, 2, 4))
         yield from ({"solver": solver, "nfe": calls} for calls in (1, 2, 3) for solver in ("DDIM", "UniPC-2"))
+    elif name == "adapter":
+        yield {"how": "none", "rank": 0}
+        yield from ({"how": how, "rank": rank} for rank in digits.RANKS for how in ("extracted", "trained"))
+        yield {"how": "trained", "rank": digits.EVERY}
+    elif name == "collapse":
+        yield from ({"warm": warm} for warm in (False, True))
     else:
         yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
 
@@ -209,6 +238,8 @@ MEASURE = {
     "detection": measure_detection,
     "ring": measure_ring,
     "students": measure_student,
+    "adapter": measure_adapter,
+    "collapse": measure_collapse,
 }
 
 

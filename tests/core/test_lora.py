@@ -1,10 +1,12 @@
 """Low-rank changes: of full rank they are any change, merged they are what was plugged in, and shapes are checked."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from lessons_src.lora import LowRank, adapt, adapter, merge, plug
+from lessons_src.lora import LowRank, adapt, adapter, extract, merge, plug
 from lessons_src.losses import Denoising, Samples
 from lessons_src.networks import NoisePredictor, PointMLP, UNet
 from lessons_src.schedules import make_schedule
@@ -90,6 +92,22 @@ def test_merged_is_plugged_in_to_a_millionth(rank):
         name: value.shape for name, value in other.state_dict().items()
     }
     assert torch.equal(plug(network(0), adapter(adapted))(x, t, label), adapted(x, t, label))
+
+
+def test_what_training_did_is_extracted():
+    """At full rank all of it but biases and embeddings; at a lower one, as near as any of that rank can be."""
+    net, tuned, x = network(0), network(1), given()
+    whole = copy.deepcopy(net)
+    for name, value in tuned.named_parameters():
+        if name.endswith("weight") and ("conv" in name or "enter" in name):
+            dict(whole.named_parameters())[name].data.copy_(value)
+    assert torch.allclose(plug(net, extract(net, whole, 999))(*x), whole(*x), atol=1e-4)
+    changes = extract(net, whole, 3)
+    difference = (whole.body.enter.weight - net.body.enter.weight).detach().flatten(1)
+    left = difference - changes["body.enter.up"] @ changes["body.enter.down"]
+    assert left.norm() == pytest.approx(torch.linalg.svdvals(difference)[3:].norm().item(), rel=1e-3)
+    with pytest.raises(ValueError, match="tuned is 'NoisePredictor'; expected a network with layers"):
+        extract(net, network(0, (8, 16)), 2)
 
 
 def test_a_low_rank_change_has_that_rank():

@@ -13,7 +13,7 @@ from lessons_src.make import weights as make
 from lessons_src.training import PRECISIONS, Recipe
 
 MADE = ("classifier", "digits", "embedding", "judge", "points")
-STUDENTS = ("student-1", "student-2", "student-4")
+STUDENTS = ("student-1", "student-2", "student-2-guided", "student-4")
 NAMES = (*MADE, *STUDENTS)
 
 
