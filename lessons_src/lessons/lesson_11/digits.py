@@ -34,11 +34,11 @@ def guided() -> Student:
 
 
 @cache
-def guided_paths(n: int = PATHS) -> Trajectories:
+def guided_paths() -> Trajectories:
     """States of the guided student on its own grid: two evaluations a path, where its teacher needed 32."""
     student, generator = guided(), torch.Generator().manual_seed(2000)
-    label = torch.randint(10, (n,), generator=generator)
-    noise, parts = torch.randn(n, 1, 28, 28, generator=generator), []
+    label = torch.randint(10, (PATHS,), generator=generator)
+    noise, parts = torch.randn(PATHS, 1, 28, 28, generator=generator), []
     for x, own in zip(noise.split(128), label.split(128), strict=True):
         parts.append(Trajectories.record(x, few_steps(student, x, own), student.times).states)
     return Trajectories(torch.cat(parts, 1), student.times, label)
