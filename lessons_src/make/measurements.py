@@ -216,6 +216,7 @@ def wanted(name: str) -> Iterator[Row]:
     elif name == "ring":
         yield from ({"method": method, "seed": 0} for method in ring.SEARCHED)
         yield from ({"method": method, "seed": seed} for seed in range(5) for method in ring.METHODS)
+        yield from ({"method": ring.LONGER, "seed": seed} for seed in range(3))
     elif name == "students":
         yield from ({"solver": "student", "nfe": calls} for calls in (1, 2, 4))
         yield from ({"solver": solver, "nfe": calls} for calls in (1, 2, 3) for solver in ("DDIM", "UniPC-2"))

@@ -29,6 +29,7 @@ STEPS = 1200  # gradient steps of a method, all stages together
 BATCH = 256
 PAIRS = 20_000
 JUDGED = 10_000
+LONGER = "pairs, longer"  # five times the steps, three times the pairs, a slower average: half a minute
 METHODS = ("pairs", "progressive", "consistency", "consistency training", "matching")
 SEARCHED = ("DDIM", "UniPC-2")  # solvers on the oracle, beside the students
 
@@ -56,15 +57,17 @@ def points(seed: int) -> Samples:
     return Samples(RING.sample(PAIRS, torch.Generator().manual_seed(seed))[0].float())
 
 
-def pairs(seed: int) -> Trajectories:
-    """Noises and their exact ends."""
-    noise = start(PAIRS, 1000 + seed)
+def pairs(seed: int, n: int | None = None) -> Trajectories:
+    """n noises, PAIRS if not said, and their exact ends."""
+    noise = start(n or PAIRS, 1000 + seed)
     return Trajectories(torch.stack([noise, flow(noise)]).float(), [SCHEDULE.T, 0])
 
 
-def fit(net: NoisePredictor, loss: Loss, batches: Batches, steps: int, rate: float, seed: int) -> NoisePredictor:
+def fit(
+    net: NoisePredictor, loss: Loss, batches: Batches, steps: int, rate: float, seed: int, ema: float = 0.99
+) -> NoisePredictor:
     """A copy of a network, trained."""
-    recipe = Recipe(steps, BATCH, rate, warmup=min(30, steps), ema=0.99, seed=seed)
+    recipe = Recipe(steps, BATCH, rate, warmup=min(30, steps), ema=ema, seed=seed)
     return train(Trainer(copy.deepcopy(net), loss, batches, recipe))
 
 
@@ -74,10 +77,13 @@ def distil(method: str, seed: int = 0, steps: int = STEPS) -> dict[int, Student]
     Progressive distillation halves 16 steps four times. Consistency has half its steps at 8 times, half at 16. Matching
     goes on from the pair student for a quarter of the steps, with a fake network that has first learned the ring.
     """
-    check_choice("method", method, METHODS)
+    check_choice("method", method, (*METHODS, LONGER))
     net, T = new_network(seed), SCHEDULE.T
     if method == "pairs":
         return {1: as_student(fit(net, Regression(), pairs(seed), steps, 2e-3, seed), [T, 0])}
+    if method == LONGER:
+        longer = fit(net, Regression(), pairs(seed, 3 * PAIRS), 5 * steps, 2e-3, seed, 0.998)
+        return {1: as_student(longer, [T, 0])}
     if method == "progressive":
         found, teacher, batches = {}, ORACLE, points(seed)
         for n in (16, 8, 4, 2):
@@ -167,4 +173,9 @@ def measured(method: str, seed: int) -> dict[str, Any]:
         found[str(calls)] = scores(draw(student, noise), ends)
         if method.startswith("consistency") and calls > 1:
             found[f"{calls} re-noised"] = scores(renoised(student, noise), ends)
-    return {"n": len(noise), "steps": STEPS, "seconds": round(seconds, 1), "by calls": found}
+    return {
+        "n": len(noise),
+        "steps": STEPS * (5 if method == LONGER else 1),
+        "seconds": round(seconds, 1),
+        "by calls": found,
+    }
