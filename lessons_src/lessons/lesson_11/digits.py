@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lessons_src import weights
 from lessons_src.distillation import DistributionMatching, Regression, Trajectories
-from lessons_src.lora import adapt, extract, merge, plug
+from lessons_src.lora import adapt, adapter, extract, merge, plug
 from lessons_src.networks import NoisePredictor
 from lessons_src.samplers import sample
 from lessons_src.students import Student, few_steps
@@ -44,22 +44,35 @@ def guided_paths() -> Trajectories:
     return Trajectories(torch.cat(parts, 1), student.times, label)
 
 
-def adapted(rank: int, seed: int = 0, steps: int = ADAPTER_STEPS) -> tuple[NoisePredictor, int]:
-    """The digit network with an adapter of this rank, trained to draw as the guided student does, and its numbers.
+def fitted(net: NoisePredictor, rate: float, seed: int, steps: int) -> NoisePredictor:
+    """The network, trained in place to draw as the guided student does; its average."""
+    recipe = Recipe(steps, 32, rate, warmup=min(30, steps), ema=0.98, seed=seed)
+    return train(Trainer(net, Regression(), guided_paths(), recipe))
 
-    Rank EVERY trains all weights instead. Numbers are the values to store: two bytes each in half precision.
-    """
+
+def trained(rank: int, seed: int = 0, steps: int = ADAPTER_STEPS) -> dict[str, Tensor]:
+    """An adapter of this rank for the digit network, which makes it draw as the guided student does."""
     torch.manual_seed(seed)
-    net = network() if rank == EVERY else adapt(network(), rank)
-    recipe = Recipe(steps, 32, 1e-3 if rank == EVERY else 3e-3, warmup=min(30, steps), ema=0.98, seed=seed)
-    net = train(Trainer(net, Regression(), guided_paths(), recipe))
-    numbers = sum(weight.numel() for weight in net.parameters() if weight.requires_grad)
-    return net if rank == EVERY else merge(net), numbers
+    return adapter(fitted(adapt(network(), rank), 3e-3, seed, steps))
+
+
+def adapted(rank: int, seed: int = 0, steps: int = ADAPTER_STEPS) -> tuple[NoisePredictor, int]:
+    """The digit network with a trained adapter, and how many numbers that has; rank EVERY trains all weights instead.
+
+    A number is two bytes in half precision.
+    """
+    if rank == EVERY:
+        net = fitted(network(), 1e-3, seed, steps)
+        return net, sum(weight.numel() for weight in net.parameters())
+    return _with(trained(rank, seed, steps))
 
 
 def extracted(rank: int) -> tuple[NoisePredictor, int]:
     """The digit network with the guided student's own change cut down to this rank, without any training."""
-    changes = extract(network(), guided(), rank)
+    return _with(extract(network(), guided(), rank))
+
+
+def _with(changes: dict[str, Tensor]) -> tuple[NoisePredictor, int]:
     return merge(plug(network(), changes)), sum(value.numel() for value in changes.values())
 
 
