@@ -8,6 +8,8 @@ import torch
 
 from lessons_src import weights
 from lessons_src.distillation import Trajectories
+from lessons_src.lessons.lesson_11.digits import as_guided
+from lessons_src.lora import merge, plug
 from lessons_src.make import students as make
 from lessons_src.make.students import (
     SEEDS,
@@ -110,3 +112,24 @@ def test_distilling_leaves_the_teacher_alone():
     tiny = dict.fromkeys(CALLS, 1)
     distil(teacher, stored, Size(4, 2, tiny, 2, tiny), torch.device("cpu"))
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_the_adapter_is_small_fits_and_does_what_its_card_says():
+    changes, card = weights.load_adapter("guided-8")
+    assert (weights.ADAPTERS / "guided-8.safetensors").stat().st_size < 130_000
+    student = as_guided(merge(plug(weights.load(card["for"])[0], changes)))
+    assert (student.times, student.w) == (card["times"], card["w"])
+    assert all(min(value.shape) <= card["rank"] for value in changes.values())
+    assert image_error(student) == pytest.approx(card["metrics"]["image error"], rel=0.02)
+    assert card["metrics"]["image error"] < 0.16
+    with pytest.raises(ValueError, match="name is 'guided-9'; expected one of 'guided-8'"):
+        weights.load_adapter("guided-9")
+
+
+def test_saving_the_adapter_gives_the_same_files_and_damage_is_named(tmp_path):
+    weights.save_adapter("guided-8", *weights.load_adapter("guided-8"), tmp_path)
+    for kind in ("json", "safetensors"):
+        assert (tmp_path / f"guided-8.{kind}").read_bytes() == (weights.ADAPTERS / f"guided-8.{kind}").read_bytes()
+    (tmp_path / "guided-8.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"guided-8\.safetensors cannot be loaded"):
+        weights.load_adapter("guided-8", tmp_path)
