@@ -234,25 +234,30 @@ class DistributionMatching:
     squared error to the end of the teacher's path, as in equation 9. Batches are `Trajectories`, of whose `times` the
     student has every one. In the first `warmup` steps only `fake` learns, as the teacher it starts from knows no
     drawings. fake is changed in place, and no part of a checkpoint: train in one go, with a batch per call.
+
+    Without a fake network (None) the drawing itself stands for its prediction: score distillation (Poole et al. 2022,
+    equation 3), which asks for the likeliest drawing and not for the law. It draws one digit a class.
     """
 
     def __init__(
         self,
         teacher: Teacher,
-        fake: NoisePredictor,
+        fake: NoisePredictor | None,
         times: Sequence[int],
         regression: float = 0.25,
         rate: float = 7e-4,
         updates: int = 2,
         warmup: int = 60,
     ) -> None:
-        self.teacher, self.fake, self.times = teacher, fake.train(), list(times)
+        self.teacher, self.fake, self.times = teacher, fake, list(times)
         self.regression, self.updates = check_real("regression", regression, 0.0), check_int("updates", updates, 1)
         self.warmup, self.count = check_int("warmup", warmup, 0), 0
-        self.optimizers = make_optimizers(fake, check_real("rate", rate, 1e-9))
+        check_real("rate", rate, 1e-9)
+        self.optimizers = make_optimizers(fake.train(), rate) if fake else []
 
     def __repr__(self) -> str:
-        return f"DistributionMatching(times={self.times}, regression={self.regression}, updates={self.updates})"
+        fake = f"updates={self.updates}" if self.fake else "no fake"
+        return f"DistributionMatching(times={self.times}, regression={self.regression}, {fake})"
 
     def __call__(self, net: NoisePredictor, batch: Batch, generator: torch.Generator) -> Losses:
         """Draw, pull, and teach the fake network; the gradient is what counts, the value is half the squared pull."""
@@ -263,7 +268,8 @@ class DistributionMatching:
             x = step(net.schedule, x, clean(net, x, t_all, condition), t_all, s_all)
         drawn, self.count = x.detach(), self.count + 1
         pulled = drawn - self.pull(drawn, condition, generator)
-        self.teach(drawn, condition, generator)
+        if self.fake is not None:
+            self.teach(self.fake, drawn, condition, generator)
         share = float(self.count > self.warmup)
         return Losses(share * (squared(x, pulled) / 2 + self.regression * squared(x, end)))
 
@@ -274,14 +280,15 @@ class DistributionMatching:
         u, _ = segments(range(round(0.02 * T), round(0.98 * T)), len(x), generator)
         x_u = rotate(x, noise_like(x, generator), *levels(self.teacher.schedule, u, x))[0]
         true = clean(self.teacher, x_u, u, condition)
+        own = x if self.fake is None else clean(self.fake, x_u, u, condition)
         scale = (x - true).abs().flatten(1).mean(1).clamp(min=1e-3)
-        return (clean(self.fake, x_u, u, condition) - true) / scale.reshape(-1, *[1] * (x.ndim - 1))
+        return (own - true) / scale.reshape(-1, *[1] * (x.ndim - 1))
 
-    def teach(self, x: Tensor, condition: Any, generator: torch.Generator) -> None:
+    def teach(self, fake: NoisePredictor, x: Tensor, condition: Any, generator: torch.Generator) -> None:
         """Let the fake network learn to denoise what the student draws now."""
         with torch.enable_grad():
             for _ in range(self.updates):
-                Denoising(0.0)(self.fake, (x, condition), generator).each.mean().backward()
+                Denoising(0.0)(fake, (x, condition), generator).each.mean().backward()
                 for optimizer in self.optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
@@ -289,7 +296,8 @@ class DistributionMatching:
     def check(self, net: NoisePredictor, batches: Any) -> None:
         """Refuse what is not a student of this teacher, another fake network, and paths of other times."""
         check_student(net, teacher=self.teacher)
-        check_student(self.fake, teacher=self.teacher)
+        if self.fake is not None:
+            check_student(self.fake, teacher=self.teacher)
         if not isinstance(batches, Trajectories) or batches.times != [self.times[0], 0]:
             refuse("batches", batches, f"Trajectories from {self.times[0]} to 0: noises and their ends")
         steps(net.schedule, self.times)

@@ -179,9 +179,9 @@ def measure_adapter(row: Row) -> Row:
 
 
 def measure_collapse(row: Row) -> Row:
-    """Distribution matching alone at one call, with and without a warm start."""
+    """Distribution matching alone at one call: without a fake network, without a warm start, with both."""
     noise, label = start_noise(N)
-    return judged(digits.drawn(digits.collapsed(row["warm"]), noise, label))
+    return judged(digits.drawn(digits.collapsed(row["case"]), noise, label))
 
 
 def start_for(solver: str, nfe: int) -> Row:
@@ -225,7 +225,7 @@ def wanted(name: str) -> Iterator[Row]:
         yield from ({"how": how, "rank": rank} for rank in digits.RANKS for how in ("extracted", "trained"))
         yield {"how": "trained", "rank": digits.EVERY}
     elif name == "collapse":
-        yield from ({"warm": warm} for warm in (False, True))
+        yield from ({"case": case} for case in digits.CASES)
     else:
         yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
 

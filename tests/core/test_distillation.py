@@ -209,6 +209,15 @@ def test_matching_pulls_a_shifted_student_back():
     assert same.pull(MEAN + STD * some(4000), None, generator()).abs().max() < 1e-4
 
 
+def test_without_a_fake_network_the_pull_is_towards_the_likeliest_point():
+    """Drawings that have the law already are pulled together still; with an exact fake network they are left alone."""
+    loss = DistributionMatching(gaussian().network(COSINE), None, [1000, 0])
+    drawn = MEAN + STD * some(4000)
+    pull, away = loss.pull(drawn, None, generator()), drawn - MEAN
+    assert (pull * away).sum() / (pull.norm() * away.norm()) > 0.3
+    assert "no fake" in repr(loss)
+
+
 class ExactMean(PointMLP):
     """The v of the best denoiser of N(mean, STD^2): E[x0 | x] = mean + STD^2 a / (STD^2 a^2 + b^2) (x - a mean)."""
 

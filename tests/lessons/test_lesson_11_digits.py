@@ -21,19 +21,19 @@ def test_a_trained_adapter_gains_with_its_rank_and_costs_kilobytes():
     errors, sizes = [row["error"] for row in rows], [row["kB"] for row in rows]
     assert errors == sorted(errors, reverse=True)
     assert adapter("none", 0)["error"] > errors[0] > errors[-1] > adapter("trained", digits.EVERY)["error"]
-    assert sizes[1] < 40 < adapter("trained", digits.EVERY)["kB"] / 12
+    assert sizes[0] < 40 < adapter("trained", digits.EVERY)["kB"] / 12
 
 
 def test_what_is_cut_out_of_full_training_is_worse_than_what_is_trained_at_its_rank():
-    for rank in digits.RANKS[:3]:
+    for rank in digits.RANKS[:2]:
         assert adapter("extracted", rank)["error"] > adapter("trained", rank)["error"]
 
 
 def test_accuracy_hides_a_collapse_and_spread_shows_it():
-    cold, warm = (next(row for row in measurements.load("collapse") if row["warm"] is w) for w in (False, True))
-    assert cold["accuracy"] > 0.9
-    assert cold["spread"] < 0.5 < 0.9 < warm["spread"]
-    assert cold["recall"] < warm["recall"] / 2
+    alone, cold, warm = (next(row for row in measurements.load("collapse") if row["case"] == c) for c in digits.CASES)
+    assert alone["accuracy"] > 0.9
+    assert alone["spread"] < 0.5 < 0.8 < cold["spread"] < warm["spread"]
+    assert alone["recall"] < warm["recall"] / 4
 
 
 def test_students_against_solvers_of_as_few_evaluations():
@@ -51,8 +51,8 @@ def test_what_makes_the_measurements_runs(monkeypatch):
     for net, _ in nets:
         assert digits.drawn(digits.as_guided(net), noise, label).shape == noise.shape
     digits.guided_paths.cache_clear()
-    for warm in (False, True):
-        assert digits.drawn(digits.collapsed(warm, steps=1), noise, label).isfinite().all()
+    for case in digits.CASES:
+        assert digits.drawn(digits.collapsed(case, steps=1), noise, label).isfinite().all()
 
 
 def test_an_adapter_that_learned_nothing_changes_nothing():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lessons_src import weights
+from lessons_src.checks import check_choice
 from lessons_src.distillation import DistributionMatching, Regression, Trajectories
 from lessons_src.lora import adapt, adapter, extract, merge, plug
 from lessons_src.networks import NoisePredictor
@@ -17,10 +18,11 @@ from lessons_src.samplers import sample
 from lessons_src.students import Student, few_steps
 from lessons_src.training import Recipe, Trainer, train
 
-RANKS = (1, 2, 8, 32)
+RANKS = (1, 8, 32)
 EVERY = 0  # as a rank: all weights are trained, which is no adapter
 PATHS = 4096
 ADAPTER_STEPS, COLLAPSE_STEPS = 300, 300
+CASES = ("no fake network", "from the teacher", "from student-1")  # of distribution matching without regression
 
 
 def network() -> NoisePredictor:
@@ -87,17 +89,19 @@ def drawn(student: Student, noise: Tensor, label: Tensor) -> Tensor:
     return torch.cat([sample(few_steps(student, x, own)) for x, own in parts]).clamp(-1, 1)
 
 
-def collapsed(warm: bool, seed: int = 0, steps: int = COLLAPSE_STEPS) -> Student:
-    """Distribution matching alone, at one call: from the shipped student of one call if warm, else from the teacher.
+def collapsed(case: str, seed: int = 0, steps: int = COLLAPSE_STEPS) -> Student:
+    """Distribution matching alone at one call, in one of CASES; without a fake network it starts from the teacher too.
 
     No regression holds it to the ends of paths; so the second part of the batch, where those would be, is not read.
     """
+    check_choice("case", case, CASES)
     teacher, generator = network(), torch.Generator().manual_seed(3000 + seed)
-    begin = weights.load("student-1")[0] if warm else copy.deepcopy(teacher)
+    begin = weights.load("student-1")[0] if case == CASES[2] else copy.deepcopy(teacher)
     noise = torch.randn(4096, 1, 28, 28, generator=generator)
     label = torch.randint(10, (len(noise),), generator=generator)
     pairs = Trajectories(torch.stack([noise, noise]), [1000, 0], label)
-    loss = DistributionMatching(teacher, copy.deepcopy(teacher), [1000, 0], regression=0.0, rate=1e-3)
+    fake = None if case == CASES[0] else copy.deepcopy(teacher)
+    loss = DistributionMatching(teacher, fake, [1000, 0], regression=0.0, rate=1e-3)
     recipe = Recipe(steps, 32, 3e-4, warmup=min(10, steps), ema=0.97, seed=seed)
     net = train(Trainer(begin, loss, pairs, recipe))
     return Student(net.body, net.schedule, [1000, 0]).eval()
