@@ -5,7 +5,6 @@ with the law. The measurement "ring" holds five seeds of every method.
 """
 
 import copy
-import time
 from typing import Any
 
 import torch
@@ -162,20 +161,17 @@ def measured(method: str, seed: int) -> dict[str, Any]:
     method may also be "DDIM" or "UniPC-2", on the oracle with its best searched grid, which knows no seed.
     """
     noise = start()
-    ends, found, begun = flow(noise), {}, time.perf_counter()
+    ends, found = flow(noise), {}
     if method in SEARCHED:
         grids = {calls: searched_grid(calls, method) for calls in (1, 2, 3, 4)}
         found = {str(calls): scores(solved(method, noise, times), ends) for calls, times in grids.items()}
         return {"n": len(noise), "grids": grids, "by calls": found}
-    students = distil(method, seed)
-    seconds = time.perf_counter() - begun
-    for calls, student in students.items():
+    for calls, student in distil(method, seed).items():
         found[str(calls)] = scores(draw(student, noise), ends)
         if method.startswith("consistency") and calls > 1:
             found[f"{calls} re-noised"] = scores(renoised(student, noise), ends)
     return {
         "n": len(noise),
         "steps": STEPS * (5 if method == LONGER else 1),
-        "seconds": round(seconds, 1),
         "by calls": found,
     }
