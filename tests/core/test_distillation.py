@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from test_students import COSINE, MEAN, STD, ExactBody, gaussian, some
+from gaussian_student import COSINE, MEAN, STD, ExactBody, gaussian, some
 
 from lessons_src import data
 from lessons_src.distillation import (
