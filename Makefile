@@ -20,7 +20,7 @@ NBVAL := $(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile
 test-unit test-notebooks test-browser lesson quick notebooks exercises class-demo: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lesson quick lint test-unit test-notebooks test-browser notebooks exercises pages minutes class-demo weights measurements samples pareto pairs format clean
+.PHONY: help lab test lesson quick lint test-unit test-notebooks test-browser notebooks exercises pages minutes class-demo weights students measurements samples pareto pairs format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ class-demo: .venv/test  ## grade a class of twenty made-up submissions, some bro
 
 weights: .venv/lab  ## train the shipped networks again (ten minutes or more) in place of the shipped ones; git checkout brings those back
 	$(BIN)/python -m lessons_src.make.weights
+
+students: .venv/lab  ## train students of the digit network again, in place of the shipped ones (minutes on a GPU, half an hour without)
+	$(BIN)/python -m lessons_src.make.students
 
 measurements: .venv/lab  ## measure what lessons show but have no time to compute (hours); goes on where it stopped
 	$(BIN)/python -m lessons_src.make.measurements

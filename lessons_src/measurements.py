@@ -24,7 +24,10 @@ from lessons_src.samplers import State, ddim, ddpm, sample
 from lessons_src.schedules import time_grid
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
-NAMES = ("steps", "guidance", "recipes", "pareto", "starts", "detection", "reading", "steering")
+NAMES = (
+    *("steps", "guidance", "recipes", "pareto", "starts", "detection"),
+    *("reading", "steering", "ring", "students", "adapter", "collapse"),
+)
 GUIDES = ("classifier", "noisy_classifier", "embedding", "noisy_embedding")
 ALSO = {"reading": GUIDES, "steering": GUIDES}  # weights that a measurement needs beside those all do
 SAMPLERS: dict[str, Callable[..., Any]] = {

@@ -48,11 +48,13 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 def make_optimizers(net: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
     """Muon at ten times the learning rate for inner convolutions, if there are any; fused AdamW for everything else.
 
-    Convolutions of layers called `enter` or `leave` are not inner.
+    Convolutions of layers called `enter` or `leave` are not inner; fixed weights are left out.
     """
     inner: list[Tensor] = []
     rest: list[Tensor] = []
     for name, weight in net.named_parameters():
+        if not weight.requires_grad:
+            continue
         outer = {"enter", "leave"} & set(name.split("."))
         (inner if weight.ndim == 4 and not outer else rest).append(weight)
     adamw = torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from lessons_src.checks import check_choice, refuse
 from lessons_src.files import write_whole
@@ -24,8 +24,10 @@ from lessons_src.networks import (
     UNet,
 )
 from lessons_src.schedules import make_schedule
+from lessons_src.students import Student
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "weights"))
+ADAPTERS = FOLDER.with_name("adapters")
 WHOLE: dict[str, type[nn.Module]] = {
     "DigitClassifier": DigitClassifier,
     "NoisyDigitClassifier": NoisyDigitClassifier,
@@ -35,11 +37,14 @@ BODIES: dict[str, type[Body]] = {"UNet": UNet, "PointMLP": PointMLP}
 
 
 def build(card: dict[str, Any]) -> nn.Module:
-    """An untrained network as a card describes it: one of WHOLE, or a body, its schedule and what it predicts."""
+    """An untrained network as a card describes it: one of WHOLE, a body with schedule and prediction, or a student."""
     name = check_choice("network", card["network"], (*WHOLE, *BODIES))
     if name in WHOLE:
         return WHOLE[name](**card["arguments"])
-    return NoisePredictor(BODIES[name](**card["arguments"]), make_schedule(**card["schedule"]), card["prediction"])
+    body, schedule = BODIES[name](**card["arguments"]), make_schedule(**card["schedule"])
+    if "times" in card:
+        return Student(body, schedule, card["times"], card["w"])
+    return NoisePredictor(body, schedule, card["prediction"])
 
 
 def save(name: str, net: nn.Module, card: dict[str, Any], folder: Path = FOLDER) -> None:
@@ -47,8 +52,30 @@ def save(name: str, net: nn.Module, card: dict[str, Any], folder: Path = FOLDER)
 
     Raises ValueError if a weight does not fit into half precision.
     """
-    tensors = net.state_dict().items()
-    weights = {key: value.half().contiguous().cpu() for key, value in tensors if value.is_floating_point()}
+    _write(name, {key: value for key, value in net.state_dict().items() if value.is_floating_point()}, card, folder)
+
+
+def save_adapter(name: str, changes: dict[str, Tensor], card: dict[str, Any], folder: Path = ADAPTERS) -> None:
+    """Write an adapter of `lora` in the same form; its card says which network it is for."""
+    _write(name, changes, card, folder)
+
+
+def load_adapter(name: str, folder: Path = ADAPTERS) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The adapter called `name`, float32, for `lora.plug`, and its card; ValueError as in `load`."""
+    path = _path(name, folder)
+    try:
+        changes = {key: value.float() for key, value in load_file(path).items()}
+        return changes, json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be loaded: {error}") from error
+
+
+def _path(name: str, folder: Path) -> Path:
+    return folder / f"{check_choice('name', name, sorted(path.stem for path in folder.glob('*.json')))}.safetensors"
+
+
+def _write(name: str, tensors: dict[str, Tensor], card: dict[str, Any], folder: Path) -> None:
+    weights = {key: value.half().contiguous().cpu() for key, value in tensors.items()}
     for key, value in weights.items():
         if not value.isfinite().all():
             refuse(f"net, {key}", value, "finite values that fit into half precision")
@@ -61,8 +88,7 @@ def load(name: str, folder: Path = FOLDER) -> tuple[Any, dict[str, Any]]:
 
     Raises ValueError listing the names there are, or naming the file if it is damaged or does not fit its card.
     """
-    check_choice("name", name, sorted(path.stem for path in folder.glob("*.json")))
-    path = folder / f"{name}.safetensors"
+    path = _path(name, folder)
     try:
         card = json.loads(path.with_suffix(".json").read_text())
         net = build(card)

@@ -20,6 +20,7 @@ from lessons_src import data, weights
 from lessons_src.evaluation import Reference, digit_quality, in_batches
 from lessons_src.files import write_whole
 from lessons_src.lessons.lesson_07 import steering
+from lessons_src.lessons.lesson_11 import digits, ring
 from lessons_src.lessons.lesson_13.detection import NONE, Detection
 from lessons_src.lessons.lesson_13.faults import FAULTS
 from lessons_src.losses import Denoising, Samples
@@ -41,9 +42,10 @@ from lessons_src.measurements import (
 )
 from lessons_src.metrics import class_spread, frechet_distance
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, UNet
-from lessons_src.samplers import EpsFn, State
+from lessons_src.samplers import EpsFn, State, sample
 from lessons_src.schedules import NoiseSchedule, make_schedule, time_grid
 from lessons_src.solvers import SOLVERS
+from lessons_src.students import few_steps
 from lessons_src.training import Recipe, Trainer, train
 
 N = 1000
@@ -98,7 +100,22 @@ def measure_solver(row: Row) -> Row:
         noise = {"generator": generator} if solver.random else {}
         return solver.run(eps_fn, x, net.schedule, times, **noise)
 
-    x = in_hundreds(net, N, 1.0, run)
+    return _paired(in_hundreds(net, N, 1.0, run))
+
+
+def measure_student(row: Row) -> Row:
+    """A student of the digit network, or a solver of it in as few evaluations; in the form of `measure_solver`."""
+    if row["solver"] in SOLVERS:
+        net = weights.load("digits")[0]
+        solver, times = SOLVERS[row["solver"]], time_grid(net.schedule, row["nfe"])
+        return _paired(in_hundreds(net, N, 1.0, lambda eps_fn, x, g: solver.run(eps_fn, x, net.schedule, times)))
+    student = weights.load(f"student-{row['nfe']}")[0]
+    parts = zip(*(part.split(100) for part in start_noise(N)), strict=True)
+    return _paired(torch.cat([sample(few_steps(student, x, label)) for x, label in parts]).clamp(-1, 1))
+
+
+def _paired(x: Tensor) -> Row:
+    """Scores of digits with their standard error, and the distances of bootstrap samples."""
     judge, reference = _judges()
     features, label = in_batches(judge.features, x), start_noise(N)[1]
     scores = torch.tensor([frechet_distance(features[index], reference.real) for index in resample(label)])
@@ -168,6 +185,34 @@ def measure_steering(row: Row) -> Row:
     return judged(x) | own | cost | bits | {"frechet without a tenth": _left_out(x)}
 
 
+def measure_ring(row: Row) -> Row:
+    """Students on the ring by one method, from one seed."""
+    return ring.measured(row["method"], row["seed"])
+
+
+def measure_adapter(row: Row) -> Row:
+    """An adapter that folds guidance into two calls of the digit network, and its error to the student it learns from.
+
+    The first row, of rank 0 and "none", is the network itself on the same grid; "trained" with rank 0 trains all.
+    """
+    noise, label = start_noise(N)
+    how, rank = row["how"], row["rank"]
+    net, numbers = {
+        "none": lambda: (digits.network(), 0),
+        "trained": lambda: digits.adapted(rank),
+        "extracted": lambda: digits.extracted(rank),
+    }[how]()
+    x = digits.drawn(digits.as_guided(net), noise, label)
+    error = (x - digits.drawn(digits.guided(), noise, label)).square().mean().sqrt().item()
+    return {"kB": 2 * numbers / 1000, "error": error} | judged(x)
+
+
+def measure_collapse(row: Row) -> Row:
+    """Distribution matching alone at one call: without a fake network, without a warm start, with both."""
+    noise, label = start_noise(N)
+    return judged(digits.drawn(digits.collapsed(row["case"]), noise, label))
+
+
 def start_for(solver: str, nfe: int) -> Row:
     """Where a solver of the front begins, and its grid.
 
@@ -202,6 +247,19 @@ def wanted(name: str) -> Iterator[Row]:
     elif name == "steering":
         for guide, base, start, scales in STEERED:
             yield from ({"guide": guide, "base": base, "start": start, "w": w} for w in scales)
+    elif name == "ring":
+        yield from ({"method": method, "seed": 0} for method in ring.SEARCHED)
+        yield from ({"method": method, "seed": seed} for seed in range(5) for method in ring.METHODS)
+        yield from ({"method": ring.LONGER, "seed": seed} for seed in range(3))
+    elif name == "students":
+        yield from ({"solver": "student", "nfe": calls} for calls in (1, 2, 4))
+        yield from ({"solver": solver, "nfe": calls} for calls in (1, 2, 3) for solver in ("DDIM", "UniPC-2"))
+    elif name == "adapter":
+        yield {"how": "none", "rank": 0}
+        yield from ({"how": how, "rank": rank} for rank in digits.RANKS for how in ("extracted", "trained"))
+        yield {"how": "trained", "rank": digits.EVERY}
+    elif name == "collapse":
+        yield from ({"case": case} for case in digits.CASES)
     else:
         yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
 
@@ -215,6 +273,10 @@ MEASURE = {
     "detection": measure_detection,
     "reading": measure_reading,
     "steering": measure_steering,
+    "ring": measure_ring,
+    "students": measure_student,
+    "adapter": measure_adapter,
+    "collapse": measure_collapse,
 }
 
 
@@ -227,7 +289,7 @@ def measure(name: str, folder: Path = FOLDER) -> None:
             continue
         start = time.perf_counter()
         rows.append(row | MEASURE[name](row))
-        shown = {key: value for key, value in rows[-1].items() if key != "digits"}
+        shown = {key: value for key, value in rows[-1].items() if key not in ("digits", "resampled")}
         print(f"{name}: {shown}, {time.perf_counter() - start:.0f} s", flush=True)
         found = {
             "command": f"python -m lessons_src.make.measurements --only {name}",

@@ -28,6 +28,7 @@ from lessons_src.metrics import (
     kmeans,
     nearest_distance,
     precision_recall,
+    sliced_distance,
     two_sample_test,
     wilson_interval,
 )
@@ -61,6 +62,19 @@ def with_moments(mean, covariance, n=500, seed=0):
     x = torch.randn(n, len(mean), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
     return x @ torch.linalg.cholesky(torch.tensor(covariance, dtype=torch.float64)).T + torch.tensor(mean)
+
+
+def test_sliced_distance_of_a_shift_and_against_scipy():
+    """A shift by d is seen along a direction as |d| |cos|, 2/pi |d| in the mean; one direction is Wasserstein-1."""
+    a, b = normal(300, 2), 2 * normal(300, 2, 1)
+    shift = torch.tensor([0.6, -0.8], dtype=torch.float64)
+    assert sliced_distance(a, a + shift) == pytest.approx(2 / math.pi, rel=1e-3)
+    assert sliced_distance(a, b, 1) == pytest.approx(scipy.stats.wasserstein_distance(a[:, 0], b[:, 0]))
+    assert sliced_distance(a, a.flip(0)) == 0
+    with pytest.raises(ValueError, match="b is a tensor of shape"):
+        sliced_distance(a, b[:200])
+    with pytest.raises(ValueError, match="b is a tensor of shape"):
+        sliced_distance(normal(5, 3), normal(5, 3))
 
 
 def test_frechet_distance_of_gaussians_in_closed_form():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lessons_src import measurements
+from lessons_src.lessons.lesson_11 import ring
 from lessons_src.lessons.lesson_13 import detection
 from lessons_src.make import measurements as make
 from lessons_src.make.measurements import MEASURE, SCALES, N, measure, measure_recipes, measure_steps, wanted
@@ -20,7 +21,8 @@ def test_every_wanted_row_is_there_once(name):
     for row in wanted(name):
         assert sum(row.items() <= done.items() for done in rows) == 1, row
     assert len(rows) == len(list(wanted(name)))
-    assert all(row["n"] == {"detection": detection.N, "reading": 2000}.get(name, N) for row in rows)
+    n = {"detection": detection.N, "reading": 2000, "ring": ring.JUDGED}.get(name, N)
+    assert all(row["n"] == n for row in rows)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,7 +95,7 @@ def test_bootstrap_samples_keep_the_classes_and_are_the_same_in_every_call():
     assert spread == pytest.approx((own / 60) ** 0.5, rel=0.05), "the standard error of a mean of fixed class shares"
 
 
-@pytest.mark.parametrize("name", ["pareto", "starts"])
+@pytest.mark.parametrize("name", ["pareto", "starts", "students"])
 def test_resampled_distances_scatter_as_the_jackknife_says(name):
     """Both are rough; bootstrap samples are a little farther away than their row, as fewer digits are."""
     ratio = []

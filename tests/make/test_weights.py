@@ -13,7 +13,9 @@ from lessons_src.evaluation import accuracy
 from lessons_src.make import weights as make
 from lessons_src.training import PRECISIONS, Recipe
 
-NAMES = ("classifier", "digits", "embedding", "judge", "noisy_classifier", "noisy_embedding", "points")
+MADE = ("classifier", "digits", "embedding", "judge", "noisy_classifier", "noisy_embedding", "points")
+STUDENTS = ("student-1", "student-2", "student-2-guided", "student-4")
+NAMES = (*MADE, *STUDENTS)
 
 
 @pytest.fixture
@@ -142,7 +144,7 @@ def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
     make.make_noisy_embedding()
     make.make_points()
     make.make_digits(tiny, torch.device("cpu"))
-    for name in NAMES:
+    for name in MADE:
         _, card = weights.load(name, tmp_path)
         shipped = weights.load(name)[1]
         assert card["recipe"] == asdict(tiny)

@@ -1,0 +1,1 @@
+"""Lesson 11, Few-step distillation: what its notebook shows."""
