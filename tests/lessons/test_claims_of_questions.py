@@ -203,7 +203,7 @@ def test_what_the_stored_front_shows():
     assert all(difference(row, thousand).low > 0 for row in odes), "no ODE solver, with any number of calls"
     for solver, nfe, score in (
         ("DDPM", 1000, 0.88), ("UniPC-2", 10, 1.62), ("UniPC-2", 50, 1.69), ("DDIM", 50, 1.68), ("DDIM", 1000, 1.72),
-        ("DDPM", 30, 0.95), ("SDE-DPM-Solver++(2M)", 8, 1.17),
+        ("DDPM", 15, 1.28), ("SDE-DPM-Solver++(2M)", 8, 1.17),
     ):  # fmt: skip
         assert find(rows, solver, nfe)["frechet"] == pytest.approx(score, abs=0.005)
     floor, spread = thousand["floor"], thousand["floor_spread"]
@@ -211,8 +211,6 @@ def test_what_the_stored_front_shows():
     assert min(row["frechet"] for row in rows) > floor
     near = [row["frechet"] for row in rows if row["solver"] == "DDPM" and row["nfe"] >= 30]
     assert max(near) < floor + 3 * spread, "DDPM comes near the floor"
-    ten = difference(find(rows, "UniPC-2", 10), thousand)
-    assert (ten.value, ten.high - ten.value) == pytest.approx((0.74, 0.35), abs=0.005)
     fifty = [row for row in odes if row["nfe"] == 50]
     assert len(fifty) == 7
     assert (min(row["frechet"] for row in fifty), max(row["frechet"] for row in fifty)) == pytest.approx(
@@ -220,9 +218,9 @@ def test_what_the_stored_front_shows():
     )
     for gap in (difference(row, thousand) for row in fifty):
         assert gap.value > 0.795
-        assert gap.high - gap.value == pytest.approx(0.35, abs=0.01)
-    for solver, nfe in (("DDPM", 30), ("SDE-DPM-Solver++(2M)", 8)):
-        assert all(difference(find(rows, solver, nfe), row).high < 0 for row in fifty), "fresh noise passes their end"
+    for solver, nfe in (("DDPM", 15), ("SDE-DPM-Solver++(2M)", 8)):
+        passes = [r["nfe"] for r in rows if r["solver"] == solver and all(difference(r, o).high < 0 for o in fifty)]
+        assert min(passes) == nfe, "fresh noise passes their end"
     assert {row["solver"]: row["nfe"] for row in reaching(rows, thousand)} == {"DDPM": 250}
     small = [difference(find(rows, "DDPM", nfe), thousand) for nfe in (30, 50, 100)]
     assert all(gap.high > MARGIN > gap.value and gap.low < 0 for gap in small), "not shown, either way"

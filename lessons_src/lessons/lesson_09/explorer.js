@@ -31,7 +31,7 @@ function race(name, budget, grid, schedule, { means, std: [std], start, ...rest 
       at.push(0);
     }
     const error = distance(states[n], rest[`end_${schedule}`]);
-    remembered.set(key, { steps: n, frames: frames.map((i) => states[i]), times: at, error });
+    remembered.set(key, { frames: frames.map((i) => states[i]), times: at, error });
   }
   return remembered.get(key);
 }
@@ -48,7 +48,7 @@ export function picture({ third, budget, grid, schedule }, constants) {
   const runs = names.map((name) => race(name, budget, grid, schedule, constants));
   const errors = names.map((name) => BUDGETS.map((nfe) => race(name, nfe, grid, schedule, constants).error));
   const groups = nearest(end, means).map(([mode]) => mode);
-  const place = (t) => `t = ${t} (${roundEven(100 * Math.sqrt(constants[`alpha_bar_${schedule}`][t]))} % signal)`;
+  const signal = (run, k) => roundEven(100 * Math.sqrt(constants[`alpha_bar_${schedule}`][run.times[k]]));
   return {
     panels: [
       ...runs.map((r, i) => ({ title: names[i], data: flat(r.frames), frames: budget + 1, groups, target: Float32Array.from(end) })),
@@ -60,12 +60,11 @@ export function picture({ third, budget, grid, schedule }, constants) {
         named: names,
       },
     ],
-    text: `Steps: ${names.map((name, i) => `${name} ${runs[i].steps}`).join(", ")}. The miss is the distance from where the ` +
-      "exact flow ends, root mean square. Colour and shape name the cluster where it ends.",
+    text: "The miss is the root mean square distance from the exact ends. Colour and shape name the cluster there.",
     formula: [`${budget} calls. Miss: ${names.map((name, i) => `${name} ${number(runs[i].error)}`).join(", ")}`],
-    frame_names: Array.from({ length: budget + 1 }, (_, k) => String(k)),
+    frame_names: Array.from({ length: budget + 1 }, (_, k) => `${k} of ${budget} calls`),
     frame_texts: Array.from({ length: budget + 1 }, (_, k) => k === budget ? "All have arrived." :
-      `${names.map((name, i) => `${name} stands at ${place(runs[i].times[k])}`).join(", ")}.`),
+      `Signal so far: DDIM and 2M ${signal(runs[0], k)} %, ${third} ${signal(runs[2], k)} %.`),
     start: budget,
   };
 }

@@ -36,7 +36,6 @@ class Run(NamedTuple):
     frames: (budget + 1, STARTS, 2). times: as many. error: root mean square distance from the ends of the exact flow.
     """
 
-    steps: int
     frames: Tensor
     times: list[int]
     error: float
@@ -65,7 +64,7 @@ def run(name: str, budget: int, grid: str, schedule: str) -> Run:
     left = budget + 1 - len(frames)
     frames, times = frames + [frames[-1]] * left, times + [0] * left
     error = (frames[-1] - end).square().sum(1).mean().sqrt().item()
-    return Run(steps, torch.stack(frames), times, error)
+    return Run(torch.stack(frames), times, error)
 
 
 def race_picture(third: str, budget: int, grid: str, schedule: str) -> Picture:
@@ -92,13 +91,12 @@ def race_picture(third: str, budget: int, grid: str, schedule: str) -> Picture:
     )
     return Picture(
         panels,
-        f"Steps: {', '.join(f'{name} {r.steps}' for name, r in runs.items())}. The miss is the distance from where the "
-        "exact flow ends, root mean square. Colour and shape name the cluster where it ends.",
-        frame_label="Calls spent",
-        frame_names=[str(k) for k in range(budget + 1)],
+        "The miss is the root mean square distance from the exact ends. Colour and shape name the cluster there.",
+        frame_names=[f"{k} of {budget} calls" for k in range(budget + 1)],
         frame_texts=[
             *(
-                ", ".join(f"{name} stands at {_place(levels, r.times[k])}" for name, r in runs.items()) + "."
+                f"Signal so far: DDIM and 2M {_signal(levels, runs['DDIM'].times[k])} %, "
+                f"{third} {_signal(levels, runs[third].times[k])} %."
                 for k in range(budget)
             ),
             "All have arrived.",
@@ -108,9 +106,9 @@ def race_picture(third: str, budget: int, grid: str, schedule: str) -> Picture:
     )
 
 
-def _place(levels: NoiseSchedule, t: int) -> str:
-    """A time, and the share of the data's signal there: what moves a point is the signal, not t."""
-    return f"t = {t} ({round(100 * levels.alpha_bar[t].sqrt().item())} % signal)"
+def _signal(levels: NoiseSchedule, t: int) -> int:
+    """The share of the data's signal at a time, in per cent: what moves a point is the signal, not t."""
+    return round(100 * levels.alpha_bar[t].sqrt().item())
 
 
 def _number(value: float) -> str:

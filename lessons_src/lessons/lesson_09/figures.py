@@ -49,17 +49,17 @@ ORDERS = {
 BUDGETS = (8, 16, 32, 64, 128, 256, 512)
 FINE = BUDGETS.index(64)  # from here on errors fall as the order says
 FAMILY = ("DDIM", "Heun", "DPM-Solver++(2M)", "UniPC-2")
-KINDS = {  # solver -> where its other predictions come from and what is averaged; evaluations an interval
+KINDS = {  # solver -> where its other predictions come from and what it mixes; evaluations an interval
     "DDPM": ("none; adds fresh noise", 1),
     "DDIM": ("none", 1),
-    "Heun": ("looks ahead, averages ε̂", 2),
-    "PLMS": ("remembers, averages ε̂", 1),
-    "DPM-Solver-2": ("looks ahead, averages ε̂", 2),
-    "DPM-Solver++(2S)": ("looks ahead, averages x̂₀", 2),
-    "DPM-Solver++(2M)": ("remembers, averages x̂₀", 1),
-    "DPM-Solver++(3M)": ("remembers two, averages x̂₀", 1),
-    "SDE-DPM-Solver++(2M)": ("remembers, averages x̂₀, adds fresh noise", 1),
-    "UniPC-2": ("remembers and corrects, averages x̂₀", 1),
+    "Heun": ("looks ahead, mixes ε̂", 2),
+    "PLMS": ("remembers, mixes ε̂", 1),
+    "DPM-Solver-2": ("looks ahead, mixes ε̂", 2),
+    "DPM-Solver++(2S)": ("looks ahead, mixes x̂₀", 2),
+    "DPM-Solver++(2M)": ("remembers, mixes x̂₀", 1),
+    "DPM-Solver++(3M)": ("remembers two, mixes x̂₀", 1),
+    "SDE-DPM-Solver++(2M)": ("remembers, mixes x̂₀, adds fresh noise", 1),
+    "UniPC-2": ("remembers and corrects, mixes x̂₀", 1),
 }
 
 
@@ -110,8 +110,7 @@ def show_memory(steps: int = 7) -> None:
     plots.show(
         fig,
         "The clean guess of one point on its way down. Left: in each step DDIM lets it stand still. The line of 2M "
-        "comes nearer, but not at a bend; the diamond is its middle. Right: against t the two schedules have two "
-        "curves. On the left both are one.",
+        "comes nearer, but not at a bend. Right: against t the two schedules have two curves, on the left one.",
     )
 
 
@@ -186,14 +185,14 @@ def show_orders(names: Sequence[str] = FAMILY) -> None:
     plots.show(
         fig,
         f"Exact predictor, equal steps of log-SNR. 2M misses by {once:.4f} with {BUDGETS[FINE]} calls and by "
-        f"{twice:.4f} with {BUDGETS[FINE + 1]}: {once / twice:.1f} times less, so its order is 2. The 2 in UniPC-2 "
-        "counts its prediction; the correction adds one. Heun, with two calls a step, loses to DDIM if calls are few, "
-        f"and is ahead with {better}. An order says how fast the miss falls, not where it starts.",
+        f"{twice:.4f} with {BUDGETS[FINE + 1]}: {once / twice:.1f} times less, so its order is 2. UniPC-2's correction "
+        f"adds one. Heun, with two calls a step, loses to DDIM if calls are few, and is ahead with {better}: an "
+        "order says how fast the miss falls, not where it starts.",
     )
 
 
 def show_bill(names: Sequence[str], calls: int = 20) -> None:
-    """What each solver averages, what one of its intervals costs, and how many of them a budget pays for."""
+    """What each solver mixes, what one of its intervals costs, and how many of them a budget pays for."""
     intervals = {name: SOLVERS[name].steps(calls) for name in names}
     halves = {"DPM-Solver-2", "DPM-Solver++(2S)"}.intersection(names)
     intervals |= dict.fromkeys(halves, calls // 2)  # the library counts midpoints
@@ -215,8 +214,8 @@ def show_flight(calls: int = 16, tops: Sequence[int] = (1000, 980)) -> None:
     """How far solvers miss on the cosine schedule from T and from below it, on equal steps of t."""
     levels, x = cosine(), starts()
     columns = {"solver": ["Heun", "DPM-Solver-2", "DDIM", "DPM-Solver++(2M)", "UniPC-2"]}
-    kinds = {"DDIM": "takes one answer"} | dict.fromkeys(measurements.AVERAGE_EPS, "averages ε̂")
-    columns["mean"] = [kinds.get(name, "averages x̂₀") for name in columns["solver"]]
+    kinds = {"DDIM": "nothing"} | dict.fromkeys(measurements.AVERAGE_EPS, "ε̂")
+    columns["mixes"] = [kinds.get(name, "x̂₀") for name in columns["solver"]]
     for top in tops:
         goal = exact_flow(data.ring().eps, x, levels.alpha_bar[top].item())
         cells = columns[f"miss from t = {top}"] = []
@@ -226,13 +225,12 @@ def show_flight(calls: int = 16, tops: Sequence[int] = (1000, 980)) -> None:
     signal = " and ".join(f"one part in {levels.alpha_bar[top].rsqrt():,.0f} at t = {top}" for top in tops)
     plots.table(
         columns,
-        f"Exact predictor, cosine schedule, equal steps of t, {calls} calls. The signal is {signal}. So a solver that "
-        "averages ε̂ begins below T if calls are few. One that averages x̂₀ begins anywhere.",
+        f"Exact predictor, cosine schedule, equal steps of t, {calls} calls. The signal is {signal}.",
     )
 
 
 def show_starts(solver: str = "DPM-Solver-2", calls: int = 10) -> None:
-    """The same ten noises from T and from below it, on two grids, for a solver that averages eps."""
+    """The same ten noises from T and from below it, on two grids, for a solver that mixes eps."""
     own = [row for row in measurements.load("starts") if (row["solver"], row["nfe"]) == (solver, calls)]
     rows = dict(zip(("from 1000, equal t", "from 1000, equal log-SNR", "from 980, equal t"), own, strict=True))
     scores = ", ".join(f"{name}: {_score(row)}" for name, row in rows.items())
@@ -263,7 +261,7 @@ def _score(row: measurements.Row) -> str:
 
 
 def guided(w: float, n: int, calls: int = 10, clipped: bool = False) -> dict[str, Tensor]:
-    """n digits of DPM-Solver-2 and of 2S, which differ in what they average: its name -> (n, 1, 28, 28)."""
+    """n digits of DPM-Solver-2 and of 2S, which differ in what they mix: its name -> (n, 1, 28, 28)."""
     net, (noise, label) = shipped()[0], measurements.start_noise(n)
     eps_fn = classifier_free(net, label, w)
     eps_fn = thresholded(eps_fn, net.schedule) if clipped else eps_fn
@@ -282,7 +280,7 @@ def show_guidance(scales: Sequence[float] = (1.0, 7.5)) -> None:
 
 
 def guidance_table(scales: Sequence[float] = (1.0, 3.0, 7.5), n: int = 60) -> None:
-    """The share of digits read right by what is averaged and by the guidance scale, clipped or not."""
+    """The share of digits read right by what is mixed and by the guidance scale, clipped or not."""
     columns = {"w": [], "mean of": [], "read right": [], "largest grey": [], "read right, clipped": []}
     for w in scales:
         free, clipped = guided(w, n), guided(w, n, clipped=True)
@@ -299,15 +297,14 @@ def guidance_table(scales: Sequence[float] = (1.0, 3.0, 7.5), n: int = 60) -> No
 
 
 def show_front(lit: Sequence[str] = LIT) -> None:
-    """The measured front with the margin."""
+    """The measured front."""
     rows = measurements.load("pareto")
     reference = find(rows, *REFERENCE)
     outside = sum(row["frechet"] > highest(reference) for row in rows)
     plots.show(
         draw(rows, reference, lit),
-        f"{len(rows)} marks of {reference['n']:,} digits each; {outside} lie above the picture. The dotted line is "
-        f"what real digits score, {reference['floor']:.2f}. Filled marks are the front: nothing as cheap is better. "
-        f"The grey strip reaches from DDPM with 1,000 calls to {MARGIN} above it.",
+        f"{len(rows)} points of {reference['n']:,} digits each; {outside} lie above the picture. The dotted line is "
+        f"what real digits score, {reference['floor']:.2f}. Filled points are the front: nothing as cheap is better.",
     )
 
 
@@ -320,7 +317,7 @@ def who_is_on_the_front() -> str:
 
 
 def show_choice() -> None:
-    """What the margin recommends for this network, and the best marks of two budgets."""
+    """What the margin recommends for this network, and the best points of two budgets."""
     rows = measurements.load("pareto")
     odes = sorts(rows, random=False)
 
@@ -330,18 +327,14 @@ def show_choice() -> None:
     def best(calls: int) -> str:
         return named(min((row for row in rows if row["nfe"] <= calls), key=lambda row: row["frechet"]))
 
+    arrived = "; ".join(named(row) for row in reaching(odes, find(rows, *ODE_END))[:2])
     wishes = {
-        "the best mark of 10 calls at most": best(10),
-        "the best mark of 50 calls at most": best(50),
+        "the best with 10 calls at most": best(10),
+        "the best with 50 calls at most": best(50),
         "shown to be as good as DDPM with 1,000 calls": named(reaching(rows, find(rows, *REFERENCE))[0]),
-        f"no fresh noise, shown to be as good as {' with '.join(map(str, ODE_END))} calls": named(
-            reaching(odes, find(rows, *ODE_END))[0]
-        ),
+        f"no fresh noise, shown to be as good as {' with '.join(map(str, ODE_END))} calls": arrived,
     }
-    plots.table(
-        {"you want": list(wishes), "take": list(wishes.values())},
-        f"Computed from the marks, with the margin of {MARGIN}: for this network, and for no other.",
-    )
+    plots.table({"you want": list(wishes), "take": list(wishes.values())}, f"For this network, margin {MARGIN}.")
 
 
 def show_reaching() -> None:
@@ -362,14 +355,13 @@ def show_reaching() -> None:
     )
 
 
-def show_digits(chosen: Sequence[tuple[str, int]]) -> None:
-    """Stored digits of some rows of the front, all from the same ten noises."""
+def show_digits() -> None:
+    """Stored digits of four rows of the front, all from the same ten noises."""
+    chosen = (("DDIM", 5), ("UniPC-2", 10), ("SDE-DPM-Solver++(2M)", 10), REFERENCE)
     rows = [find(measurements.load("pareto"), *who) for who in chosen]
-    short = [row["solver"].replace("DPM-Solver++", "++") for row in rows]
-    scores = ", ".join(
-        f"{name} with {row['nfe']:,} calls {row['frechet']:.2f}" for name, row in zip(short, rows, strict=True)
-    )
+    short = [f"{row['solver'].replace('DPM-Solver++', '++')}, {row['nfe']:,}" for row in rows]
     plots.image_rows(
-        {f"{name}, {row['nfe']:,}": digits_of(row) for name, row in zip(short, rows, strict=True)},
-        f"The same ten noises, 0 to 9 asked for. Distance of 1,000 such digits: {scores}. Ten digits cannot show that.",
+        dict(zip(short, map(digits_of, rows), strict=True)),
+        "The same ten noises, 0 to 9 asked for. Distance of 1,000 such digits, from top to bottom: "
+        f"{', '.join(_score(row) for row in rows)}. Ten digits cannot show that.",
     )

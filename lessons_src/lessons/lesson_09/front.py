@@ -30,7 +30,14 @@ DRAWN = (  # a solver's place gives its colour, dash and mark in every figure; t
     "PLMS",
     "DPM-Solver++(3M)",
 )
-LIT = ("DDIM", "Heun", "UniPC-2", "SDE-DPM-Solver++(2M)", "DDPM")  # nine lines tangle: the others are grey
+LIT = ("DDIM", "DPM-Solver++(2M)", "UniPC-2", "SDE-DPM-Solver++(2M)", "DDPM")  # nine lines tangle: the others are grey
+
+
+class NotMeasured(ValueError):
+    """There is no such row; a notebook shows the sentence alone, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 class Difference(NamedTuple):
@@ -100,11 +107,13 @@ def sorts(rows: Sequence[Row], random: bool) -> list[Row]:
 
 
 def find(rows: Sequence[Row], solver: str, nfe: int) -> Row:
-    """The row of a solver at a number of evaluations; ValueError if it was not measured."""
-    found = [row for row in rows if (row["solver"], row["nfe"]) == (solver, nfe)]
-    if len(found) != 1:
-        refuse("solver, nfe", (solver, nfe), "one of the rows")
-    return found[0]
+    """The row of a solver at a number of evaluations; NotMeasured lists the solvers, or the numbers, that there are."""
+    own = {row["nfe"]: row for row in rows if row["solver"] == solver}
+    if not own:
+        refuse("solver", solver, f"one of {', '.join(sorted({row['solver'] for row in rows}))}", NotMeasured)
+    if nfe not in own:
+        refuse("calls", nfe, f"for {solver} one of {', '.join(map(str, sorted(own)))}", NotMeasured)
+    return own[nfe]
 
 
 def look(solver: str) -> dict[str, str]:
@@ -122,13 +131,11 @@ def highest(reference: Row) -> float:
 def draw(rows: Sequence[Row], reference: Row, lit: Sequence[str] = LIT) -> Figure:
     """Distance, up to `highest`, against evaluations: every solver a line, in colour if it is `lit`.
 
-    Filled marks are on the front, hollow ones are dominated. The grey strip reaches from `reference` to the margin, and
-    the dotted line is what real digits score.
+    Filled points are on the front, hollow ones are dominated. The dotted line is what real digits score.
     """
     fig, axes = plots.figure(width=7.8, height=4.0)
     axis, best = axes[0, 0], front(rows)
     solvers = [name for name in measurements.PARETO if name in {row["solver"] for row in rows}]
-    axis.axhspan(reference["frechet"], reference["frechet"] + MARGIN, color="0.5", alpha=0.25, zorder=0, lw=0)
     real = {"color": plots.INK, "linestyle": ":", "linewidth": 1.4, "label": "real digits", "gid": "floor"}
     axis.axhline(reference["floor"], **real)
     grey = [solver for solver in solvers if solver not in lit]
