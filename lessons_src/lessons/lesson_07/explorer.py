@@ -23,6 +23,7 @@ STD = 0.15  # of each class of data.ring()
 RADIUS = STD * math.sqrt(2 * math.log(100))  # 99 % of a round Gaussian class lie nearer to its middle
 STEPS = 40
 SHOWN = 24  # points with arrows; the numbers are of all of them
+LIMIT = 3.0  # the square shown is [-LIMIT, LIMIT]^2
 CUT = 0.6  # longest arrow drawn
 ALONG = torch.linspace(0, 1, 11, dtype=torch.float64)[3:]  # an arrow is a row of dots
 CIRCLE = torch.linspace(0, 2 * math.pi, 121, dtype=torch.float64)
@@ -88,10 +89,10 @@ def _rows(x: Tensor, push: Tensor) -> Tensor:
 def guide_picture(guide: str, w: float, t: int, label: int) -> Picture:
     """What a guide's gradient says of noisy points, beside the right one, and where its samples land."""
     found, (times, path) = pushes(guide, t, label), flow(guide, w, label)
-    x, mine, right = (part[:SHOWN] for part in found)
-    groups = {"x_t": x, "right": _rows(x, right)}
-    if guide != NONE:
-        groups["guide"] = _rows(x, mine)
+    x, mine, right = (part[found.x.abs().amax(1) < LIMIT - CUT][:SHOWN] for part in found)
+    dots = {0: x, 1: _rows(x, mine), 2: _rows(x, right)}
+    if guide == NONE:
+        del dots[1]
     end, centre = landed(path[-1]), data.ring().means[label]
     here, nowhere = (end == label), (end == -1)
     lands = torch.where(here, 0, torch.where(nowhere, 1, 2))
@@ -108,27 +109,26 @@ def guide_picture(guide: str, w: float, t: int, label: int) -> Picture:
         [
             Points(
                 f"Pushes to class {label} at t = {t}",
-                torch.cat(list(groups.values()))[None].numpy(),
-                limit=3,
+                torch.cat(list(dots.values()))[None].numpy(),
+                limit=LIMIT,
                 paths=False,
-                groups=np.repeat([0, 2, 1][: len(groups)], [len(part) for part in groups.values()]),
-                names=dict(zip([0, 2, 1], groups, strict=False)),
+                groups=np.repeat(list(dots), [len(part) for part in dots.values()]),
+                names={group: ("x_t", "guide", "right")[group] for group in dots},
             ),
             Points(
                 f"Samples, class {label} wanted",
                 path.numpy(),
                 torch.cat([ring, circle]).numpy(),
-                3,
+                LIMIT,
                 paths=False,
                 groups=lands,
                 names={k: name for k, name in names.items() if (lands == k).any()},
                 target_name="data",
             ),
         ],
-        f"{told}(Drawn pushes are cut at {CUT:g}.) {100 * here.double().mean():.0f} % of the samples land in class "
-        f"{label}, in the circle that holds 99 % "
-        f"of its data; {100 * nowhere.double().mean():.0f} % land nowhere, in the circle of no class.",
-        frame_label="Time t of the samples",
+        f"{told}(Drawn pushes are cut at {CUT:g}.) {int(here.sum())} of {len(end)} samples land in class {label}, in "
+        f"the circle that holds 99 % of its data; {int(nowhere.sum())} land nowhere, in the circle of no class.",
+        frame_label="Samples at",
         frame_names=[f"t = {time}" for time in times],
         formula=f"ε̂ = ε {'−' if w >= 0 else '+'} {abs(w):g} · √(1 − ᾱ) ∇ log p(class {label} | x_t)",
         plays=True,

@@ -90,7 +90,7 @@ def show_noisy(times: Sequence[int] = NOISY) -> None:
     for line, t in zip(axes, times, strict=True):
         x, label, read = noisy_digits(t)
         for k, axis in enumerate(line):
-            axis.imshow(x[k, 0].clamp(-2, 2), cmap="gray", vmin=-2, vmax=2, interpolation="nearest")
+            axis.imshow(x[k, 0].clamp(-2, 2).numpy(), cmap="gray", vmin=-2, vmax=2, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
             axis.set_title(f"{read[AWARE][k]} | {read[CLEAN][k]}", fontsize=11, pad=2)
@@ -174,7 +174,7 @@ def show_fooled() -> None:
         axes[0, 0].plot(places, [row[key] for row in rows.values()], mark, color=color, ms=4, label=name)
     axes[0, 0].set(title="read as wanted", ylim=(0, 1.03))
     axes[0, 0].legend(loc="lower right")
-    value, low, high = torch.tensor([tuple(span) for span in gap.values()]).T
+    value, low, high = torch.tensor([tuple(span) for span in gap.values()]).T.numpy()
     axes[0, 1].errorbar(places, value, [value - low, high - value], fmt="o-", color=PURPLE, ms=4)
     axes[0, 1].axhline(0, color=INK, lw=1)
     axes[0, 1].set(title="guide minus judge")

@@ -56,12 +56,11 @@ def learned(aware: bool) -> PointClassifier:
 def guides() -> dict[str, LogProb]:
     """Four classifiers of `data.ring()`: the exact one, the one exact for clean data, and two that learned."""
     ring = data.ring()
-    aware, clean = learned(True), learned(False)
-    return {
+    return {  # those that learned do so when they are asked first
         EXACT: ring.log_class_posterior,
         CLEAN_EXACT: lambda x, alpha_bar: ring.log_class_posterior(x, 1.0),
-        AWARE: lambda x, alpha_bar: aware(x.float(), alpha_bar).log_softmax(1).to(x),
-        CLEAN: lambda x, alpha_bar: clean(x.float()).log_softmax(1).to(x),
+        AWARE: lambda x, alpha_bar: learned(True)(x.float(), alpha_bar).log_softmax(1).to(x),
+        CLEAN: lambda x, alpha_bar: learned(False)(x.float()).log_softmax(1).to(x),
     }
 
 
