@@ -101,10 +101,9 @@ def guide_picture(guide: str, w: float, t: int, label: int) -> Picture:
     circle = centre + RADIUS * torch.stack([CIRCLE.cos(), CIRCLE.sin()], 1)
     told = "There is no guide: the network's prediction stays as it is. "
     if guide != NONE:
-        length = f"{found.longer:,.3g}" if found.longer < 100 else f"{found.longer:,.0f}"
-        told = (
-            f"At t = {t} the guide points with cosine {found.cosine:.2f} along the right push, {length} times as long. "
-        )
+        times_as = f"{found.longer:,.3g} times" if found.longer < 100 else f"{found.longer:,.0f} times"
+        length = "just" if times_as == "1 times" else times_as
+        told = f"At t = {t} the guide points with cosine {found.cosine:.2f} along the right push, {length} as long. "
     return Picture(
         [
             Points(
