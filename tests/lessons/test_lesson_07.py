@@ -167,7 +167,9 @@ def test_accuracies_that_the_questions_quote():
     assert 100 * rows[2]["guide accuracy"] == pytest.approx(85, abs=0.5)
     assert 100 * rows[2]["accuracy"] == pytest.approx(70, abs=0.5)
     assert 100 * rows[15]["guide accuracy"] == pytest.approx(99.9)
+    assert rows[0]["frechet"] == pytest.approx(12.6, abs=0.05)
     found = figures.against()
+    assert found["classifier-free"]["w"] == pytest.approx(1.2, abs=0.05)
     assert found["classifier, no label"]["frechet"] == pytest.approx(5.6, abs=0.05)
     assert found["classifier-free"]["frechet"] == pytest.approx(1.3, abs=0.05)
 
