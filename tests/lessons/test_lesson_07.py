@@ -6,6 +6,7 @@ import re
 import nbformat
 import pytest
 import torch
+from test_lesson_07_exercises import CLAIMS, RIGHT  # noqa: F401 - for the tests of every lesson
 
 from lessons_src import data, measurements, weights
 from lessons_src.evaluation import in_batches

@@ -280,7 +280,7 @@ def show_against() -> None:
     away, error = difference(near, best)
     plots.show(
         fig,
-        f"Each mark is a scale, {near['n']:,} digits; bars are two standard errors. Where the judge reads "
+        f"Each mark is a scale, {near['n']:,} digits; bars are two standard errors, ± is one. Where the judge reads "
         f"{100 * EQUAL:.0f} % as wanted, the distance is {told(found['classifier-free'])} for classifier-free "
         "guidance, "
         f"{told(found['classifier, no label'])} for the classifier and {told(found['CLIP, no label'])} for CLIP on a "
