@@ -103,7 +103,7 @@ def guide_picture(guide: str, w: float, t: int, label: int) -> Picture:
     if guide != NONE:
         times_as = f"{found.longer:,.3g} times" if found.longer < 100 else f"{found.longer:,.0f} times"
         length = "just" if times_as == "1 times" else times_as
-        told = f"At t = {t} the guide points with cosine {found.cosine:.2f} along the right push, {length} as long. "
+        told = f"At t = {t} the guide points with cosine {found.cosine:.3f} along the right push, {length} as long. "
     return Picture(
         [
             Points(

@@ -18,7 +18,7 @@ from lessons_src.schedules import NoiseSchedule
 from lessons_src.training import Recipe, Trainer, train
 
 LEARNING = Recipe(steps=1500, batch_size=256, learning_rate=3e-3, ema=0.99)  # 3 seconds
-EXACT, CLEAN_EXACT, AWARE, CLEAN = "exact", "exact, but for clean data", "learned, knows noise", "learned, clean"
+EXACT, CLEAN_EXACT, AWARE, CLEAN = "exact", "exact on clean data only", "learned, knows noise", "learned, clean"
 
 LogProb = Callable[[Tensor, float], Tensor]  # of x (B, d) and alpha_bar: log p(class | x), (B, classes)
 
