@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lessons_src.checks import check_batch, check_int, check_real, refuse
-from lessons_src.losses import Batch, Denoising, Losses, Samples
+from lessons_src.losses import Batch, Denoising, Losses, Samples, draw_times
 from lessons_src.networks import NoisePredictor
 from lessons_src.optimizers import make_optimizers
 from lessons_src.process import noise_like, rotate
@@ -37,11 +37,9 @@ def v_to(schedule: NoiseSchedule, x: Tensor, end: Tensor, t: Tensor, s: Tensor) 
 
 def segments(times: Sequence[int], B: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Steps t -> s (B,) of a grid, each as often as any other, spread evenly from one random offset."""
-    device, count = generator.device, len(times) - 1
-    offset = torch.rand(1, generator=generator, device=device)
-    i = (count * (torch.arange(B, device=device) + offset) / B).long().clamp(max=count - 1)
-    grid = torch.tensor(times, device=device)
-    return grid[i], grid[i + 1]
+    i = draw_times(len(times) - 1, B, generator)[0]
+    grid = torch.tensor(times, device=generator.device)
+    return grid[i - 1], grid[i]
 
 
 def squared(a: Tensor, b: Tensor) -> Tensor:

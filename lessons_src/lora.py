@@ -19,10 +19,15 @@ Adapter = Mapping[str, Tensor]
 
 
 class LowRank(nn.Module):
-    """A fixed Conv2d or Linear with a trainable change of rank r, at most the weight's own; it begins as no change."""
+    """A fixed Conv2d or Linear with a trainable change of rank r, at most the weight's own; it begins as no change.
+
+    Raises ValueError for convolutions in groups, or padded with anything but zeros.
+    """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, rank: int) -> None:
         super().__init__()
+        if isinstance(layer, nn.Conv2d) and (layer.groups != 1 or layer.padding_mode != "zeros"):
+            refuse("layer", layer, "a convolution of one group that is padded with zeros")
         outputs, inputs = layer.weight.flatten(1).shape
         rank = min(check_int("rank", rank, 1), outputs, inputs)
         self.layer = layer.requires_grad_(False)

@@ -369,7 +369,7 @@ class Needles:
     """K named numbers, each beside the band in which it should lie; how far they are is told by asinh, and in figures.
 
     values, low, high: (K,), all in the same unit, such as standard deviations; low < high are the ends of the bands.
-    bad: K times "low" or "high", the end beyond which a number gives the alarm. Beyond the other end it is too good.
+    Worse is to the right: beyond `high` a number gives the alarm, below `low` it is too good.
     The axis ends at `span`; numbers beyond it are drawn at its end.
     """
 
@@ -378,7 +378,6 @@ class Needles:
     values: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    bad: Sequence[str]
     label: str
     span: float = 100.0
     _inches = (5.2, 3.7)
@@ -392,9 +391,6 @@ class Needles:
             setattr(self, field, check_floats(f"Needles {field}", getattr(self, field), str(self.values.shape)))
         if not (self.low < self.high).all():
             refuse("Needles low", self.low, f"less than high = {self.high}")
-        self.bad = check_texts("Needles bad", self.bad, len(self.values), "value")
-        if not set(self.bad) <= {"low", "high"}:
-            refuse("Needles bad", self.bad, '"low" or "high"')
         self.span = float(check_number("Needles span", self.span, 1))
 
     def count(self) -> int:
@@ -402,10 +398,8 @@ class Needles:
         return 1
 
     def states(self) -> list[int]:
-        """For each number: 0 inside its band, 1 beyond the bad end, 2 beyond the other."""
-        low = np.array([side == "low" for side in self.bad])
-        under, over = self.values < self.low, self.values > self.high
-        return (np.where(low, under, over) + 2 * np.where(low, over, under)).tolist()
+        """For each number: 0 inside its band, 1 above it, 2 below."""
+        return ((self.values > self.high) + 2 * (self.values < self.low)).tolist()
 
     def _message(self) -> dict[str, Any]:
         return {
@@ -414,7 +408,6 @@ class Needles:
             "low": self.low.tobytes(),
             "high": self.high.tobytes(),
             "states": self.states(),
-            "bad": self.bad,
             "label": self.label,
             "span": self.span,
             "lines": [(None, color, said) for color, said in NEEDLES],
@@ -428,10 +421,9 @@ class Needles:
                 np.arcsinh(np.clip(numbers, -self.span, self.span))
                 for numbers in (value, [self.low[row], self.high[row]])
             )
-            wall = band[0] if self.bad[row] == "low" else band[1]
             color = NEEDLES[state][0]
             axes.fill_betweenx([row - 0.3, row + 0.3], *band, color="0.6", alpha=0.3, lw=0)
-            axes.plot([wall, wall], [row - 0.36, row + 0.36], color=INK, lw=1.6)
+            axes.plot([band[1], band[1]], [row - 0.36, row + 0.36], color=INK, lw=1.6)
             axes.plot([0, place], [row, row], color=color, lw=2)
             axes.plot(place, row, MARKS[(0, 3, 2)[state]], color=color, ms=6)
             said = f"{value:+.0f}" if abs(value) >= 10 else f"{value:+.1f}"

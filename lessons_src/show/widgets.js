@@ -163,7 +163,7 @@ const painters = {
     return "";
   },
 
-  needles({ names, data, low, high, states, bad, label, span, lines }, k, width, ink, clear) {
+  needles({ names, data, low, high, states, label, span, lines }, k, width, ink, clear) {
     const row = 2 * ink.size, top = 0.4 * ink.size, height = row * names.length, pen = clear(top + height + 3.4 * ink.size);
     const left = Math.max(...names.map((name) => pen.measureText(name).width)) + 0.9 * ink.size;
     const box = { left, top, width: width - left - 3.6 * ink.size, height }, end = 1.08 * Math.asinh(span);
@@ -179,7 +179,7 @@ const painters = {
     pen.strokeStyle = ink.frame;
     pen.strokeRect(left, top, box.width, height);
     for (const [i, name] of names.entries()) {
-      const y = top + (i + 0.5) * row, x = X(data[i]), wall = X((bad[i] === "low" ? low : high)[i]);
+      const y = top + (i + 0.5) * row, x = X(data[i]), wall = X(high[i]);
       pen.fillStyle = ink.faint;
       pen.globalAlpha = 0.35;
       pen.fillRect(X(low[i]), y - 0.32 * row, X(high[i]) - X(low[i]), 0.64 * row);

@@ -135,3 +135,13 @@ def test_adapters_of_other_shapes_are_refused_by_name():
         adapter(network())
     with pytest.raises(ValueError, match="rank is 0"):
         adapt(network(), 0)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")],
+    ids=["groups", "mode"],
+)
+def test_convolutions_whose_change_would_be_another_one_are_refused(layer):
+    with pytest.raises(ValueError, match=r"layer is Conv2d.*; expected a convolution of one group that is padded with"):
+        LowRank(layer, 2)

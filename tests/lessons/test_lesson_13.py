@@ -373,6 +373,12 @@ def test_the_explorer_shows_what_it_says():
     turned, gallery = picture.panels
     assert picture.text.startswith("500 of 500 samples have the fault: wrong labels. Alarm: accuracy, captions. ")
     assert {name for name, state in zip(BAD, turned.states(), strict=True) if state} == {"accuracy", "captions"}
+    said, found = explorer.planted("memorised copies", 1)[2], explorer.faults_picture("memorised copies", 100).panels[0]
+    for name, state, value in zip(BAD, found.states(), found.values, strict=True):
+        band = explorer.real_bands()[name]
+        sides = [band.alarm(said[name], side) for side in (BAD[name], OTHER[BAD[name]])]
+        assert [state == 1, state == 2] == sides, "worse is to the right"
+        assert abs(value) == pytest.approx(abs(band.turned(said[name])))
     assert list(gallery.labels) == sorted(gallery.labels)
     honest_gallery = explorer.faults_picture("wrong labels", 0).panels[1]
     pictures = [{picture.tobytes() for picture in panel.frames[0]} for panel in (gallery, honest_gallery)]

@@ -39,8 +39,8 @@ def explorer(compute=picture) -> Explorer:
 
 
 def gauge(**changed: object) -> Needles:
-    """Three needles in bands from -2 to 2; the last is bad if it is high."""
-    given = {"values": [0.0, 1.0, 2.0], "low": [-2] * 3, "high": [2] * 3, "bad": ["low", "low", "high"]}
+    """Three needles in bands from -2 to 2."""
+    given = {"values": [0.0, 1.0, 2.0], "low": [-2] * 3, "high": [2] * 3}
     return Needles("n", **({"names": list("abc"), "label": "z"} | given | changed))
 
 
@@ -131,7 +131,6 @@ def test_a_choice_returns_the_option_itself():
         (lambda: gauge(names=["a"]), V, r"len\(Needles names\) is 1; expected 3, one for each value"),
         (lambda: gauge(values=[[1.0]]), V, r"Needles values is .*\(1, 1\), .*; expected shape \(K,\)"),
         (lambda: gauge(low=[-1, 3, -1]), V, r"Needles low is .*; expected less than high"),
-        (lambda: gauge(bad=["low", "up", "low"]), V, r"Needles bad is .*'up'.*; expected \"low\" or \"high\""),
         (lambda: gauge(span=0), V, "Needles span is 0; expected a finite number in"),
         (lambda: Picture([], "t"), T, r"Picture panels is \[\]; expected at least one"),
         (lambda: Picture(Images("i", GREY), "t"), T, "panels is <.*Images.*>; expected a sequence of Points"),
@@ -382,9 +381,9 @@ def test_a_few_images_by_themselves_are_stored_large(count, wide):
     assert Image.open(io.BytesIO(alone)).width == wide
 
 
-def test_a_needle_gives_the_alarm_beyond_the_bad_end_of_its_band_only():
-    assert gauge(values=[-2.5, 0, 2.5]).states() == [1, 0, 1]
-    assert gauge(values=[2.5, -1.9, -2.5]).states() == [2, 0, 2]
+def test_a_needle_gives_the_alarm_above_its_band_only():
+    assert gauge(values=[-2.5, 0, 2.5]).states() == [2, 0, 1]
+    assert gauge(values=[2.5, -1.9, 1.9]).states() == [1, 0, 0]
     far, farther = (Picture([gauge(values=[-value, 0, value])], "t").png() for value in (1000.0, 100.0))
     assert far != farther, "the figures beside them"
     message = gauge()._message()

@@ -282,9 +282,8 @@ def show_against() -> None:
         fig,
         f"Each mark is a scale, {near['n']:,} digits; bars are two standard errors, ± is one. Where the judge reads "
         f"{100 * EQUAL:.0f} % as wanted, the distance is {told(found['classifier-free'])} for classifier-free "
-        "guidance, "
-        f"{told(found['classifier, no label'])} for the classifier and {told(found['CLIP, no label'])} for CLIP on a "
-        f"network without label. On a network that gets the label too, the classifier at w = 0.5 has "
+        f"guidance, {told(found['classifier, no label'])} for the classifier and {told(found['CLIP, no label'])} for "
+        "CLIP on a network without label. On a network that gets the label too, the classifier at w = 0.5 has "
         f"{near['frechet']:.2f}; classifier-free guidance at 1.2 has {best['frechet']:.2f}, a difference of {away:.2f} "
         f"± {error:.2f}.",
     )

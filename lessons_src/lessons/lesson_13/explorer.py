@@ -71,7 +71,6 @@ def faults_picture(fault: str, percent: int) -> Picture:
         f"What {len(BAD)} needles say of {N} samples",
         list(BAD),
         *np.array([_worse_to_the_right(name, said[name]) for name in BAD]).T,
-        ["high"] * len(BAD),
         "standard deviations of real digits; worse is to the right",
     )
     mine = _digits()[0].label
