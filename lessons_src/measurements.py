@@ -29,7 +29,13 @@ NAMES = (
     *("reading", "steering", "ring", "students", "adapter", "collapse"),
 )
 GUIDES = ("classifier", "noisy_classifier", "embedding", "noisy_embedding")
-ALSO = {"reading": GUIDES, "steering": GUIDES}  # weights that a measurement needs beside those all do
+ALSO = {  # weights that a measurement needs beside those all do
+    "reading": GUIDES,
+    "steering": GUIDES,
+    "students": ("student-1", "student-2", "student-4"),
+    "adapter": ("student-2-guided",),
+    "collapse": ("student-1",),
+}
 SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDIM": ddim,
     "DDPM, σ² = β̃": ddpm,
@@ -110,7 +116,7 @@ def digits_of(row: Row) -> Tensor:
 def digest(name: str = "") -> str:
     """SHA-256 of the weights that a measurement needs, so that measurements of others are noticed.
 
-    They are those that are measured, those that judge, and for some names those that steer.
+    They are those that are measured, those that judge, and for some names those that steer or that are students.
     """
     files = (weights.FOLDER / f"{name}.safetensors" for name in ("digits", "judge", *ALSO.get(name, ())))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -41,6 +41,7 @@ from lessons_src.lessons.lesson_09.front import (
     front,
     reaching,
     sorts,
+    students,
     told,
 )
 from lessons_src.metrics import frechet_distance
@@ -385,19 +386,20 @@ def test_doubt_is_not_negative():
 @pytest.mark.parametrize("lit", [LIT, measurements.PARETO])
 def test_the_picture_shows_every_row_and_fills_the_front(lit):
     stored = measurements.load("pareto")
-    fig = draw(stored, find(stored, *REFERENCE), lit)
+    fig = draw(stored, students(), find(stored, *REFERENCE), lit)
     (axis,) = fig.axes
-    marks = {name: [] for name in ("front", "floor", *measurements.PARETO)}
+    marks = {name: [] for name in ("front", "floor", "students", *measurements.PARETO)}
     for line in axis.lines:
         marks[line.get_gid()] += zip(line.get_xdata(), line.get_ydata(), strict=True)
     for name in measurements.PARETO:
         assert sorted(marks[name]) == sorted((r["nfe"], r["frechet"]) for r in stored if r["solver"] == name)
     assert {height for _, height in marks["floor"]} == {find(stored, *REFERENCE)["floor"]}
+    assert [calls for calls, _ in marks["students"]] == [1, 2, 4]
     assert sorted(marks["front"]) == sorted((r["nfe"], r["frechet"]) for r in front(stored))
     assert {line.get_color() for line in axis.lines if line.get_gid() == "DPM-Solver++(2M)"} == {plots.VERMILLION}
     names = [text.get_text() for text in axis.get_legend().get_texts()]
     assert set(names) >= set(lit)
-    assert len(names) == min(len(lit) + 1, len(measurements.PARETO)) + 1
+    assert len(names) == min(len(lit) + 1, len(measurements.PARETO)) + 2
     file = io.BytesIO()
     fig.savefig(file, format="png", dpi=100)
     assert len(file.getvalue()) < 100_000

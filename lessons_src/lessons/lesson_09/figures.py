@@ -26,6 +26,7 @@ from lessons_src.lessons.lesson_09.front import (
     look,
     reaching,
     sorts,
+    students,
 )
 from lessons_src.measurements import digits_of
 from lessons_src.oracle import exact_flow
@@ -298,13 +299,14 @@ def guidance_table(scales: Sequence[float] = (1.0, 3.0, 7.5), n: int = 60) -> No
 
 def show_front(lit: Sequence[str] = LIT) -> None:
     """The measured front."""
-    rows = measurements.load("pareto")
+    rows, trained = measurements.load("pareto"), students()
     reference = find(rows, *REFERENCE)
     outside = sum(row["frechet"] > highest(reference) for row in rows)
     plots.show(
-        draw(rows, reference, lit),
+        draw(rows, trained, reference, lit),
         f"{len(rows)} points of {reference['n']:,} digits each; {outside} lie above the picture. The dotted line is "
-        f"what real digits score, {reference['floor']:.2f}. Filled points are the front: nothing as cheap is better.",
+        f"what real digits score, {reference['floor']:.2f}. Filled points are the front of solvers: none as cheap is "
+        "better. Stars: other networks, each trained for its number of calls (lesson 11).",
     )
 
 

@@ -116,6 +116,11 @@ def find(rows: Sequence[Row], solver: str, nfe: int) -> Row:
     return own[nfe]
 
 
+def students() -> list[Row]:
+    """The students of lesson 11, from the same noises and labels: each a network trained for its number of calls."""
+    return [row for row in measurements.load("students") if row["solver"] == "student"]
+
+
 def look(solver: str) -> dict[str, str]:
     """How a solver of DRAWN is drawn: its colour, dash and mark, for matplotlib."""
     i = DRAWN.index(solver) if solver in DRAWN else len(DRAWN)
@@ -128,10 +133,11 @@ def highest(reference: Row) -> float:
     return reference["frechet"] + 8 * MARGIN
 
 
-def draw(rows: Sequence[Row], reference: Row, lit: Sequence[str] = LIT) -> Figure:
+def draw(rows: Sequence[Row], trained: Sequence[Row], reference: Row, lit: Sequence[str] = LIT) -> Figure:
     """Distance, up to `highest`, against evaluations: every solver a line, in colour if it is `lit`.
 
-    Filled points are on the front, hollow ones are dominated. The dotted line is what real digits score.
+    Filled points are on the front of the solvers, hollow ones are dominated. Stars are the `students`. The dotted line
+    is what real digits score.
     """
     fig, axes = plots.figure(width=7.8, height=4.0)
     axis, best = axes[0, 0], front(rows)
@@ -147,7 +153,9 @@ def draw(rows: Sequence[Row], reference: Row, lit: Sequence[str] = LIT) -> Figur
         name = solver if solver in lit else f"the other {len(grey)}" if solver == grey[0] else None
         axis.plot(*_xy(own), markerfacecolor="none", linewidth=1.4 if solver in lit else 0.8, label=name, **style)
         axis.plot(*_xy([row for row in own if row in best]), **{**style, "linestyle": "", "gid": "front"})
-    ticks = sorted({row["nfe"] for row in rows} - {5, 8, 15, 30, 250})  # those that have room
+    stars = {"color": plots.INK, "linestyle": "", "marker": "*", "markersize": 10, "gid": "students"}
+    axis.plot(*_xy(trained), label="students, lesson 11", **stars)
+    ticks = sorted({row["nfe"] for row in (*rows, *trained)} - {5, 8, 15, 30, 250})  # those that have room
     lowest = min(row["frechet"] for row in rows) - 0.15
     axis.set(xscale="log", xlabel="network calls", ylabel="feature-Fréchet distance", ylim=(lowest, highest(reference)))
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
