@@ -13,12 +13,11 @@ export function roundEven(v) {
 
 // --- the exact noise prediction of equally likely round Gaussians (oracle.GaussianMixture) ---------------------------
 
-// means: interleaved; each Gaussian is its own class; label null asks for all of them.
-export function mixtureEps({ means, std, alpha_bar }, label = null) {
-  const K = label === null ? [...Array(means.length / 2).keys()] : [label];
-  const weight = new Float64Array(K.length);
-  return (x, t) => {
-    const ab = alpha_bar[t], signal = Math.sqrt(ab), variance = ab * std ** 2 + 1 - ab, eps = new Float64Array(x.length);
+// x -> the mean of the Gaussians K in the eyes of each point at the level ab: of their means, by class posterior.
+export function posteriorMean({ means, std }, K, ab) {
+  const signal = Math.sqrt(ab), variance = ab * std ** 2 + 1 - ab, weight = new Float64Array(K.length);
+  return (x) => {
+    const mean = new Float64Array(x.length);
     for (let i = 0; i < x.length; i += 2) {
       K.forEach((k, j) => {
         const dx = x[i] - signal * means[2 * k], dy = x[i + 1] - signal * means[2 * k + 1];
@@ -32,12 +31,26 @@ export function mixtureEps({ means, std, alpha_bar }, label = null) {
         mx += w * means[2 * k];
         my += w * means[2 * k + 1];
       });
-      const scale = Math.sqrt(1 - ab) / variance;
-      eps[i] = scale * (x[i] - (signal * mx) / total);
-      eps[i + 1] = scale * (x[i + 1] - (signal * my) / total);
+      [mean[i], mean[i + 1]] = [mx / total, my / total];
     }
-    return eps;
+    return mean;
   };
+}
+
+// means: interleaved; each Gaussian is its own class; label null asks for all of them.
+export function mixtureEps({ means, std, alpha_bar }, label = null) {
+  const K = label === null ? [...Array(means.length / 2).keys()] : [label];
+  return (x, t) => {
+    const ab = alpha_bar[t], signal = Math.sqrt(ab), scale = Math.sqrt(1 - ab) / (ab * std ** 2 + 1 - ab);
+    return lift((x, m) => scale * (x - signal * m))(x, posteriorMean({ means, std }, K, ab)(x));
+  };
+}
+
+// x -> grad log p(label | x) of a classifier that is exact at the level ab.
+export function classifierPush({ means, std }, label, ab) {
+  const scale = Math.sqrt(ab) / (ab * std ** 2 + 1 - ab), own = means.subarray(2 * label, 2 * label + 2);
+  const all = posteriorMean({ means, std }, [...Array(means.length / 2).keys()], ab);
+  return (x) => all(x).map((m, i) => scale * (own[i % 2] - m));
 }
 
 // eps_u + w (eps_c - eps_u); at w = 0 and 1 a single prediction counts.

@@ -160,7 +160,8 @@ class Points:
         many = len(set(self.groups.tolist())) > 1
         lines = [(None, "var(--le-text)", "points, by group")] if many else [(None, "var(--le-dot)", "points")]
         if self.names is not None:
-            lines = [(None, LINES[group % len(LINES)][0], name) for group, name in self.names.items()]
+            color = [line[0] for line in LINES] if self.groups.any() else ["var(--le-dot)"]
+            lines = [(None, color[group % len(color)], name, group) for group, name in self.names.items()]
         if self._with_path():
             lines.append(((), "var(--le-path)", "path so far"))
         if self.target is not None:

@@ -161,9 +161,18 @@ function hideResults(book) {
 }
 
 // The words about a result are stored folded away (see make/notebooks.py). The result itself is, too, until its cell
-// runs: what is stored is not the learner's own.
+// runs: what is stored is not the learner's own. The words come when the result does.
 function unfold(cell) {
-  if (cell.matches(".jp-MarkdownCell")) cell.querySelector(".jp-InputPlaceholder .jp-Placeholder-content")?.click();
+  if (!cell.matches(".jp-MarkdownCell")) return;
+  const result = cell.previousElementSibling, isFolded = () => result?.querySelector(".jp-OutputPlaceholder");
+  const open = () => cell.querySelector(".jp-InputPlaceholder .jp-Placeholder-content")?.click();
+  if (!isFolded()) return open();
+  const run = new MutationObserver(() => {
+    if (isFolded()) return;
+    run.disconnect();
+    open();
+  });
+  run.observe(result, { childList: true, subtree: true });
 }
 
 function predict(root, entries, notes, title) {

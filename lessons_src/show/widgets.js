@@ -204,12 +204,20 @@ const painters = {
   },
 };
 
-function legend([dash, color, label]) {
-  const [wide, shape] = dash
+// The shapes of the marks, 10 pixels wide, for the key.
+const KEYS = [
+  `<circle cx="5" cy="5" r="3.5"`,
+  `<path d="M1.8 1.8H8.2V8.2H1.8Z"`,
+  `<path d="M5 .6L9 7.9H1Z"`,
+  `<path d="M5 .4L9.6 5L5 9.6L.4 5Z"`,
+];
+
+function legend([dash, color, label, shape = 0]) {
+  const [wide, mark] = dash
     ? [34, `<path d="M1 5H33" fill="none" stroke-width="2.2" stroke-dasharray="${dash}" style="stroke:${color}"/>`]
-    : [10, `<circle cx="5" cy="5" r="3.5" style="fill:${color}"/>`];
+    : [10, `${KEYS[shape % KEYS.length]} style="fill:${color}"/>`];
   const entry = h("span", {}, " ", label);
-  entry.insertAdjacentHTML("afterbegin", `<svg width="${wide}" height="10" aria-hidden="true">${shape}</svg>`);
+  entry.insertAdjacentHTML("afterbegin", `<svg width="${wide}" height="10" aria-hidden="true">${mark}</svg>`);
   return entry;
 }
 
@@ -242,7 +250,7 @@ async function load(model) {
 
 // A panel whose lines a script has given new names.
 function renamed({ named, ...panel }) {
-  return named ? { ...panel, lines: panel.lines.map(([dash, color], i) => [dash, color, named[i]]) } : panel;
+  return named ? { ...panel, lines: panel.lines.map(([dash, color, , ...rest], i) => [dash, color, named[i], ...rest]) } : panel;
 }
 
 // A sheet of 28 x 28 grey pixels to draw on with mouse, pen or finger; its content travels as base64 of 784 bytes.

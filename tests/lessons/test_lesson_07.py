@@ -10,15 +10,22 @@ from test_lesson_07_exercises import CLAIMS, RIGHT  # noqa: F401 - for the tests
 
 from lessons_src import data, measurements, weights
 from lessons_src.evaluation import in_batches
-from lessons_src.guidance import classifier
+from lessons_src.guidance import classifier, gradient
 from lessons_src.lessons.lesson_07 import explorer, figures, laws, steering
 from lessons_src.make.pages import NOTEBOOKS
 from lessons_src.measurements import start_noise
+from lessons_src.metrics import wilson_interval
 from lessons_src.oracle import GaussianMixture
 from lessons_src.schedules import linear
 from lessons_src.show import plots
 
+ARGUMENTS = {"explore_digits": (lambda eps_fn, log_p, w: library(eps_fn, w),)}
 PAIR = GaussianMixture([0.5, 0.5], [[1.0], [-1.0]], [[[0.25]], [[0.25]]])
+
+
+def library(eps_fn, w):
+    """What the lesson's own `steer` computes, for the digits 0 to 9."""
+    return classifier(eps_fn, steering.noise_aware, figures.shipped("digits").schedule, start_noise(10)[1], w)
 
 
 def guided(eps, push, alpha_bar, w):
@@ -79,6 +86,7 @@ def test_the_dares_of_the_ring():
     assert told(laws.EXACT, 10.0)[0] > 0
     assert all(told(laws.EXACT, w) == [0, 200] for w in (10.5, 11.0, 11.5, 12.0))
     assert told(explorer.NONE) == told(explorer.NONE, 5.0) == told(laws.EXACT, 0.0)
+    assert told(laws.EXACT, -1.0)[0] < 0.1 * told(laws.EXACT, 0.0)[0], "a negative scale drives away from the class"
 
 
 @pytest.mark.parametrize("label", range(8))
@@ -121,16 +129,52 @@ def test_landing_means_in_the_circle_that_holds_99_percent():
 
 def test_arrows_are_cut_and_leave_their_point():
     x, push = torch.zeros(2, 2, dtype=torch.float64), torch.tensor([[5.0, 0.0], [0.0, 0.1]], dtype=torch.float64)
-    dots = explorer._rows(x, push).view(2, -1, 2)
-    assert dots[0, -1].tolist() == pytest.approx([explorer.CUT, 0])
-    assert dots[1, -1].tolist() == pytest.approx([0, 0.1])
+    dots = explorer._rows(x, push, 1).view(2, -1, 2)
+    assert dots[0, -1].tolist() == pytest.approx([explorer.CUT, explorer.BESIDE])
+    assert dots[1, -1].tolist() == pytest.approx([-explorer.BESIDE, 0.1])
     assert (dots[:, 0].norm(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("t", [20, 500, 1000])
+def test_right_pushes_are_equally_long_at_every_t_and_lie_beside_the_guides(t):
+    picture = explorer.guide_picture(laws.EXACT, 1.0, t, 1)
+    dots, groups = torch.from_numpy(picture.panels[0].frames[0]), torch.from_numpy(picture.panels[0].groups)
+    mine, right = (dots[groups == k].view(explorer.SHOWN, -1, 2) for k in (1, 2))
+    length = ((right[:, -1] - right[:, 0]).norm(dim=1) / 0.8).mean().item()  # a row begins at a fifth of the way
+    assert 0.75 * explorer.MEAN < length <= 1.01 * explorer.MEAN  # some are cut
+    assert (mine - right).norm(dim=2).numpy() == pytest.approx(2 * explorer.BESIDE, abs=1e-5)
 
 
 def test_the_stored_picture_is_small_and_the_formula_has_its_sign():
     picture = explorer.guide_picture(laws.EXACT, 1.0, 500, 1)
     assert len(picture.png()) < 100_000
     assert picture.formula[0] == "ε̂ = ε − 1 · √(1 − ᾱ) ∇ log p(class 1 | x_t)"
+
+
+def test_the_dares_of_the_digits():
+    """The counts of guide and judge; from w = 3 on both read all ten as wanted, and which digit pleases one alone."""
+
+    def seen(w):
+        picture = explorer.digits_picture(ARGUMENTS["explore_digits"][0], w, 20)
+        return [label.split(" | ") for label in picture.panels[0].labels], picture
+
+    assert all("✗" in part for both in seen(-2.0)[0] for part in both)
+    for w, alone in ((0.5, [8]), (1.0, []), (1.5, []), (2.0, [2]), (2.5, []), (3.0, []), (4.5, [])):
+        found = seen(w)[0]
+        assert [i for i, (mine, other) in enumerate(found) if "✗" not in mine and "✗" in other] == alone
+        assert all("✗" not in part for both in found for part in both) == (w >= 3)
+    labels, picture = seen(2.0)
+    assert labels[2] == ["2", "7 ✗"]
+    assert "guide reads 9 of 10 digits as wanted, the judge 8" in picture.text
+    assert any("✗" in part for both in seen(5.5)[0] for part in both)
+
+
+def test_digits_are_shown_roughly_at_first():
+    shown = explorer.explore_digits(*ARGUMENTS["explore_digits"])
+    shown.set_state({"_request": {"id": 1, "values": {"w": 1.0}}})
+    assert shown.picture.text.startswith("Preview with 5 steps")
+    shown.set_state({"_request": {"id": 2, "values": {"w": 1.0}, "more": True}})
+    assert shown.picture.text.startswith("At w = 1 the guide reads")
 
 
 # --- What the words say
@@ -254,9 +298,7 @@ def test_the_two_classes_of_the_table():
 
 
 def test_the_network_without_label_obeys_the_push(shown):
-    def steer(eps_fn, log_p, w):
-        return classifier(eps_fn, steering.noise_aware, figures.shipped("digits").schedule, start_noise(10)[1], w)
-
+    steer = ARGUMENTS["explore_digits"][0]
     figures.show_steered(steer)
     (text,) = shown
     counts = [int(found) for found in re.findall(r"\d+", text.split("reads")[1])]
@@ -272,6 +314,31 @@ def test_noisy_digits_are_read_rightly_by_the_one_that_knows_noise(shown):
     assert x.shape == (9, 1, 28, 28)
     assert label.tolist() == list(range(1, 10))
     assert read[steering.CLEAN].eq(8).all()
+
+
+def test_a_negative_scale_leaves_next_to_no_digit_as_wanted():
+    away, plain = (figures.judged(steering.draw(steering.AWARE, w, 200)[0]) for w in (-1.0, 0.0))
+    assert wilson_interval(away, 200).high < 0.05 < wilson_interval(plain, 200).low
+
+
+def test_at_t_1000_the_network_knows_the_right_push_and_the_classifier_does_not():
+    """It leads from the mean of all digits to that of the class wanted, for there is hardly any signal left."""
+    net, (x0, label) = figures.shipped("digits"), data.digits("train")
+    x, own = start_noise(200)
+    t = torch.full((200,), 1000)
+    means = torch.stack([x0[label == k].mean(0) for k in range(10)])
+    right = (means[own] - x0.mean(0)).flatten(1)
+    with torch.no_grad():
+        pull = (net(x, t) - net(x, t, own)).flatten(1)
+    push = gradient(lambda x, t: steering.noise_aware(x, t).gather(1, own[:, None])[:, 0], x, t).flatten(1)
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(pull, right).mean() > 0.95
+    assert 0.3 < cosine(push, right).mean() < 0.6
+
+
+def test_one_step_with_a_gradient_that_is_far_too_long():
+    assert figures.first_step(steering.CLEAN) == pytest.approx(458, rel=0.02)
+    assert figures.first_step(steering.AWARE) == pytest.approx(1, abs=0.2)
 
 
 def test_words_make_strokes_thin_or_bold(shown):

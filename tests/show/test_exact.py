@@ -9,12 +9,13 @@ import numpy as np
 import playwright
 import pytest
 
-from lessons_src.lessons import lesson_05, lesson_06, lesson_09
+from lessons_src.lessons import lesson_05, lesson_06, lesson_07, lesson_09
 
 EXPLORERS = {
     "ddim": lesson_05.explore_ddim,
     "eta": lesson_05.explore_eta,
     "guidance": lesson_06.explore_guidance,
+    "guides": lesson_07.explore_guides,
     "race": lesson_09.explore_race,
 }
 DRAWS = 25
@@ -78,11 +79,12 @@ def test_the_browser_equals_python(explorer):
             if "data" in ours:
                 reference = np.frombuffer(panel["data"], np.float32)
                 assert panel["frames"] == ours.get("frames", 1)
-                assert ours.get("title", panel["title"]) == panel["title"]
+                for key in {"title", "size", "groups", "lines"} & ours.keys():
+                    assert ours[key] == json.loads(json.dumps(panel[key])), (values, key)
                 if "target" in ours:
                     target = np.frombuffer(panel["target"], np.float32)
                     np.testing.assert_allclose(ours["target"], target, atol=1e-6)
-                np.testing.assert_allclose(ours["data"], reference, atol=1e-5)
+                np.testing.assert_allclose(ours["data"], reference, rtol=1e-6, atol=1e-5)
         for key in ("text", "frame_names", "frame_texts", "formula", "start"):
             if key in found:
                 assert found[key] == (list(message[key]) if isinstance(message[key], tuple) else message[key]), values

@@ -1,7 +1,9 @@
-"""To play with in lesson 07: where guides point on the ring, and where they take samples."""
+"""To play with in lesson 07: where guides point on the ring, where they take samples, and a scale for digits."""
 
 import math
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
+from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
@@ -11,22 +13,47 @@ from torch.nn import functional as F
 
 from lessons_src import data
 from lessons_src.guidance import classifier
+from lessons_src.lessons.lesson_07 import figures, steering
 from lessons_src.lessons.lesson_07.laws import CLEAN_EXACT, EXACT, arrows, guides
 from lessons_src.process import add_noise
 from lessons_src.samplers import ddim, trajectory
 from lessons_src.schedules import linear, time_grid
-from lessons_src.show.panels import Picture, Points
-from lessons_src.show.widgets import Choice, Explorer, Slider
+from lessons_src.show.panels import Images, Picture, Points, grey
+from lessons_src.show.widgets import Choice, Explorer, Slider, rough_first
 
 NONE = "none"
 STD = 0.15  # of each class of data.ring()
 RADIUS = STD * math.sqrt(2 * math.log(100))  # 99 % of a round Gaussian class lie nearer to its middle
 STEPS = 40
-SHOWN = 24  # points with arrows; the numbers are of all of them
-LIMIT = 3.0  # the square shown is [-LIMIT, LIMIT]^2
-CUT = 0.6  # longest arrow drawn
-ALONG = torch.linspace(0, 1, 11, dtype=torch.float64)[3:]  # an arrow is a row of dots
+SHOWN = 16  # points with arrows; the numbers are of all of them
+LIMIT, FAR = 3.0, 5.0  # the squares shown are [-LIMIT, LIMIT]^2, and of samples [-FAR, FAR]^2
+MEAN, CUT = 0.55, 0.9  # right pushes are drawn so long on average; longer arrows are cut
+BESIDE = 0.045  # half the way between the two arrows of a point
+ALONG = torch.linspace(0.2, 1, 9, dtype=torch.float64)  # an arrow is a row of dots
 CIRCLE = torch.linspace(0, 2 * math.pi, 121, dtype=torch.float64)
+NAMES = ("here", "nowhere", "elsewhere")
+
+
+class Start(NamedTuple):
+    """Clean points x0, noise (N, 2) and classes (N,), of which pushes are shown, and start noise (200, 2) of samples.
+
+    x (M, 2) is what is shown of the data.
+    """
+
+    x0: Tensor
+    noise: Tensor
+    own: Tensor
+    noise_of_samples: Tensor
+    x: Tensor
+
+
+@cache
+def _start() -> Start:
+    ring, generator = data.ring(), torch.Generator().manual_seed(1)
+    x0, own = ring.sample(600, generator)
+    noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+    shown, _ = ring.sample(400, torch.Generator().manual_seed(5))
+    return Start(x0, noise, own, data.noise(200, 2, seed=6), shown)
 
 
 class Pushes(NamedTuple):
@@ -48,14 +75,13 @@ class Pushes(NamedTuple):
 
 
 @cache
-def pushes(guide: str, t: int, label: int, n: int = 300) -> Pushes:
-    """sqrt(1 - ab) grad log p(label | x_t), what a guide takes from the predicted noise, at n points noised to time t.
+def pushes(guide: str, t: int, label: int) -> Pushes:
+    """sqrt(1 - ab) grad log p(label | x_t), what a guide takes from predicted noise, at 300 points noised to time t.
 
     With no guide it is zero.
     """
-    ring, generator, ab = data.ring(), torch.Generator().manual_seed(1), float(linear().alpha_bar[t])
-    x0, own = ring.sample(2 * n, generator)
-    x = add_noise(x0, torch.randn(x0.shape, generator=generator, dtype=x0.dtype), ab)[own != label][:n]
+    ring, start, ab = data.ring(), _start(), float(linear().alpha_bar[t])
+    x = add_noise(start.x0, start.noise, ab)[start.own != label][:300]
     right = math.sqrt(1 - ab) * arrows(ring.log_class_posterior, x, ab, label)
     if guide == NONE:
         return Pushes(x, torch.zeros_like(x), right)
@@ -65,7 +91,7 @@ def pushes(guide: str, t: int, label: int, n: int = 300) -> Pushes:
 @cache
 def flow(guide: str, w: float, label: int) -> tuple[list[int], Tensor]:
     """Times, and 200 points (F, 200, 2) on their way by DDIM with the exact network without label, under a guide."""
-    ring, schedule, start = data.ring(), linear(), data.noise(200, 2, seed=6)
+    ring, schedule, start = data.ring(), linear(), _start().noise_of_samples
     times, eps_fn = time_grid(schedule, STEPS), ring.network(schedule)
     if guide != NONE:
         log_p = guides()[guide]
@@ -79,25 +105,28 @@ def landed(x: Tensor) -> Tensor:
     return away.argmin(1).where(away.amin(1) <= RADIUS, -1)
 
 
-def _rows(x: Tensor, push: Tensor) -> Tensor:
-    """Rows of dots that lead from points (n, 2) along their pushes, cut where they are long."""
+def _rows(x: Tensor, push: Tensor, side: float) -> Tensor:
+    """Rows of dots that lead from points (n, 2) along their pushes, cut where they are long, and beside each other."""
     length = push.norm(dim=1, keepdim=True)
     short = push * (CUT / length.clamp(min=CUT))
-    return (x[:, None] + ALONG[:, None] * short[:, None]).flatten(0, 1)
+    beside = side * BESIDE * push.flip(1) * torch.tensor([-1, 1]) / length.clamp(min=1e-6)
+    return (x[:, None] + beside[:, None] + ALONG[:, None] * short[:, None]).flatten(0, 1)
 
 
 def guide_picture(guide: str, w: float, t: int, label: int) -> Picture:
-    """What a guide's gradient says of noisy points, beside the right one, and where its samples land."""
+    """What a guide's gradient says of noisy points, beside the right one, and where its samples land.
+
+    explorer.js computes the same.
+    """
     found, (times, path) = pushes(guide, t, label), flow(guide, w, label)
     x, mine, right = (part[found.x.abs().amax(1) < LIMIT - CUT][:SHOWN] for part in found)
-    dots = {0: x, 1: _rows(x, mine), 2: _rows(x, right)}
+    unit = MEAN / right.norm(dim=1).mean()  # all are drawn at one scale
+    dots = {0: x, 1: _rows(x, unit * mine, -1), 2: _rows(x, unit * right, 1)}
     if guide == NONE:
         del dots[1]
     end, centre = landed(path[-1]), data.ring().means[label]
     here, nowhere = (end == label), (end == -1)
     lands = torch.where(here, 0, torch.where(nowhere, 1, 2))
-    names = {0: "here", 1: "nowhere", 2: "elsewhere"}
-    ring = data.ring().sample(400, torch.Generator().manual_seed(5))[0]
     circle = centre + RADIUS * torch.stack([CIRCLE.cos(), CIRCLE.sin()], 1)
     told = "There is no guide: the network's prediction stays as it is. "
     if guide != NONE:
@@ -117,31 +146,84 @@ def guide_picture(guide: str, w: float, t: int, label: int) -> Picture:
             Points(
                 f"Samples, class {label} wanted",
                 path.numpy(),
-                torch.cat([ring, circle]).numpy(),
-                LIMIT,
+                torch.cat([_start().x, circle]).numpy(),
+                FAR,
                 paths=False,
                 groups=lands,
-                names={k: name for k, name in names.items() if (lands == k).any()},
+                names={k: name for k, name in enumerate(NAMES) if (lands == k).any()},
                 target_name="data",
             ),
         ],
-        f"{told}(Drawn pushes are cut at {CUT:g}.) {int(here.sum())} of {len(end)} samples land in class {label}, in "
-        f"the circle that holds 99 % of its data; {int(nowhere.sum())} land nowhere, in the circle of no class.",
+        f"{told}(Drawn so that right ones are equally long at every t, and long ones cut.) {int(here.sum())} of "
+        f"{len(end)} samples land in class {label}, in the circle that holds 99 % of its data; {int(nowhere.sum())} "
+        "land nowhere, in the circle of no class.",
         frame_label="Samples at",
         frame_names=[f"t = {time}" for time in times],
-        formula=f"ε̂ = ε {'−' if w >= 0 else '+'} {abs(w):g} · √(1 − ᾱ) ∇ log p(class {label} | x_t)",
+        formula=f"ε̂ = ε {_times(w)} √(1 − ᾱ) ∇ log p(class {label} | x_t)",
         plays=True,
     )
 
 
+def _times(w: float) -> str:
+    return f"{'−' if w >= 0 else '+'} {abs(w):g} ·"
+
+
 def explore_guides() -> Explorer:
     """Choose a guide, its scale, a noise level and a class; the network that is steered knows no classes."""
+    ring, start = data.ring(), _start()
+    constants = {
+        "means": ring.means,
+        "std": STD,
+        "alpha_bar": linear().alpha_bar,
+        "x0": start.x0,
+        "noise": start.noise,
+        "own": start.own,
+        "start": start.noise_of_samples,
+        "x": start.x,
+        "circle": RADIUS * torch.stack([CIRCLE.cos(), CIRCLE.sin()], 1),
+    }
     return Explorer(
         guide_picture,
         [
-            Choice("guide", "Guide", [EXACT, CLEAN_EXACT, NONE], EXACT),
-            Slider("w", "Guidance scale w", 0.0, 12.0, 0.5, 1.0),
+            Choice("guide", "Guide", [EXACT, CLEAN_EXACT, NONE], CLEAN_EXACT),
+            Slider("w", "Guidance scale w", -2.0, 12.0, 0.5, 1.0),
             Slider("t", "Time t of the pushes", 20, 1000, 20, 500),
-            Choice("label", "Class", list(range(data.ring().num_classes)), 1),
+            Choice("label", "Class", list(range(ring.num_classes)), 1),
         ],
+        files(__package__).joinpath("explorer.js").read_text(encoding="utf-8"),
+        constants,
     )
+
+
+# --- Digits
+
+
+def digits_picture(steer: figures.Steer, w: float, steps: int) -> Picture:
+    """Digits 0 to 9 steered by `steer`, a function as in the lesson, and what the guide and the judge read in them."""
+    x = figures.draw(steer(steering.shipped("digits"), figures.wanted, w), steps=steps)
+    guide = steering.reads(steering.AWARE, x).tolist()
+    with torch.no_grad():
+        judge = steering.shipped("judge")(x).argmax(1).tolist()
+    right = [sum(read == digit for digit, read in enumerate(found)) for found in (guide, judge)]
+    return Picture(
+        [Images("0 to 9 wanted; below: the guide reads | the judge reads", grey(x[None, :, 0]), _both(guide, judge))],
+        f"At w = {w:g} the guide reads {right[0]} of 10 digits as wanted, the judge {right[1]}. The network that draws "
+        "gets no label. Each picture starts from the same noise at every w.",
+        formula=f"ε̂ = ε {_times(w)} √(1 − ᾱ) ∇ log p(y | x_t)",
+    )
+
+
+def _both(guide: list[int], judge: list[int]) -> list[str]:
+    """What both read, and whether it is the digit wanted."""
+    marked = [[f"{read}{'' if read == i else ' ✗'}" for i, read in enumerate(found)] for found in (guide, judge)]
+    return [f"{mine} | {other}" for mine, other in zip(*marked, strict=True)]
+
+
+def explore_digits(steer: figures.Steer) -> Explorer:
+    """Move the scale of the learner's own steer(eps_fn, log_p, w) on digits: at first in 5 steps, then in 20."""
+    kept = cache(partial(digits_picture, steer))
+
+    def picture(w: float) -> Iterator[Picture]:
+        return rough_first(lambda steps, w: kept(w, steps), 5, steering.STEPS, w=w)
+
+    return Explorer(picture, [Slider("w", "Guidance scale w", -2.0, 10.0, 0.5, 2.0)])

@@ -28,10 +28,10 @@ Steer = Callable[[EpsFn, Guide, float], EpsFn]
 # --- Digits, steered
 
 
-def draw(eps_fn: EpsFn, n: int = 10) -> Tensor:
-    """n digits (n, 1, 28, 28) by DDIM in 20 steps from `start_noise`."""
+def draw(eps_fn: EpsFn, n: int = 10, steps: int = steering.STEPS) -> Tensor:
+    """n digits (n, 1, 28, 28) by DDIM from `start_noise`."""
     schedule = shipped("digits").schedule
-    return sample(ddim(eps_fn, start_noise(n)[0], schedule, time_grid(schedule, steering.STEPS))).clamp(-1, 1)
+    return sample(ddim(eps_fn, start_noise(n)[0], schedule, time_grid(schedule, steps))).clamp(-1, 1)
 
 
 def wanted(x: Tensor, t: Tensor) -> Tensor:
@@ -100,8 +100,7 @@ def show_noisy(times: Sequence[int] = NOISY) -> None:
     plots.show(
         fig,
         "The digits 1 to 9 with more and more noise. Above each: what the noise-aware classifier reads | what the "
-        "clean "
-        f"one reads. Here, {'; '.join(told)}.",
+        f"clean one reads. Here, {'; '.join(told)}.",
     )
 
 
@@ -120,17 +119,28 @@ def show_reading() -> None:
     axes[0, 1].set(title="cosine with the network's own push", xlabel="time t")
     axes[0, 0].legend()
     aware, clean = (share(rows[name][300]) for name in (AWARE, CLEAN))
-    long = rows[CLEAN][1000]["longer"]
     pulls = [rows[name][500]["cosine"] for name in (AWARE, CLEAN)]
     plots.show(
         fig,
         f"{rows[AWARE][300]['n']:,} test digits a point; bands and bars are 95 %. At t = 300 the noise-aware "
-        "classifier "
-        f"reads {percent(aware)} rightly, the clean one {percent(clean)}. Right: the cosine of each gradient with the "
-        f"push that the digit network itself knows, ε without label minus ε with it: {pulls[0]:.2f} and {pulls[1]:.2f} "
-        f"at t = 500. The clean gradient is {rows[CLEAN][500]['longer']:.1f} times as long as that push at t = 500, "
-        "and "
-        f"{long:,.0f} times at t = 1000.",
+        f"classifier reads {percent(aware)} rightly, the clean one {percent(clean)}. Right: the cosine of each "
+        "gradient with the push that the digit network itself knows, ε without label minus ε with it: "
+        f"{pulls[0]:.2f} and {pulls[1]:.2f} at t = 500. At t = 1000 the clean gradient is "
+        f"{rows[CLEAN][1000]['longer']:,.0f} times as long as that push: one step of 20 with it leaves pixels of about "
+        f"{first_step(CLEAN):.0f}, and black to white is only 2.",
+    )
+
+
+def first_step(name: str, n: int = 10) -> float:
+    """Root mean square of the pixels of n digits after the first of 20 steps under a classifier, with w = 1."""
+    net, (x, label) = shipped("digits"), start_noise(n)
+    eps_fn, _ = steering.steered(name, 1.0, label, net)
+    return (
+        next(iter(ddim(eps_fn, x, net.schedule, time_grid(net.schedule, steering.STEPS))))
+        .x.square()
+        .mean()
+        .sqrt()
+        .item()
     )
 
 
@@ -202,28 +212,29 @@ def show_steered_rows(names: Mapping[str, tuple[str, str, float]], text: str) ->
 # --- By words
 
 
-def asked(thickness: str, n: int = 10) -> Tensor:
-    """Attributes (n, 3) of upright digits 0, 1, ..., 9 of a thickness."""
+def asked(thickness: str, slant: str = "upright", n: int = 10) -> Tensor:
+    """Attributes (n, 3) of digits 0, 1, ..., 9, all of a thickness and a slant."""
     i = torch.arange(n)
-    return torch.stack([i % 10, torch.full_like(i, captions.THICKNESSES.index(thickness)), torch.full_like(i, 1)], 1)
+    how = (captions.THICKNESSES.index(thickness), captions.SLANTS.index(slant))
+    return torch.stack([i % 10, *(torch.full_like(i, k) for k in how)], 1)
 
 
 def show_words(w: float = 5.0) -> None:
-    """Digits whose thickness a caption says, and in how many both words come true."""
+    """Digits whose thickness and slant a caption says, and in how many both come true."""
     rows, told = {}, []
-    for word in ("thin", "bold"):
-        said = asked(word)
+    for words in (("thin", "leaning left"), ("bold", "leaning right")):
+        said = asked(*words)
         x, _ = steering.draw(CLIP, w, len(said), True, tokens=captions.tokens(captions.write(said)))
-        rows[word] = x
-        told.append(f"{captions.thickness(x).mean():.2f} pixels for {word}")
+        rows[", ".join(words)] = x
+        told.append(f"{captions.thickness(x).mean():.2f} pixels for {words[0]}")
     without, steered = steering.in_words(0.0), steering.in_words(w)
-    n = 90
     plots.image_rows(
         rows,
-        f"“a thin zero upright” to “a bold nine upright”, w = {w:g}, columns from one noise. Strokes are "
-        f"{' and '.join(told)} on average. Over all {n} captions, thickness comes out as said in "
-        f"{percent(steered['thickness'], 0)} of the digits, without guidance in {percent(without['thickness'], 0)}; "
-        f"slant in {percent(steered['slant'], 0)}, without in {percent(without['slant'], 0)}.",
+        f"“a thin zero leaning left” to “a bold nine leaning right”, w = {w:g}, columns from one noise. Strokes are "
+        f"{' and '.join(told)} on average. Of 90 captions (ten digits, three thicknesses, three slants) thickness "
+        f"comes out as said in {percent(steered['thickness'], 0)}, without guidance in "
+        f"{percent(without['thickness'], 0)}; slant in {percent(steered['slant'], 0)}, without in "
+        f"{percent(without['slant'], 0)}.",
     )
 
 
@@ -250,48 +261,48 @@ def against(accuracy: float = EQUAL) -> dict[str, Row]:
 REACHING = ("classifier-free", "classifier, no label", "CLIP, no label")
 
 
-def _draw_against(axis: Axes, names: Sequence[str]) -> None:
-    for name in names:
-        guide, base, color, mark = COMPARED[name]
-        rows = list(runs(guide, base).values())
-        rows = [row for row in rows if row["accuracy"] > 0.6]
-        axis.errorbar(
-            [row["accuracy"] for row in rows],
-            [row["frechet"] for row in rows],
-            [2 * frechet_error(row) for row in rows],
-            fmt=mark,
-            color=color,
-            ms=5,
-            label=name,
-        )
+BELOW = ("classifier-free", "CLIP, no label")  # scales stand below or above their bars, so that none hides another
+
+
+def _draw_against(axis: Axes, name: str) -> None:
+    guide, base, color, mark = COMPARED[name]
+    rows = {w: row for w, row in runs(guide, base).items() if row["accuracy"] > 0.8}
+    accuracy, distance = ([row[key] for row in rows.values()] for key in ("accuracy", "frechet"))
+    bars = [2 * frechet_error(row) for row in rows.values()]
+    axis.errorbar(accuracy, distance, bars, fmt=mark, color=color, ms=5, label=name)
+    for w, x, y, bar in zip(rows, accuracy, distance, bars, strict=True):
+        below = name in BELOW and y < max(distance)
+        place = {"xytext": (0, -3 if below else 3), "va": "top" if below else "bottom", "ha": "center"}
+        axis.annotate(f"{w:g}", (x, y - bar if below else y + bar), textcoords="offset points", color=color, **place)
 
 
 def show_against() -> None:
-    """Distance to real digits against the judge's accuracy, a curve a guide."""
-    fig, axes = plots.figure(width=7.6, height=3.8)
+    """Distance to real digits against the judge's accuracy, a curve a guide, its scales beside the marks."""
+    fig, axes = plots.figure(width=9.0, height=4.8)
     axis = axes[0, 0]
-    _draw_against(axis, list(COMPARED))
+    for name in COMPARED:
+        _draw_against(axis, name)
     axis.axvline(EQUAL, color=INK, lw=1, ls=":")
-    axis.set(xlabel="read as wanted by the judge (share)", ylabel="distance to real digits", yscale="log")
+    axis.text(EQUAL, 1.0, "97 % ", transform=axis.get_xaxis_transform(), color=INK, ha="right", va="top")
+    axis.set(xlabel="read as wanted by the judge (share)", ylabel="distance to real digits, log scale", yscale="log")
     axis.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+    axis.set_ylim(0.7, 18)
     axis.legend(loc="lower left")
-    found, near = against(), runs(AWARE, CONDITIONAL)[0.5]
-    best = runs(FREE, OWN)[1.2]
-    away, error = difference(near, best)
+    near, best = runs(AWARE, CONDITIONAL)[0.5], runs(FREE, OWN)[1.2]
+    equal = {name: told(row["frechet"], row["standard error"]) for name, row in against().items()}
     plots.show(
         fig,
-        f"Each mark is a scale, {near['n']:,} digits; bars are two standard errors, ± is one. Where the judge reads "
-        f"{100 * EQUAL:.0f} % as wanted, the distance is {told(found['classifier-free'])} for classifier-free "
-        f"guidance, {told(found['classifier, no label'])} for the classifier and {told(found['CLIP, no label'])} for "
-        "CLIP on a network without label. On a network that gets the label too, the classifier at w = 0.5 has "
-        f"{near['frechet']:.2f}; classifier-free guidance at 1.2 has {best['frechet']:.2f}, a difference of {away:.2f} "
-        f"± {error:.2f}.",
+        f"Each mark is a scale, written beside it: {near['n']:,} digits. Bars and ± are two standard errors. On the "
+        f"dotted line the judge reads {100 * EQUAL:.0f} % as wanted (between two marks: by a straight line). There the "
+        f"distance is {equal['classifier-free']} for classifier-free guidance, {equal['classifier, no label']} for the "
+        f"classifier and {equal['CLIP, no label']} for CLIP, both without label. With label, the classifier at 0.5 is "
+        f"{told(*difference(near, best))} farther away than classifier-free guidance at 1.2.",
     )
 
 
-def told(row: Row) -> str:
-    """A distance and its standard error."""
-    return f"{row['frechet']:.2f} ± {row['standard error']:.2f}"
+def told(distance: float, error: float) -> str:
+    """A distance, and two standard errors of it."""
+    return f"{distance:.2f} ± {2 * error:.2f}"
 
 
 def difference(row: Row, other: Row) -> tuple[float, float]:
