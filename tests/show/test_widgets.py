@@ -432,6 +432,14 @@ def test_a_slider_may_belong_to_one_option():
 # --- groups, formulas, playing, drawing, the browser's own answers
 
 
+def test_the_key_of_named_groups_has_the_colours_and_shapes_of_the_marks():
+    """A single group 0 is drawn in the colour of the theme, and its key is, too."""
+    two = Points("p", np.zeros((1, 3, 2)), groups=[0, 2, 2], names={0: "here", 2: "there"})
+    assert two._message()["lines"] == [(None, LINES[0][0], "here", 0), (None, LINES[2][0], "there", 2)]
+    one = Points("p", np.zeros((1, 3, 2)), names={0: "here"})
+    assert one._message()["lines"] == [(None, "var(--le-dot)", "here", 0)]
+
+
 def test_groups_are_told_apart_by_colour_and_by_shape():
     looks = {(LINES[g % len(LINES)][0], MARKS[g % len(MARKS)]) for g in range(12)}
     assert len(looks) == 12

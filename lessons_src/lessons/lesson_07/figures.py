@@ -272,8 +272,9 @@ def _draw_against(axis: Axes, name: str) -> None:
     axis.errorbar(accuracy, distance, bars, fmt=mark, color=color, ms=5, label=name)
     for w, x, y, bar in zip(rows, accuracy, distance, bars, strict=True):
         below = name in BELOW and y < max(distance)
-        place = {"xytext": (0, -3 if below else 3), "va": "top" if below else "bottom", "ha": "center"}
-        axis.annotate(f"{w:g}", (x, y - bar if below else y + bar), textcoords="offset points", color=color, **place)
+        end, side = (y - bar, "top") if below else (y + bar, "bottom")
+        away = (0, -3 if below else 3)
+        axis.annotate(f"{w:g}", (x, end), away, textcoords="offset points", color=color, ha="center", va=side)
 
 
 def show_against() -> None:
