@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from lessons_src.checks import check_choice, check_int, refuse
-from lessons_src.exercises.tasks import Case, Mistake, Task, Verdict, WrongWay, ask, judge
+from lessons_src.exercises.tasks import Case, Mistake, NoAnswer, Task, Verdict, WrongWay, ask, judge
 
-__all__ = ["Case", "Mistake", "Task", "Verdict", "WrongWay", "all_tasks", "check", "hint"]
+__all__ = ["Case", "Mistake", "Task", "Verdict", "WrongWay", "all_tasks", "answered", "check", "hint"]
 
 
 @cache
@@ -64,3 +64,11 @@ def hint(name: str, number: int = 1) -> Note:
         return Note("No hints while a notebook is being graded.")
     task = all_tasks()[check_choice("name", name, all_tasks())]
     return Note(f"Hint {check_int('number', number, 1, 3)} of 3: {task.hints[number - 1]}")
+
+
+def answered(answer: Callable[[], Any]) -> Note:
+    """What the answer to a question of an exam is at the moment; whether it is right is told when it is graded."""
+    try:
+        return Note(f"{answer.__name__}: {ask(answer, ())!r}")
+    except NoAnswer as reason:
+        return Note(f"{answer.__name__}: no answer yet. {reason}")

@@ -22,7 +22,8 @@ BELOW = {  # a room, and the rooms that its modules may import from
     "show": {"core", "show"},
     "exercises": {"core", "exercises"},
     "lessons": {"core", "show", "exercises", "lessons"},
-    "grading": {"core", "exercises", "grading"},
+    "exam": {"core", "exercises", "lessons", "exam"},
+    "grading": {"core", "exercises", "exam", "grading"},
     "make": {"core", "show", "exercises", "lessons", "make"},
 }
 MORE = {"weights": {"safetensors"}}  # what a module of the front room needs beside torch and numpy
