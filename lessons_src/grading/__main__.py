@@ -11,7 +11,9 @@ from lessons_src.grading.sandbox import NotConfined
 
 STEPS = {
     "setup": "make the folder of a class, or add what it lacks",
+    "exam": "draw a final exam for the class, as another assignment in source/",
     "release": "make the learners' edition of an assignment, in release/",
+    "handout": "of a released exam, write everybody's own edition, in handout/",
     "collect": "take what is in inbox/ASSIGNMENT/STUDENT/ into submitted/, whatever its state",
     "grade": "run and score what is new, and write the gradebook",
     "feedback": "write a page for every learner, in feedback/",
@@ -21,7 +23,10 @@ STEPS = {
 }
 NEXT = {  # what to do after a step
     "setup": "cd {folder}, then: release 01_forward_shortcut, or another of source/",
+    "exam": "release {name}",
     "release": "give this file to your learners; put what they hand in into inbox/{name}/, then: collect {name}",
+    "release exam": "handout {name} FILE, with the id of a learner in every line of the file",
+    "handout": "give every learner theirs; put what they hand in into inbox/{name}/, then: collect {name}",
     "collect": "grade {name}",
     "grade": "look at it in the formgrader if you like, then: feedback {name} and export {name}",
     "feedback": "send every learner theirs: STUDENT/{name}/{name}.html",
@@ -37,11 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
         command = steps.add_parser(step, help=about, description=about)
         if step == "forget":
             command.add_argument("student", help="the learner's id")
+        elif step == "exam":
+            command.add_argument("seed", help="a word that decides which questions are drawn, and their numbers")
         elif step not in ("setup", "demo"):
             command.add_argument("assignment", help="its name, as that of its folder in source/")
         command.add_argument("--folder", type=Path, default=Path(), help="of the class; by default, where you are")
         if step == "setup":
             command.add_argument("sources", nargs="*", type=Path, help="instructors' notebooks (the course's own)")
+        if step == "handout":
+            command.add_argument("learners", type=Path, help="a file with the id of a learner in every line")
         if step in ("grade", "demo"):
             command.add_argument("--workers", type=int, default=2, help="submissions at a time on this machine (2)")
             command.add_argument("--dask", default="", metavar="ADDRESS", help="of a Dask scheduler, to use it")
@@ -66,6 +75,10 @@ def _run(chosen: argparse.Namespace) -> int:
         course.forget(chosen.student)
         print("next: export every assignment again")
         return 0
+    if chosen.step == "exam":
+        name = course.draw_exam(chosen.seed)
+        print("next:", NEXT["exam"].format(name=name))
+        return 0
     name, failed = chosen.assignment, {}
     known = sorted(path.parent.name for path in course.root.glob("source/*/*.ipynb"))
     if name not in known:
@@ -76,6 +89,8 @@ def _run(chosen: argparse.Namespace) -> int:
         notes = course.collect(name)
         for student, said in notes.items():
             print(f"{student}: {' '.join(said) or 'complete'}")
+    elif chosen.step == "handout":
+        print(course.hand_out(name, chosen.learners.read_text(encoding="utf-8").split()))
     elif chosen.step == "grade":
         failed = course.grade(name, chosen.workers, chosen.dask, not chosen.unconfined, tell=print)
         print(show(course.table(name)))
@@ -85,7 +100,8 @@ def _run(chosen: argparse.Namespace) -> int:
         waiting = [row["student"] for row in course.table(name) if "waits for a person" in row["remarks"]]
         if waiting:
             print(f"still to be read by a person, and counted as 0 so far: {', '.join(waiting)}")
-    print("next:", f"repair what was not graded, then: grade {name}" if failed else NEXT[chosen.step].format(name=name))
+    step = "release exam" if chosen.step == "release" and course.is_exam(name) else chosen.step
+    print("next:", f"repair what was not graded, then: grade {name}" if failed else NEXT[step].format(name=name))
     return int(bool(failed))
 
 

@@ -4,6 +4,7 @@
     release/A/A.ipynb           what learners get
     inbox/A/STUDENT/*.ipynb     what they hand in, in whatever state; never changed
     submitted/S/A/A.ipynb       the same, rebuilt by `collect`: always readable, harmless to nbgrader
+    handout/A/S.ipynb           of an exam, which has numbers of its own for everybody: what each learner gets
     autograded/, feedback/      nbgrader's; gradebook.db holds the scores
     .grading/                   results by content, so that work done once is never done again, and the secret seed
 
@@ -38,6 +39,7 @@ from nbgrader.utils import setenv
 from traitlets import Bool
 from traitlets.config import Config, PyFileConfigLoader
 
+from lessons_src import exam
 from lessons_src.checks import refuse
 from lessons_src.files import write_whole
 from lessons_src.grading.grade import Graded, Job, gone, grade, modules, prove
@@ -107,6 +109,35 @@ class Course:
                 shutil.copy(path, target)
         return cls(root)
 
+    def draw_exam(self, seed: str) -> str:
+        """Draw an exam as another assignment in source/, and return its name. Raises ValueError for a used-up seed."""
+        name = f"exam_{seed}"
+        if not STUDENT.fullmatch(seed) or self._path("source", name).exists():
+            refuse("seed", seed, "a word of letters, digits, . _ - @ that no exam of this class has")
+        _write(self._path("source", name), nbformat.writes(exam.notebook(seed)))
+        return name
+
+    def is_exam(self, name: str) -> bool:
+        """Whether an assignment has numbers of its own for everybody."""
+        return "exam" in nbformat.reads(self._path("source", name).read_text(encoding="utf-8"), as_version=4).metadata
+
+    def hand_out(self, name: str, learners: Iterable[str]) -> Path:
+        """Write everybody's own edition of a released exam, and return the folder.
+
+        Raises ValueError for a learner's id that cannot be one, and for an assignment that is no exam.
+        """
+        if not self.is_exam(name):
+            refuse("assignment", name, "an exam; of any other, everybody gets the file in release/")
+        release, editions = nbformat.read(self._path("release", name), as_version=4), {}
+        for learner in learners:
+            if not STUDENT.fullmatch(learner) or learner == name:
+                refuse("learner", learner, "an id of letters, digits, . _ - @")
+            editions[learner] = exam.personal(release, learner)
+        for learner, edition in editions.items():
+            del edition.metadata["exam"]
+            _write(self.root / "handout" / name / f"{learner}.ipynb", nbformat.writes(edition))
+        return self.root / "handout" / name
+
     def release(self, name: str) -> Path:
         """Make the learners' edition of an assignment and return its path; its references are put to the test first.
 
@@ -151,10 +182,10 @@ class Course:
             try:
                 files = [file for entry in entries for file in (sorted(entry.iterdir()) if entry.is_dir() else [entry])]
                 path, said = choose(files, [inbox / f"{student}.ipynb", inbox / student / f"{name}.ipynb"], known)
-                notebook, more = rebuild(read_file(path) if path else b"", release)
+                notebook, more = rebuild(read_file(path) if path else b"", exam.personal(release, student))
                 notes[student] = said + more * bool(path)
             except Exception as error:  # one learner's files never stop the others
-                notebook, _ = rebuild(b"", release)
+                notebook, _ = rebuild(b"", exam.personal(release, student))
                 reason = error.strerror if isinstance(error, OSError) else type(error).__name__
                 notes[student] = [f"What was handed in cannot be read ({reason}): hand it in again."]
             notebook.metadata["from_the_grader"] = notes[student]
@@ -312,8 +343,12 @@ class Course:
             return Graded(**json.loads(self._stored(job).read_text()))
         return None
 
-    def _source(self, name: str) -> str:
-        return self._path("source", name).read_text(encoding="utf-8")
+    def _source(self, name: str, student: str = "") -> str:
+        """The instructor's notebook; of an exam, with the student's numbers."""
+        text = self._path("source", name).read_text(encoding="utf-8")
+        if not self.is_exam(name):
+            return text
+        return nbformat.writes(exam.personal(nbformat.reads(text, as_version=4), student))
 
     def _remarks(self, name: str, student: str) -> list[str]:
         try:
@@ -348,7 +383,7 @@ class Course:
         if not collected.exists() or collected.read_text() != self._seal(name, content):
             refuse("submission", f"{student}/{name}", "what `collect` made for this release: run it again")
         secret = (self.root / ".grading" / "secret").read_text()
-        return Job(content, self._source(name), seed=_digest(secret + content))
+        return Job(content, self._source(name, student), seed=_digest(secret + content))
 
     def _enter(self, name: str, student: str) -> bool:
         """Let nbgrader write a result into the gradebook; False if it is there already."""

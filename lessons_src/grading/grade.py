@@ -16,9 +16,9 @@ import nbformat
 import torch
 from nbformat import NotebookNode
 
-from lessons_src import exercises
+from lessons_src import exam, exercises
 from lessons_src.checks import refuse
-from lessons_src.exercises.tasks import Case, NoAnswer, ask, judge
+from lessons_src.exercises.tasks import Case, NoAnswer, Task, ask, judge
 from lessons_src.grading.notebook import Shown, grade_id, graded, is_check, is_run, stream
 from lessons_src.grading.sandbox import PACKAGE, Died, Kernel, Sandbox
 
@@ -61,20 +61,27 @@ class Graded:
 
 def grade(job: Job, sandbox: Sandbox) -> Graded:
     """Run a submission in the sandbox, put every case to its functions, and return what it earned and why."""
-    start, cases, scores = time.monotonic(), all_cases(job.source), {}
+    start, tasks, cases, scores = time.monotonic(), tasks_of(job.source), all_cases(job.source), {}
     notebook = nbformat.reads(job.notebook, as_version=4)
     with _Submission(job, notebook, sandbox) as submission:
         for cell in filter(is_check, notebook.cells):
             name, points = grade_id(cell), cell.metadata["nbgrader"]["points"]
             digest = hashlib.blake2b(f"{job.seed} {name}".encode(), digest_size=7).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest))
-            task = exercises.all_tasks()[name]
-            verdict = judge(task, lambda arguments, n=name: submission.call(n, arguments), generator, cases[name])
+            verdict = judge(
+                tasks[name], lambda arguments, n=name: submission.call(n, arguments), generator, cases[name]
+            )
             scores[name] = (points * verdict.earned / verdict.possible, points, repr(verdict))
     notes = [*notebook.metadata.get("from_the_grader", []), *submission.notes]
     shown = graded(notebook, submission.outputs, {name: (s[0], s[2]) for name, s in scores.items()}, notes)
     seconds = time.monotonic() - start
     return Graded(nbformat.writes(shown), {name: s[:2] for name, s in scores.items()}, tuple(notes), seconds)
+
+
+def tasks_of(source: str) -> dict[str, Task]:
+    """The tasks that an instructor's notebook grades: the course's, or of an exam its questions to the learner."""
+    mark = nbformat.reads(source, as_version=4).metadata.get("exam")
+    return exam.tasks(**mark) if mark else exercises.all_tasks()
 
 
 def all_cases(source: str) -> dict[str, tuple[Case, ...]]:
@@ -83,18 +90,19 @@ def all_cases(source: str) -> dict[str, tuple[Case, ...]]:
     The cell is run here as it stands, with a `check` that only takes its cases down. Raises ValueError for a check
     cell that stops, is not named after a task, or has other points than its cases together.
     """
-    found = {}
+    found, tasks = {}, tasks_of(source)
     for cell in filter(is_check, nbformat.reads(source, as_version=4).cells):
         name, points = grade_id(cell), cell.metadata["nbgrader"]["points"]
-        if name not in exercises.all_tasks():
+        if name not in tasks:
             refuse("grade_id", name, "the name of a task")
         hidden: list[Case] = []
         try:
-            exec(cell.source, {"check": lambda _, cases=(), add=hidden.extend: add(cases), name: None})
+            check = {"check": lambda _, cases=(), add=hidden.extend: add(cases), "answered": lambda _: None}
+            exec(cell.source, check | {name: None})
         except Exception as error:  # an instructor's slip, of whatever kind
             raise ValueError(f"the check cell of {name} stopped with {type(error).__name__}: {error}") from error
         labelled = (replace(case, label=f"hidden case {number}") for number, case in enumerate(hidden, 1))
-        found[name] = (*exercises.all_tasks()[name].cases, *labelled)
+        found[name] = (*tasks[name].cases, *labelled)
         if sum(case.points for case in found[name]) != points:
             refuse(f"points of {name}", points, f"{sum(case.points for case in found[name]):g}, the sum of its cases")
     return found
@@ -102,8 +110,9 @@ def all_cases(source: str) -> dict[str, tuple[Case, ...]]:
 
 def prove(source: str) -> None:
     """Raise ValueError unless the references earn every point of an instructor's notebook, and `None` earns none."""
+    tasks = tasks_of(source)
     for name, cases in all_cases(source).items():
-        task = exercises.all_tasks()[name]
+        task = tasks[name]
         for function, share in ((task.reference, 1), (lambda *arguments: None, 0)):
             try:
                 verdict = judge(task, lambda arguments, f=function: ask(f, arguments), torch.Generator(), cases)
