@@ -26,7 +26,7 @@ from lessons_src.schedules import time_grid
 FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
 NAMES = (
     *("steps", "guidance", "recipes", "pareto", "starts", "detection"),
-    *("reading", "steering", "ring", "students", "adapter", "collapse"),
+    *("reading", "steering", "ring", "ends", "students", "adapter", "collapse"),
 )
 GUIDES = ("classifier", "noisy_classifier", "embedding", "noisy_embedding")
 ALSO = {  # weights that a measurement needs beside those all do
@@ -108,9 +108,14 @@ def resampled(row: Row) -> Tensor:
 
 
 def digits_of(row: Row) -> Tensor:
-    """The first ten digits of a row, (10, 1, 28, 28) float32 in [-1, 1], of labels 0 to 9, rounded to 256 greys."""
+    """The first digits of a row, (n, 1, 28, 28) float32 in [-1, 1], of labels 0 to 9, 0, ..., rounded to 256 greys."""
     grey = torch.frombuffer(bytearray(zlib.decompress(base64.b64decode(row["digits"]))), dtype=torch.uint8)
-    return grey.view(10, 1, 28, 28).float() / 127.5 - 1
+    return grey.view(-1, 1, 28, 28).float() / 127.5 - 1
+
+
+def points_of(row: Row) -> Tensor:
+    """The points of a row, (n, 2) float32."""
+    return torch.frombuffer(bytearray(base64.b64decode(row["points"])), dtype=torch.float32).view(-1, 2)
 
 
 def digest(name: str = "") -> str:

@@ -10,7 +10,7 @@ import platform
 import time
 import zlib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -71,15 +71,15 @@ def _judges() -> tuple[DigitClassifier, Reference]:
     return judge, Reference(judge.features, data.digits("test")[0], *data.digits("train"))
 
 
-def judged(x: Tensor) -> Row:
-    """Scores of digits from `draw`: `digit_quality`, spread within classes against real digits; and ten digits."""
+def judged(x: Tensor, kept: int = 10) -> Row:
+    """Scores of digits from `draw`: `digit_quality`, spread within classes against real digits; and the first ones."""
     judge, reference = _judges()
     label, real_label = start_noise(len(x))[1], data.digits("test")[1]
     spread = class_spread(in_batches(judge.features, x), label)
     relative = {"spread": spread / class_spread(reference.real, real_label)}
     scores = digit_quality(reference, judge, x, label)._asdict() | relative
-    first_ten = ((x[:10] + 1) * 127.5).round().byte().numpy().tobytes()
-    return scores | {"digits": base64.b64encode(zlib.compress(first_ten, 9)).decode("ascii")}
+    first = ((x[:kept] + 1) * 127.5).round().byte().numpy().tobytes()
+    return scores | {"digits": base64.b64encode(zlib.compress(first, 9)).decode("ascii")}
 
 
 def measure_steps(row: Row) -> Row:
@@ -190,10 +190,18 @@ def measure_ring(row: Row) -> Row:
     return ring.measured(row["method"], row["seed"])
 
 
+def measure_ends(row: Row) -> Row:
+    """Where one-call students on the ring end from the noise of the explorer."""
+    points = ring.draw(ring.distil(row["method"], row["seed"])[1], ring.start(ring.EXPLORED, ring.EXPLORED_SEED))
+    stored = base64.b64encode(points.float().numpy().tobytes()).decode("ascii")
+    return {"n": len(points), "points": stored}
+
+
 def measure_adapter(row: Row) -> Row:
     """An adapter that folds guidance into two calls of the digit network, and its error to the student it learns from.
 
-    The first row, of rank 0 and "none", is the network itself on the same grid; "trained" with rank 0 trains all.
+    The first row, of rank 0 and "none", is the network itself on the same grid; "trained" with rank 0 trains all. The
+    rows of `digits.OTHERS` are other networks: as they are with rank 0, and with the shipped adapter of rank 8.
     """
     noise, label = start_noise(N)
     how, rank = row["how"], row["rank"]
@@ -201,6 +209,7 @@ def measure_adapter(row: Row) -> Row:
         "none": lambda: (digits.network(), 0),
         "trained": lambda: digits.adapted(rank),
         "extracted": lambda: digits.extracted(rank),
+        **{other: partial(digits.other, other, rank) for other in digits.OTHERS},
     }[how]()
     x = digits.drawn(digits.as_guided(net), noise, label)
     error = (x - digits.drawn(digits.guided(), noise, label)).square().mean().sqrt().item()
@@ -210,7 +219,7 @@ def measure_adapter(row: Row) -> Row:
 def measure_collapse(row: Row) -> Row:
     """Distribution matching alone at one call: without a fake network, without a warm start, with both."""
     noise, label = start_noise(N)
-    return judged(digits.drawn(digits.collapsed(row["case"]), noise, label))
+    return judged(digits.drawn(digits.collapsed(row["case"]), noise, label), kept=30)
 
 
 def start_for(solver: str, nfe: int) -> Row:
@@ -251,6 +260,8 @@ def wanted(name: str) -> Iterator[Row]:
         yield from ({"method": method, "seed": 0} for method in ring.SEARCHED)
         yield from ({"method": method, "seed": seed} for seed in range(5) for method in ring.METHODS)
         yield from ({"method": ring.LONGER, "seed": seed} for seed in range(3))
+    elif name == "ends":
+        yield from ({"method": method, "seed": 0} for method in ring.EXPLORED_METHODS)
     elif name == "students":
         yield from ({"solver": "student", "nfe": calls} for calls in (1, 2, 4))
         yield from ({"solver": solver, "nfe": calls} for calls in (1, 2, 3) for solver in ("DDIM", "UniPC-2"))
@@ -258,6 +269,7 @@ def wanted(name: str) -> Iterator[Row]:
         yield {"how": "none", "rank": 0}
         yield from ({"how": how, "rank": rank} for rank in digits.RANKS for how in ("extracted", "trained"))
         yield {"how": "trained", "rank": digits.EVERY}
+        yield from ({"how": other, "rank": rank} for other in digits.OTHERS for rank in (0, digits.SHIPPED))
     elif name == "collapse":
         yield from ({"case": case} for case in digits.CASES)
     else:
@@ -274,6 +286,7 @@ MEASURE = {
     "reading": measure_reading,
     "steering": measure_steering,
     "ring": measure_ring,
+    "ends": measure_ends,
     "students": measure_student,
     "adapter": measure_adapter,
     "collapse": measure_collapse,
@@ -289,7 +302,7 @@ def measure(name: str, folder: Path = FOLDER) -> None:
             continue
         start = time.perf_counter()
         rows.append(row | MEASURE[name](row))
-        shown = {key: value for key, value in rows[-1].items() if key not in ("digits", "resampled")}
+        shown = {key: value for key, value in rows[-1].items() if key not in ("digits", "points", "resampled")}
         print(f"{name}: {shown}, {time.perf_counter() - start:.0f} s", flush=True)
         found = {
             "command": f"python -m lessons_src.make.measurements --only {name}",

@@ -9,7 +9,7 @@ import numpy as np
 import playwright
 import pytest
 
-from lessons_src.lessons import lesson_05, lesson_06, lesson_07, lesson_09
+from lessons_src.lessons import lesson_05, lesson_06, lesson_07, lesson_09, lesson_11
 
 EXPLORERS = {
     "ddim": lesson_05.explore_ddim,
@@ -17,6 +17,7 @@ EXPLORERS = {
     "guidance": lesson_06.explore_guidance,
     "guides": lesson_07.explore_guides,
     "race": lesson_09.explore_race,
+    "students": lesson_11.explore_students,
 }
 DRAWS = 25
 NODE = Path(playwright.__file__).parent / "driver" / "node"

@@ -9,16 +9,19 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from lessons_src import weights
+from lessons_src import data, weights
 from lessons_src.checks import check_choice
 from lessons_src.distillation import DistributionMatching, Regression, Trajectories
 from lessons_src.lora import adapt, adapter, extract, merge, plug
-from lessons_src.networks import NoisePredictor
+from lessons_src.losses import Denoising, Samples
+from lessons_src.networks import UNET_PRESETS, NoisePredictor, UNet
 from lessons_src.samplers import sample
 from lessons_src.students import Student, few_steps
 from lessons_src.training import Recipe, Trainer, train
 
 RANKS = (1, 8, 32)
+SHIPPED = 8  # rank of the adapter that ships
+OTHERS = ("trained on", "another seed")  # networks that the shipped adapter has not seen
 EVERY = 0  # as a rank: all weights are trained, which is no adapter
 PATHS = 4096
 ADAPTER_STEPS, COLLAPSE_STEPS = 300, 300
@@ -76,6 +79,27 @@ def extracted(rank: int) -> tuple[NoisePredictor, int]:
 
 def _with(changes: dict[str, Tensor]) -> tuple[NoisePredictor, int]:
     return merge(plug(network(), changes)), sum(value.numel() for value in changes.values())
+
+
+@cache
+def checkpoint(name: str) -> NoisePredictor:
+    """One of OTHERS: the shipped network after 600 more steps on its data, or one of its shape after 1,500 of its own.
+
+    A fresh learning rate moves the weights far more than the last steps of the shipped network's training did.
+    """
+    fresh, steps = check_choice("name", name, OTHERS) == OTHERS[1], {OTHERS[0]: 600, OTHERS[1]: 1500}[name]
+    torch.manual_seed(1)
+    net = NoisePredictor(UNet(**UNET_PRESETS["small"]), network().schedule, "v") if fresh else network()
+    recipe = Recipe(steps, 32, ema=0.995, seed=1)
+    return train(Trainer(net, Denoising(), Samples(*data.digits("train")), recipe))
+
+
+def other(name: str, rank: int) -> tuple[NoisePredictor, int]:
+    """One of OTHERS as it is (rank 0), or with the shipped adapter plugged in; and how many numbers that has."""
+    if rank == 0:
+        return checkpoint(name), 0
+    changes = weights.load_adapter(f"guided-{rank}")[0]
+    return merge(plug(checkpoint(name), changes)), sum(value.numel() for value in changes.values())
 
 
 def as_guided(net: NoisePredictor) -> Student:

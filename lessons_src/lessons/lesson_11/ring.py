@@ -31,6 +31,8 @@ JUDGED = 10_000
 LONGER = "pairs, longer"  # five times the steps, three times the pairs, a slower average: half a minute
 METHODS = ("pairs", "progressive", "consistency", "consistency training", "matching")
 SEARCHED = ("DDIM", "UniPC-2")  # solvers on the oracle, beside the students
+EXPLORED, EXPLORED_SEED = 500, 5  # the points of the explorer
+EXPLORED_METHODS = METHODS[:3]
 
 Scores = dict[str, float]
 

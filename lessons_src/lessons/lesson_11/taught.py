@@ -1,0 +1,167 @@
+"""What lesson 11 writes down as three functions, made losses for the `Trainer`, and the training that it watches.
+
+A function (f, ...) -> (answer, aim) says what a student should have answered; f(x, t) is its clean sample from x at t.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from IPython import get_ipython
+from IPython.display import display
+from torch import Tensor
+
+from lessons_src import students
+from lessons_src.checks import check_choice, check_int, refuse
+from lessons_src.distillation import check_student, segments, squared
+from lessons_src.lessons.lesson_11 import ring
+from lessons_src.lessons.lesson_11.explorer import off, starts
+from lessons_src.lessons.lesson_11.ring import BATCH, ORACLE, SCHEDULE
+from lessons_src.losses import Batch, Losses
+from lessons_src.networks import NoisePredictor
+from lessons_src.process import noise_like, rotate
+from lessons_src.schedules import time_grid
+from lessons_src.show.panels import Curves, Picture, Points
+from lessons_src.show.widgets import Live
+from lessons_src.students import Student, Teacher, clean, levels
+from lessons_src.training import Recipe, Trainer
+
+METHODS = ring.EXPLORED_METHODS
+EVERY = 50  # gradient steps between two looks
+DRAWN = 150  # points of the pictures
+
+Clean = Callable[[Tensor, Tensor], Tensor]
+Ask = Callable[..., tuple[Tensor, Tensor]]
+
+
+def answers(net: Teacher) -> Clean:
+    """f(x, t): the clean sample that a network predicts from x (B, 2) at times t (B,)."""
+    return lambda x, t: clean(net, x, t)
+
+
+def step(f: Clean, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """DDIM's step from x at t to s (B,), towards f(x, t)."""
+    return students.step(SCHEDULE, x, f(x, t), t, s)
+
+
+class Taught:
+    """A function of the notebook as a loss: its answer's squared distance to its aim.
+
+    stride: how many of `times` lie between t and s. With None, batches are `Trajectories` and ask is
+    ask(f, x, t, end); otherwise `Samples`, and ask is ask(f, teacher, x, t, s), with m between them for stride 2.
+    """
+
+    def __init__(self, ask: Ask, times: list[int], stride: int | None = None, teacher: Teacher = ORACLE) -> None:
+        self.ask, self.times, self.stride, self.teacher = ask, times, stride, answers(teacher)
+
+    def __call__(self, net: NoisePredictor, batch: Batch, generator: torch.Generator) -> Losses:
+        """Ask about a batch."""
+        f = answers(net)
+        if self.stride is None:
+            x, t, _, end, _ = batch
+            return Losses(squared(*self.ask(f, x, t, end)))
+        x0, _ = batch
+        t, s = segments(self.times[:: self.stride], len(x0), generator)
+        x = rotate(x0, noise_like(x0, generator), *levels(SCHEDULE, t, x0))[0]
+        if self.stride == 1:
+            return Losses(squared(*self.ask(f, self.teacher, x, t, s)))
+        middle = dict(zip(self.times[::2], self.times[1::2], strict=False))
+        m = torch.tensor([middle[time] for time in t.tolist()])
+        return Losses(squared(*self.ask(f, self.teacher, x, t, m, s)))
+
+    def check(self, net: NoisePredictor, batches: Any) -> None:
+        """Refuse what is not a student."""
+        check_student(net)
+
+
+def taught(ask: Ask, method: str, steps: int, seed: int = 0) -> Iterator[tuple[Student, int]]:
+    """Train by one of METHODS; yield the student so far and the gradient steps done, after every EVERY of them.
+
+    Network, data, recipe and stages are those of `ring.distil`.
+    """
+    net, T = ring.new_network(seed), SCHEDULE.T
+    batches = ring.pairs(seed) if method == "pairs" else ring.points(seed)
+    if method == "pairs":
+        yield from watched(net, Taught(ask, [T, 0]), batches, Recipe(steps, BATCH, 2e-3, seed=seed), [T, 0])
+    elif method == "progressive":
+        teacher, recipe = ORACLE, Recipe(steps // 4, BATCH, 2e-3, seed=seed)
+        for stage, n in enumerate((16, 8, 4, 2)):
+            times = time_grid(SCHEDULE, n)
+            for student, done in watched(net, Taught(ask, times, 2, teacher), batches, recipe, times[::2]):
+                yield student, done + stage * recipe.steps
+            net = teacher = NoisePredictor(student.body, SCHEDULE, "v")
+    else:
+        recipe = Recipe(steps // 2, BATCH, 1e-3, seed=seed)
+        for stage, n in enumerate((8, 16)):
+            for student, done in watched(net, Taught(ask, time_grid(SCHEDULE, n), 1), batches, recipe, [T, 0]):
+                yield student, done + stage * recipe.steps
+            net = NoisePredictor(student.body, SCHEDULE, "v")
+
+
+def watched(
+    net: NoisePredictor, loss: Taught, batches: Any, recipe: Recipe, times: list[int]
+) -> Iterator[tuple[Student, int]]:
+    """A copy of a network on its way through a training, as the student of `times`, and the steps done."""
+    recipe = replace(recipe, warmup=min(30, recipe.steps), ema=0.99)
+    trainer = Trainer(copy.deepcopy(net), loss, batches, recipe)
+    for _ in trainer.run():
+        if trainer.step_count % EVERY == 0:
+            yield ring.as_student(trainer.ema, times), trainer.step_count
+
+
+def teach(steps: int = ring.STEPS, **asks: Ask) -> dict[str, Student]:
+    """Train a student by each of the functions, named as in METHODS, side by side, and show how they come on.
+
+    steps is a multiple of 4 EVERY. In a terminal, nothing is shown.
+    """
+    if check_int("steps", steps, 4 * EVERY) % (4 * EVERY):
+        refuse("steps", steps, f"a multiple of {4 * EVERY}")
+    for name in asks:
+        check_choice("method", name, METHODS)
+    live, gaps, found = None, {name: [] for name in asks}, {}
+    for now in zip(*(taught(ask, name, steps) for name, ask in asks.items()), strict=True):
+        for name, (student, _) in zip(asks, now, strict=True):
+            found[name] = student
+            gaps[name].append(off(ring.draw(student, starts()[0]))[0])
+        if get_ipython() is not None and len(gaps[name]) > 1:  # a curve needs two points
+            live = _show(live, found, gaps, steps)
+    if live is not None:
+        live.keep()
+    return found
+
+
+def _show(live: Live | None, found: Mapping[str, Student], gaps: Mapping[str, list[float]], steps: int) -> Live:
+    picture = taught_picture(found, gaps, steps)
+    if live is None:
+        live = Live(picture)
+        display(live)
+    else:
+        live.update(picture)
+    return live
+
+
+def taught_picture(found: Mapping[str, Student], gaps: Mapping[str, list[float]], steps: int) -> Picture:
+    """Where students end now, by exact cluster, and how far from their exact ends they were on the way."""
+    noise, exact = starts()
+    groups = torch.cdist(exact, ring.RING.means).argmin(1)[:DRAWN].numpy()
+    panels: list[Points | Curves] = []
+    for name, student in found.items():
+        calls = len(student.times) - 1
+        title = f"{name.capitalize()}: {calls} call{'s' * (calls > 1)}"
+        x = ring.draw(student, noise[:DRAWN])[None].numpy()
+        panels.append(Points(title, x, exact[:DRAWN].numpy(), 2.6, groups=groups, target_name="exact ends"))
+    done = EVERY * torch.arange(1, len(next(iter(gaps.values()))) + 1)
+    lines = {name: torch.tensor(values).log10().clamp(-2, 1).numpy() for name, values in gaps.items()}
+    panels.append(
+        Curves(
+            "Distance to the exact ends", done.numpy(), lines, "gradient steps of each", "distance", (-1.5, 0.1),
+            y_ticks={math.log10(value): f"{value:g}" for value in (0.05, 0.1, 0.2, 0.5, 1)}, x_end=steps,
+        )
+    )  # fmt: skip
+    said = ", ".join(f"{name} {values[-1]:.3f}" for name, values in gaps.items())
+    return Picture(
+        panels, f"After {done[-1]} of {steps:,} gradient steps each, mean distance to the exact ends: {said}."
+    )

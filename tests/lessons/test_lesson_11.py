@@ -1,0 +1,218 @@
+"""Lesson 11: its explorer, the functions of its cells, its figures, and what it says in numbers."""
+
+import math
+
+import nbformat
+import pytest
+import torch
+
+from lessons_src import data, measurements
+from lessons_src.lessons.lesson_09.front import MARGIN, difference, find
+from lessons_src.lessons.lesson_11 import explorer, figures, ring, taught
+from lessons_src.make.pages import NOTEBOOKS
+from lessons_src.oracle import GaussianMixture, exact_flow
+from lessons_src.samplers import ddim, sample
+from lessons_src.schedules import cosine, time_grid
+from lessons_src.show import plots
+
+
+def end_by_hand(x=2.3, mu=1, s=2.5, alpha_bar=0.36):
+    return mu + s / math.sqrt(alpha_bar * s**2 + 1 - alpha_bar) * (x - math.sqrt(alpha_bar) * mu)
+
+
+ANSWERS = {"end-by-hand": end_by_hand, "calls-saved": lambda: 16 * 2 / 2}
+
+
+def cells():
+    notebook = nbformat.read(NOTEBOOKS / "11_few_step_distillation.ipynb", as_version=4)
+    return {cell.id: cell.source for cell in notebook.cells}
+
+
+def test_near_misses_are_the_mistakes_that_they_name():
+    one = GaussianMixture([1.0], [[1.0]], [[[2.5**2]]])
+    assert one.x0(torch.tensor([[2.3]], dtype=torch.float64), 0.36).item() == pytest.approx(3.206, abs=1e-3)
+    found = 2.3 / 0.6, 1 + 2.5 / 1.7 * 2.3, 1 + 2.5 / 1.7**2 * 1.7
+    assert found == pytest.approx((3.833, 4.382, 2.471), abs=1e-3)
+
+
+# --- The functions of the cells
+
+
+def scope():
+    found = {"step": taught.step, "torch": torch, "ab": cosine().alpha_bar, "T": 1000}
+    for name in ("pairs", "progressive", "consistency"):
+        exec(cells()[name], found)
+    exec(cells()["formula"].split("\n\n\n")[0], found)
+    return found
+
+
+def test_the_formula_of_the_cell_is_the_exact_flow():
+    f, x = scope()["f"], torch.randn(20, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    one = GaussianMixture([1.0], [[1.0]], [[[0.25]]])
+    for t in (1000, 600, 50):
+        exact = exact_flow(one.eps, x, cosine().alpha_bar[t].item())
+        torch.testing.assert_close(f(x, t), exact, atol=1e-5, rtol=0)
+
+
+def losses_of(loss, net, batches, n=400):
+    """The mean loss of a batch, and its gradient."""
+    found = loss(net, batches(n, torch.Generator().manual_seed(1)), torch.Generator().manual_seed(2)).each.mean()
+    return found.item(), torch.cat([g.flatten() for g in torch.autograd.grad(found, list(net.parameters()))])
+
+
+def test_pairs_and_progressive_are_the_losses_of_the_library(monkeypatch):
+    """Up to a factor, as the angle of the cosine schedule is (nearly) even in t, so that steps weigh alike."""
+    monkeypatch.setattr(ring, "PAIRS", 400)
+    net, ask = ring.new_network(0), scope()
+    mine = losses_of(taught.Taught(ask["pairs"], [1000, 0]), net, ring.pairs(0))
+    theirs = losses_of(ring.Regression(), net, ring.pairs(0))
+    assert mine[0] == pytest.approx(theirs[0], rel=1e-4)
+    times = time_grid(cosine(), 4)
+    mine = losses_of(taught.Taught(ask["progressive"], times, 2), net, ring.points(0))
+    theirs = losses_of(ring.Progressive(ring.ORACLE, times), net, ring.points(0))
+    assert torch.cosine_similarity(mine[1], theirs[1], dim=0) > 0.999
+
+
+def test_nothing_is_learned_through_an_aim():
+    net, ask = ring.new_network(0), scope()
+    f, x = taught.answers(net), ring.start(6).float()
+    t, m, s = (torch.full((6,), time) for time in (1000, 750, 500))
+    oracle = taught.answers(ring.ORACLE)
+    for answer, aim in (ask["progressive"](f, f, x, t, m, s), ask["consistency"](f, oracle, x, t, s)):
+        assert answer.requires_grad
+        assert not aim.requires_grad
+
+
+def test_a_student_is_taught_as_the_stored_ones_were(monkeypatch):
+    """A few steps of each method run and show how they come on; a wrong number of steps is refused."""
+    monkeypatch.setattr(ring, "PAIRS", 600)
+    ask = scope()
+    found = taught.teach(200, **{name: ask[name] for name in taught.METHODS})
+    assert list(found) == list(taught.METHODS)
+    assert all(ring.draw(student, ring.start(4)).shape == (4, 2) for student in found.values())
+    with pytest.raises(ValueError, match="steps is 250"):
+        taught.teach(250, pairs=ask["pairs"])
+    with pytest.raises(ValueError, match="method"):
+        taught.teach(200, couples=ask["pairs"])
+
+
+# --- The explorer
+
+
+def test_the_dares():
+    """11, 7 and 6 calls; all in the middle with one."""
+    gaps = {steps: explorer.off(explorer.walk(steps)[-1])[0] for steps in range(1, explorer.MOST + 1)}
+    assert list(gaps.values()) == sorted(gaps.values(), reverse=True)
+    for name, calls in (("A", 11), ("B", 7), ("C", 6)):
+        assert min(steps for steps, gap in gaps.items() if gap < explorer.off(explorer.ends(name))[0]) == calls
+    assert explorer.walk(1)[-1].norm(dim=1).max() < 0.01
+    assert explorer.off(explorer.ends(explorer.PERFECT))[0] == 0 < gaps[explorer.MOST]
+
+
+def test_the_stored_ends_score_as_the_five_seeds_do():
+    for name, method in explorer.STUDENTS.items():
+        mean, deviation = figures.scored(method, "1", "gap")
+        assert explorer.off(explorer.ends(name))[0] == pytest.approx(mean, abs=max(3 * deviation, 0.01))
+
+
+def test_a_picture_of_the_explorer():
+    picture = explorer.students_picture(3, "B")
+    teacher, student = picture.panels
+    assert (teacher.title, student.title) == ("Teacher: 3 calls", "Student B: 1 call")
+    assert teacher.frames.shape == student.frames.shape == (4, explorer.SHOWN, 2)
+    assert torch.equal(torch.tensor(student.frames[1]), torch.tensor(student.frames[3]))
+    with pytest.raises(ValueError, match="student is 'D'"):
+        explorer.students_picture(3, "D")
+
+
+# --- Figures, and what they are said to show
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What figures say, in the order shown."""
+    found = []
+    monkeypatch.setattr(plots, "show", lambda fig, text: found.append(text))
+    monkeypatch.setattr(plots, "table", lambda columns, text=None: found.append(columns))
+    return found
+
+
+def test_every_figure_is_drawn(said, monkeypatch):
+    monkeypatch.setattr(figures, "milliseconds", lambda: {0: 0.6, 1: 0.6, 2: 1.2, 4: 2.4})
+    figures.show_map()
+    figures.show_digits()
+    figures.show_bill()
+    figures.show_collapse()
+    figures.show_adapter()
+    figures.show_renoised(ring.as_student(ring.new_network(0), [1000, 0]))
+    assert len(said) == 6
+    assert "130, 4.99, 1.74, 1.46, 1.42, 1.68, 0.881" in said[1]
+    assert said[2]["ms a digit"] == ["0.6", "1.2", "2.4", "2.4", "12", "6", "6e+02"]
+
+
+def test_the_map_is_the_quantile_map():
+    humps, schedule = data.two_humps(), cosine()
+    noise = figures.normal_quantile(figures.SHARES)[:, None]
+    end = exact_flow(humps.eps, noise, schedule.alpha_bar[-1].item())
+    below = sum(
+        weight * torch.distributions.Normal(mean.item(), var.sqrt().item()).cdf(end[:, 0])
+        for weight, mean, var in zip(humps.weights, humps.means[:, 0], humps.covariances[:, 0, 0], strict=True)
+    )
+    torch.testing.assert_close(below, figures.SHARES, atol=1e-4, rtol=0)
+    mean = (humps.weights[:, None] * humps.means).sum().item()
+    once = sample(ddim(humps.network(schedule), noise, schedule, [1000, 0]))
+    torch.testing.assert_close(once, torch.full_like(once, mean), atol=1e-3, rtol=0)
+
+
+def test_fresh_noise_betters_the_law_and_leaves_the_path():
+    """Prediction fresh-noise, by five seeds."""
+    for key, better in (("sliced", True), ("gap", False), ("same mode", False)):
+        one, four = (figures.scored("consistency", calls, key) for calls in ("1", "4 re-noised"))
+        assert abs(one[0] - four[0]) > 2 * math.hypot(one[1], four[1]), key
+        worse = four[0] > one[0] if key != "same mode" else four[0] < one[0]
+        assert worse is not better
+    assert figures.scored("consistency", "4 re-noised", "same mode")[0] < 0.5, "most end in another cluster"
+
+
+def test_who_is_nearest_on_the_ring():
+    gaps = {method: figures.scored(method, "1", "gap") for method in taught.METHODS}
+    pairs, progressive, consistency = gaps.values()
+    for a, b in ((pairs, progressive), (progressive, consistency)):
+        assert b[0] - a[0] > 2 * math.hypot(a[1], b[1])
+
+
+def test_how_many_calls_of_ddim_the_student_replaces():
+    """Prediction calls-replaced and the sentences below it."""
+    rows = figures.rows()
+    student = find(rows, "student", 1)
+    for calls in (4, 6, 8, 10):
+        assert difference(find(rows, "DDIM", calls), student).low > 0
+    for calls, value, error in ((8, 0.62, 0.19), (20, 0.01, 0.17), (50, -0.06, 0.19)):
+        gap = difference(find(rows, "DDIM", calls), student)
+        assert (gap.value, 1.96 * gap.error) == pytest.approx((value, error), abs=0.0051)
+    assert difference(student, find(rows, "DDIM", 20)).high < MARGIN
+    assert find(rows, "DDIM", 3)["frechet"] == pytest.approx(8.1, abs=0.05)
+    assert find(rows, "DDIM", 20)["frechet"] == pytest.approx(1.76, abs=0.005)
+    assert find(rows, "DDIM", 50)["frechet"] == pytest.approx(1.68, abs=0.005)
+    for calls in (1, 2, 4):
+        assert difference(find(rows, "student", calls), find(rows, "DDPM", 1000)).low > 0
+    for calls in (2, 4):
+        assert difference(find(rows, "student", calls), find(rows, "UniPC-2", 50)).high < 0
+
+
+def test_what_the_collapse_shows():
+    """Prediction all-read-right and card."""
+    alone, _, warm = measurements.load("collapse")
+    assert (alone["accuracy"], round(alone["frechet"])) == (1.0, 42)
+    assert figures.digits_of(alone).shape == (30, 1, 28, 28)
+    thirty = figures.digits_of(alone).view(3, 10, 784)
+    other = figures.digits_of(warm).view(3, 10, 784)
+    assert thirty.std(0).mean() < 0.3 * other.std(0).mean(), "one digit a class"
+    one = find(measurements.load("students"), "student", 1)
+    assert (round(one["accuracy"], 2), round(one["frechet"], 1)) == (0.94, 1.7)
+
+
+def test_the_adapter_helps_its_own_network_and_its_children_only():
+    on, strange = (figures.adapters(name) for name in figures.digits.OTHERS)
+    assert on[8]["frechet"] < on[0]["frechet"] / 5
+    assert strange[8]["frechet"] > 1.5 * strange[0]["frechet"]
