@@ -6,7 +6,7 @@ import nbformat
 import pytest
 import torch
 
-from lessons_src import data, measurements
+from lessons_src import data, measurements, weights
 from lessons_src.lessons.lesson_09.front import MARGIN, difference, find
 from lessons_src.lessons.lesson_11 import explorer, figures, ring, taught
 from lessons_src.make.pages import NOTEBOOKS
@@ -142,12 +142,13 @@ def test_every_figure_is_drawn(said, monkeypatch):
     figures.show_map()
     figures.show_digits()
     figures.show_bill()
+    figures.show_folded(2)
     figures.show_collapse()
     figures.show_adapter()
     figures.show_renoised(ring.as_student(ring.new_network(0), [1000, 0]))
-    assert len(said) == 6
+    assert len(said) == 7
     assert "130, 4.99, 1.74, 1.46, 1.42, 1.68, 0.881" in said[1]
-    assert said[2]["ms a digit"] == ["0.6", "1.2", "2.4", "2.4", "12", "6", "6e+02"]
+    assert said[2]["ms a digit"] == ["0.6", "1.2", "2.4", "2.4", "12", "3.6", "600"]
 
 
 def test_the_map_is_the_quantile_map():
@@ -190,14 +191,27 @@ def test_how_many_calls_of_ddim_the_student_replaces():
     for calls, value, error in ((8, 0.62, 0.19), (20, 0.01, 0.17), (50, -0.06, 0.19)):
         gap = difference(find(rows, "DDIM", calls), student)
         assert (gap.value, 1.96 * gap.error) == pytest.approx((value, error), abs=0.0051)
-    assert difference(student, find(rows, "DDIM", 20)).high < MARGIN
+    for solver, calls in (("DDIM", 20), ("UniPC-2", 6)):
+        assert difference(student, find(rows, solver, calls)).high < MARGIN, "as good"
     assert find(rows, "DDIM", 3)["frechet"] == pytest.approx(8.1, abs=0.05)
     assert find(rows, "DDIM", 20)["frechet"] == pytest.approx(1.76, abs=0.005)
     assert find(rows, "DDIM", 50)["frechet"] == pytest.approx(1.68, abs=0.005)
+    few, many = (find(rows, "DDIM", calls) for calls in (4, 50))
+    assert few["accuracy"] > many["accuracy"], "they look clean"
+    assert few["spread"] < 1 < many["spread"]
+    assert few["recall"] < 0.7 < 0.85 < many["recall"], "and are too alike"
     for calls in (1, 2, 4):
         assert difference(find(rows, "student", calls), find(rows, "DDPM", 1000)).low > 0
     for calls in (2, 4):
         assert difference(find(rows, "student", calls), find(rows, "UniPC-2", 50)).high < 0
+
+
+def test_what_students_cost():
+    """20,000 walks, two minutes, half a megabyte; and the times between which fresh noise comes."""
+    assert ring.PAIRS == 20_000
+    assert 100 < weights.load("student-1")[1]["seconds of training"] < 130
+    assert (weights.FOLDER / "student-1.safetensors").stat().st_size == pytest.approx(500_000, rel=0.02)
+    assert time_grid(ring.SCHEDULE, 4) == [1000, 750, 500, 250, 0]
 
 
 def test_what_the_collapse_shows():

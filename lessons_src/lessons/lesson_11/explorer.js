@@ -22,7 +22,7 @@ export function picture({ steps, student }, constants) {
   const { start, exact, means, shown: [shown] } = constants, path = walk(steps, constants);
   const end = student === "perfect" ? exact : constants[student];
   const jump = [start, ...Array(steps).fill(end)], drawn = (states) => flat(states.map((x) => x.slice(0, 2 * shown)));
-  const groups = nearest(exact.slice(0, 2 * shown), means).map(([mode]) => mode), target = Float32Array.from(exact.slice(0, 2 * shown));
+  const groups = nearest(exact.slice(0, 2 * shown), means).map(([mode]) => mode), target = Float32Array.from(exact);
   const who = student === "perfect" ? "The perfect student" : `Student ${student}`;
   const panel = (title, states) => ({ title, data: drawn(states), frames: steps + 1, groups, target });
   return {

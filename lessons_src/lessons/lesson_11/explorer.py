@@ -67,13 +67,12 @@ def students_picture(steps: int, student: str) -> Picture:
     (gap, strays), (own_gap, own_strays) = off(path[-1]), off(end)
     return Picture(
         [
-            Points(
-                title, frames[:, :SHOWN].numpy(), exact[:SHOWN].numpy(), 2.6, groups=groups, target_name="exact ends"
-            )
+            Points(title, frames[:, :SHOWN].numpy(), exact.numpy(), 2.6, groups=groups, target_name="data")
             for title, frames in zip(titles, (path, jump), strict=True)
         ],
-        f"Of {EXPLORED} points ({SHOWN} are drawn): the mean distance to the exact ends, and how many are strays, outside "
-        f"every cluster; of the exact ends {_percent(off(exact)[1])} % are. Colour and shape name the cluster there.",
+        f"Of {EXPLORED} points ({SHOWN} are drawn): the mean distance to the exact ends, and how many are strays, "
+        f"outside every cluster; of the data {_percent(off(exact)[1])} % are. Colour and shape name the cluster of the "
+        "exact end.",
         frame_names=[f"{k} of {steps} calls" for k in range(steps + 1)],
         formula=(
             f"Teacher: distance {gap:.3g}, strays {_percent(strays)} %. "

@@ -31,7 +31,7 @@ from lessons_src.training import Recipe, Trainer
 
 METHODS = ring.EXPLORED_METHODS
 EVERY = 50  # gradient steps between two looks
-DRAWN = 150  # points of the pictures
+DRAWN = 80  # points of each in the picture
 
 Clean = Callable[[Tensor, Tensor], Tensor]
 Ask = Callable[..., tuple[Tensor, Tensor]]
@@ -144,24 +144,31 @@ def _show(live: Live | None, found: Mapping[str, Student], gaps: Mapping[str, li
 
 
 def taught_picture(found: Mapping[str, Student], gaps: Mapping[str, list[float]], steps: int) -> Picture:
-    """Where students end now, by exact cluster, and how far from their exact ends they were on the way."""
+    """Where students end now, each method in the colour of its line, and how far from their exact ends they were."""
     noise, exact = starts()
-    groups = torch.cdist(exact, ring.RING.means).argmin(1)[:DRAWN].numpy()
-    panels: list[Points | Curves] = []
-    for name, student in found.items():
-        calls = len(student.times) - 1
-        title = f"{name.capitalize()}: {calls} call{'s' * (calls > 1)}"
-        x = ring.draw(student, noise[:DRAWN])[None].numpy()
-        panels.append(Points(title, x, exact[:DRAWN].numpy(), 2.6, groups=groups, target_name="exact ends"))
+    ends = torch.cat([ring.draw(student, noise[:DRAWN]) for student in found.values()])
+    groups = torch.arange(len(found)).repeat_interleave(DRAWN).numpy()
+    names = {
+        k: f"{name}, {len(student.times) - 1} call{'s' * (len(student.times) > 2)}"
+        for k, (name, student) in enumerate(found.items())
+    }
     done = EVERY * torch.arange(1, len(next(iter(gaps.values()))) + 1)
-    lines = {name: torch.tensor(values).log10().clamp(-2, 1).numpy() for name, values in gaps.items()}
-    panels.append(
-        Curves(
-            "Distance to the exact ends", done.numpy(), lines, "gradient steps of each", "distance", (-1.5, 0.1),
-            y_ticks={math.log10(value): f"{value:g}" for value in (0.05, 0.1, 0.2, 0.5, 1)}, x_end=steps,
-        )
-    )  # fmt: skip
+    lines = {name: torch.tensor(values).log10().numpy() for name, values in gaps.items()}
+    curves = Curves(
+        "Mean distance to the exact ends",
+        done.numpy(),
+        lines,
+        "gradient steps of each",
+        "distance",
+        (-1.5, 0.1),
+        y_ticks={math.log10(value): f"{value:g}" for value in (0.05, 0.1, 0.2, 0.5, 1)},
+        x_end=steps,
+    )
+    points = Points(
+        "Where they end", ends[None].numpy(), exact.numpy(), 2.6, groups=groups, names=names, target_name="data"
+    )
     said = ", ".join(f"{name} {values[-1]:.3f}" for name, values in gaps.items())
     return Picture(
-        panels, f"After {done[-1]} of {steps:,} gradient steps each, mean distance to the exact ends: {said}."
+        [points, curves],
+        f"After {done[-1]} of {steps} gradient steps each, the mean distance to the exact ends is {said}.",
     )
