@@ -51,6 +51,13 @@ def test_what_makes_the_measurements_runs(monkeypatch):
     for net, _ in nets:
         assert digits.drawn(digits.as_guided(net), noise, label).shape == noise.shape
     digits.guided_paths.cache_clear()
+    monkeypatch.setattr(digits, "OTHERS", dict.fromkeys(digits.OTHERS, 1))
+    digits.checkpoint.cache_clear()
+    for name in digits.OTHERS:
+        (bare, nothing), (plugged, numbers) = digits.other(name, 0), digits.other(name, digits.SHIPPED)
+        assert (nothing, numbers) == (0, digits.adapted(digits.SHIPPED, steps=1)[1])
+        assert not torch.equal(*(digits.drawn(digits.as_guided(net), noise, label) for net in (bare, plugged)))
+    digits.checkpoint.cache_clear()
     for case in digits.CASES:
         assert digits.drawn(digits.collapsed(case, steps=1), noise, label).isfinite().all()
 

@@ -21,7 +21,7 @@ from lessons_src.training import Recipe, Trainer, train
 
 RANKS = (1, 8, 32)
 SHIPPED = 8  # rank of the adapter that ships
-OTHERS = ("trained on", "another seed")  # networks that the shipped adapter has not seen
+OTHERS = {"trained on": 600, "another seed": 1500}  # networks that the shipped adapter has not seen: their own steps
 EVERY = 0  # as a rank: all weights are trained, which is no adapter
 PATHS = 4096
 ADAPTER_STEPS, COLLAPSE_STEPS = 300, 300
@@ -83,14 +83,11 @@ def _with(changes: dict[str, Tensor]) -> tuple[NoisePredictor, int]:
 
 @cache
 def checkpoint(name: str) -> NoisePredictor:
-    """One of OTHERS: the shipped network after 600 more steps on its data, or one of its shape after 1,500 of its own.
-
-    A fresh learning rate moves the weights far more than the last steps of the shipped network's training did.
-    """
-    fresh, steps = check_choice("name", name, OTHERS) == OTHERS[1], {OTHERS[0]: 600, OTHERS[1]: 1500}[name]
+    """One of OTHERS: the shipped network after more steps on its data, or one of its shape from other first weights."""
+    steps = OTHERS[check_choice("name", name, tuple(OTHERS))]
     torch.manual_seed(1)
-    net = NoisePredictor(UNet(**UNET_PRESETS["small"]), network().schedule, "v") if fresh else network()
-    recipe = Recipe(steps, 32, ema=0.995, seed=1)
+    net = network() if name == "trained on" else NoisePredictor(UNet(**UNET_PRESETS["small"]), network().schedule, "v")
+    recipe = Recipe(steps, 32, warmup=min(100, steps), ema=0.995, seed=1)
     return train(Trainer(net, Denoising(), Samples(*data.digits("train")), recipe))
 
 
