@@ -13,9 +13,10 @@ function walk(steps, { means, std: [std], alpha_bar, start }) {
 
 // Mean distance to the exact ends, and the share of strays, as they are said.
 function off(x, { exact, means, std: [std] }) {
-  const n = x.length / 2;
-  const gap = sum(Array.from({ length: n }, (_, i) => Math.hypot(x[2 * i] - exact[2 * i], x[2 * i + 1] - exact[2 * i + 1])));
-  return `distance ${Number((gap / n).toPrecision(3))}, strays ${percent(share(nearest(x, means).map(([, away]) => away > 3 * std)))} %`;
+  const n = x.length / 2, away = (i) => Math.hypot(x[2 * i] - exact[2 * i], x[2 * i + 1] - exact[2 * i + 1]);
+  const gap = sum(Array.from({ length: n }, (_, i) => away(i)));
+  const strays = percent(share(nearest(x, means).map(([, gap]) => gap > 3 * std)));
+  return `off by ${Number((gap / n).toPrecision(3))}, ${strays} % stray`;
 }
 
 export function picture({ steps, student }, constants) {

@@ -70,13 +70,12 @@ def students_picture(steps: int, student: str) -> Picture:
             Points(title, frames[:, :SHOWN].numpy(), exact.numpy(), 2.6, groups=groups, target_name="data")
             for title, frames in zip(titles, (path, jump), strict=True)
         ],
-        f"Of {EXPLORED} points ({SHOWN} are drawn): the mean distance to the exact ends, and how many are strays, "
-        f"outside every cluster; of the data {_percent(off(exact)[1])} % are. Colour and shape name the cluster of the "
-        "exact end.",
+        f"Off by: the mean distance to the exact ends, of {EXPLORED} points ({SHOWN} are drawn). Stray: outside every "
+        f"cluster, as {_percent(off(exact)[1])} % of the data are. Colour and shape name the cluster of the exact end.",
         frame_names=[f"{k} of {steps} calls" for k in range(steps + 1)],
         formula=(
-            f"Teacher: distance {gap:.3g}, strays {_percent(strays)} %. "
-            f"{who}: distance {own_gap:.3g}, strays {_percent(own_strays)} %"
+            f"Teacher: off by {gap:.3g}, {_percent(strays)} % stray. "
+            f"{who}: off by {own_gap:.3g}, {_percent(own_strays)} % stray"
         ),
         plays=True,
     )
