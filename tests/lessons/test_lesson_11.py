@@ -5,6 +5,7 @@ import math
 import nbformat
 import pytest
 import torch
+from test_lesson_11_exercises import CLAIMS, RIGHT  # noqa: F401 - for the tests of every lesson
 
 from lessons_src import data, measurements, weights
 from lessons_src.lessons.lesson_09.front import MARGIN, difference, find

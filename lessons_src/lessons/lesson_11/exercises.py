@@ -355,7 +355,7 @@ TASKS = (
             1000 * guided / evaluations → 1000 * (guided if folded else 1) / (len(times) - 1)
                 You compared steps with steps. Compare evaluations with evaluations.
             1000 * guided / evaluations → evaluations / (1000 * guided)
-                The speed-up is upside down: how many times as many does DDPM need?
+                The speed-up is upside down. Say how many times as many evaluations DDPM needs.
         """),
         hints=(
             "Three factors: how many steps has the grid, how often does a step ask, and what does one answer cost?",
