@@ -259,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(about, flush=True)
     for name in options.only:
         function, seconds = SECTIONS[name]
-        until = min(time.perf_counter() + seconds, deadline)
+        until = deadline if options.smoke else min(time.perf_counter() + seconds, deadline)
         section = Section(options.device, SMOKE if options.smoke else Sizes(), until, peaks)
         sections[name] = section
         if time.perf_counter() >= deadline:
