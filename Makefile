@@ -134,5 +134,5 @@ $(KERNEL): $(firstword $(MAKEFILE_LIST)) | .venv/lab
 
 .venv/test: .venv/lab
 	@echo "What the tests and the grader need goes into .venv too: a minute, once."
-	@$(PIP) --quiet install -c constraints.txt -e '.[notebooks,grading,cluster,test]'
+	@$(PIP) --quiet install -c constraints.txt -e '.[notebooks,grading,cluster,onnx,test]'
 	touch $@

@@ -15,6 +15,7 @@ PACKAGE = Path(lessons_src.__file__).parent
 FILES = {
     ".".join(("lessons_src", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
+    if path.parts[len(PACKAGE.parts)] != "assets"  # what is written into a folder for others
 }
 CORE = [name for name in FILES if name.count(".") == 1 and FILES[name].parent == PACKAGE]
 BELOW = {  # a room, and the rooms that its modules may import from
@@ -26,7 +27,10 @@ BELOW = {  # a room, and the rooms that its modules may import from
     "grading": {"core", "exercises", "exam", "grading"},
     "make": {"core", "show", "exercises", "lessons", "make"},
 }
-MORE = {"weights": {"safetensors"}}  # what a module of the front room needs beside torch and numpy
+MORE = {
+    "weights": {"safetensors"},
+    "export": {"safetensors", "onnxruntime"},
+}  # what a module of the front room needs beside torch and numpy
 HEAVY = {"IPython", "anywidget", "diffusers", "ipykernel", "ipywidgets", "jupyter_core", "jupyterlab", "matplotlib"}
 HEAVY |= {"nbformat", "PIL", "pandas", "scipy", "sklearn", "traitlets"}
 
