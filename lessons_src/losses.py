@@ -27,9 +27,9 @@ class Losses(NamedTuple):
 
 
 class Samples:
-    """Batches (x0, label), drawn with replacement from x0 (N, *event) float32 and labels (N,) int64, or None.
+    """Batches (x0, label), drawn with replacement from x0 (N, *event) float32 and labels int64, or None.
 
-    Raises TypeError or ValueError for anything else.
+    Labels are (N,), or (N, L) if they are tokens of captions. Raises TypeError or ValueError for anything else.
     """
 
     def __init__(self, x0: Tensor, label: Tensor | None = None) -> None:
@@ -37,12 +37,12 @@ class Samples:
             refuse("x0", x0, "at least one sample, float32", TypeError)
         if label is not None and (not isinstance(label, Tensor) or label.dtype != torch.int64):
             refuse("label", label, f"int64 of shape ({len(x0)},), or None", TypeError)
-        if label is not None and label.shape != x0.shape[:1]:
-            refuse("label", label, f"shape ({len(x0)},), one label a sample")
+        if label is not None and (label.ndim not in (1, 2) or label.shape[:1] != x0.shape[:1]):
+            refuse("label", label, f"shape ({len(x0)},), one label a sample, or ({len(x0)}, L), one caption a sample")
         self.x0, self.label = x0, label
 
     def __call__(self, size: int, generator: torch.Generator) -> Batch:
-        """x0 (size, *event) and label (size,), on the generator's device."""
+        """x0 (size, *event) and label (size,) or (size, L), on the generator's device."""
         if self.x0.device != generator.device:
             self.x0 = self.x0.to(generator.device)
             self.label = None if self.label is None else self.label.to(generator.device)
@@ -109,6 +109,8 @@ class Denoising:
         """Refuse `Samples` that the network does not take."""
         if isinstance(batches, Samples):
             batches.check(net.body.event, net.num_classes)
+            if batches.label is not None:
+                net.body.condition(batches.label[:1], 1, batches.label.device)
 
 
 def shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:

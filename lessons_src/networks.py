@@ -20,14 +20,24 @@ WAVES = 32  # frequencies at which times, and points, are shown to a network
 class Body(nn.Module):
     """What a `NoisePredictor` holds: body(x, time, condition), for x (B, *event), time (B,) float in (0, 1000].
 
-    This one takes labels as its condition, (B,) int64 with the null label `num_classes`. A body with conditions of
-    another kind overrides `condition` and `embed`.
+    `condition` makes a tensor of what a caller wishes; its values lie below `num_classes`, or say that there is no wish.
     """
 
     def __init__(self, event: tuple[int, ...], num_classes: int, width: int) -> None:
         super().__init__()
-        self.event, self.num_classes = event, check_int("num_classes", num_classes, 0)
+        self.event, self.num_classes = tuple(event), check_int("num_classes", num_classes, 0)
         self.time = TimeEmbedding(width)
+
+    def condition(self, condition: Any, batch: int, device: torch.device) -> Tensor:
+        """What `forward` takes as condition, (batch, ...), for one wish for all, one a sample, or None."""
+        raise NotImplementedError
+
+
+class LabelBody(Body):
+    """A body that takes labels (B,) int64; the null label is `num_classes`."""
+
+    def __init__(self, event: tuple[int, ...], num_classes: int, width: int) -> None:
+        super().__init__(event, num_classes, width)
         self.label = nn.Embedding(num_classes + 1, width)
 
     def condition(self, label: int | Tensor | None, batch: int, device: torch.device) -> Tensor:
@@ -58,7 +68,7 @@ class NoisePredictor(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """The null label of a body that takes labels."""
+        """How many values a condition has; the null label of a body that takes labels, 0 if it takes none."""
         return self.body.num_classes
 
     def forward(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
@@ -107,7 +117,7 @@ class TimeEmbedding(nn.Module):
         return self.mlp(torch.cat([phase.sin(), phase.cos()], 1))
 
 
-def _silence(layer: nn.Conv2d) -> None:
+def silence(layer: nn.Module) -> None:
     """Let a layer start by adding nothing."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
@@ -123,7 +133,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.film = nn.Linear(width, 2 * outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        _silence(self.conv2)
+        silence(self.conv2)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H, W)."""
@@ -133,7 +143,7 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + h
 
 
-class UNet(Body):
+class UNet(LabelBody):
     """U-Net for images (Ronneberger et al. 2015), on 2 x 2 patches: half the side, down to a quarter, and up again.
 
     image is (C, H, W), with even H and W of at least 4. `channels` are the widths at half and at a quarter of the side,
@@ -158,7 +168,7 @@ class UNet(Body):
         self.up = nn.ModuleList([ResidualBlock(2 * fine, fine, width), ResidualBlock(2 * fine, fine, width)])
         last = nn.Conv2d(fine, patch, 3, padding=1)
         self.leave = nn.Sequential(nn.GroupNorm(8, fine), nn.SiLU(), last)
-        _silence(last)
+        silence(last)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's annotations
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
@@ -178,7 +188,7 @@ class UNet(Body):
         return F.pixel_shuffle(self.leave(h), 2)
 
 
-class PointMLP(Body):
+class PointMLP(LabelBody):
     """MLP for points (B, d): random Fourier features of x (Tancik et al. 2020), time and label added to every layer."""
 
     waves: Tensor

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lessons_src.checks import check_choice, refuse
 from lessons_src.files import write_whole
+from lessons_src.latent import Autoencoder
 from lessons_src.networks import (
     Body,
     DigitClassifier,
@@ -25,6 +26,7 @@ from lessons_src.networks import (
 )
 from lessons_src.schedules import make_schedule
 from lessons_src.students import Student
+from lessons_src.text_to_image import CaptionUNet, DiT
 
 FOLDER = Path(str(files("lessons_src") / "assets" / "weights"))
 ADAPTERS = FOLDER.with_name("adapters")
@@ -32,8 +34,9 @@ WHOLE: dict[str, type[nn.Module]] = {
     "DigitClassifier": DigitClassifier,
     "NoisyDigitClassifier": NoisyDigitClassifier,
     "JointEmbedding": JointEmbedding,
+    "Autoencoder": Autoencoder,
 }
-BODIES: dict[str, type[Body]] = {"UNet": UNet, "PointMLP": PointMLP}
+BODIES: dict[str, type[Body]] = {"UNet": UNet, "PointMLP": PointMLP, "DiT": DiT, "CaptionUNet": CaptionUNet}
 
 
 def build(card: dict[str, Any]) -> nn.Module:
