@@ -55,7 +55,7 @@ class Samples:
             refuse("x0", self.x0, f"shape (N, {', '.join(map(str, event))}), which the network takes")
         if self.label is not None and not 0 <= int(self.label.min()) <= int(self.label.max()) < num_classes:
             expected = f"labels from 0 to {num_classes - 1}" if num_classes else "None: the network takes no labels"
-            refuse("label", sorted(set(self.label.tolist())), expected)
+            refuse("label", self.label.unique().tolist(), expected)
 
 
 def draw_times(T: int, B: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

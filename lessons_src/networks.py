@@ -20,7 +20,7 @@ WAVES = 32  # frequencies at which times, and points, are shown to a network
 class Body(nn.Module):
     """What a `NoisePredictor` holds: body(x, time, condition), for x (B, *event), time (B,) float in (0, 1000].
 
-    `condition` makes a tensor of what a caller wishes; its values lie below `num_classes`, or say that there is no wish.
+    `condition` makes a tensor of what a caller wishes; its values lie below `num_classes`, or mean that there is none.
     """
 
     def __init__(self, event: tuple[int, ...], num_classes: int, width: int) -> None:

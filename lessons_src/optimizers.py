@@ -1,4 +1,4 @@
-"""Muon for the convolutions, AdamW for the rest: about twice the progress a second of AdamW alone on the digits."""
+"""Muon for inner matrices, AdamW for the rest: about twice the progress a second of AdamW alone on the digits."""
 
 from collections.abc import Iterable
 
@@ -46,16 +46,19 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 def make_optimizers(net: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon at ten times the learning rate for inner convolutions, if there are any; fused AdamW for everything else.
+    """Muon at ten times the learning rate for inner matrices, if there are any; fused AdamW for everything else.
 
-    Convolutions of layers called `enter` or `leave` are not inner; fixed weights are left out.
+    Inner are convolutions, but of layers called `enter` or `leave`, and the matrices of a transformer's `attention`,
+    `cross` and `mlp`, but of `time`. Fixed weights are left out.
     """
     inner: list[Tensor] = []
     rest: list[Tensor] = []
     for name, weight in net.named_parameters():
         if not weight.requires_grad:
             continue
-        outer = {"enter", "leave"} & set(name.split("."))
-        (inner if weight.ndim == 4 and not outer else rest).append(weight)
+        layers = set(name.split("."))
+        convolution = weight.ndim == 4 and not layers & {"enter", "leave"}
+        matrix = weight.ndim == 2 and layers & {"attention", "cross", "mlp"} and "time" not in layers
+        (inner if convolution or matrix else rest).append(weight)
     adamw = torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     return [adamw, Muon(inner, lr=10 * learning_rate)] if inner else [adamw]

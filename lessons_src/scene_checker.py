@@ -38,6 +38,12 @@ class Reading(Meaning):
     y: Tensor
     overlap: Tensor
 
+    @property
+    def unsure(self) -> Tensor:
+        """Whether something in a picture could not be told, (B,) bool."""
+        objects = torch.stack([self.hue, self.shape, self.size], 2)
+        return (self.count == UNSURE) | (self.relation == UNSURE) | (objects == UNSURE).any(2).any(1)
+
 
 @torch.no_grad()
 def read(pictures: Tensor) -> Reading:
@@ -93,7 +99,7 @@ def _objects(pictures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _fits(mask: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """How well each shape's template covers masks (B, 2, SIDE, SIDE) with centres x, y (B, 2), and its radius: (B, 2, 4).
+    """How well each shape fits masks (B, 2, SIDE, SIDE) with centres x and y (B, 2), and its radius: (B, 2, 4) both.
 
     Only what lies around the centre counts, so that noise elsewhere does not. A shape's radius follows from the area,
     tried at several scales; the fit is the intersection over the union.
@@ -147,6 +153,6 @@ def judge(reading: Reading, asked: Meaning) -> dict[str, Tensor]:
 
 
 def adherence(pictures: Tensor, asked: Meaning) -> dict[str, Interval]:
-    """The share of pictures (B, 3, SIDE, SIDE) that show what was asked for, each of ATTRIBUTES, with 95 % intervals."""
+    """The share of pictures (B, 3, SIDE, SIDE) that show what was asked for, by attribute, with 95 % intervals."""
     judged = judge(read(pictures), asked)
     return {name: wilson_interval(int(right.sum()), len(right)) for name, right in judged.items()}

@@ -102,7 +102,7 @@ def _caption(count: int, hue: list[int], shape: list[int], size: list[int], rela
 
 
 def parse(captions: Sequence[str]) -> Meaning:
-    """What captions say. Raises ValueError naming the words that are not in WORDS, or the grammar if they do not fit it.
+    """What captions say. Raises ValueError naming words that are not in WORDS, or the grammar that a caption breaks.
 
     TypeError for anything but a sequence of captions, such as a single one.
     """
@@ -120,17 +120,11 @@ def _parsed(caption: str) -> tuple[int, list[int], list[int], list[int], int]:
         refuse("captions", caption, f"known words; unknown: {', '.join(unknown)}; known: {' '.join(WORDS[2:])}")
     relation = " ".join(words[4:-4])
     objects = [words[:4], words[-4:]] if relation else [words]
-    read = [[], [], []]  # type: list[list[int]]
+    kinds = (("a",), SIZES, HUES, SHAPES)
     for one in objects:
-        if (
-            len(one) != 4
-            or one[0] != "a"
-            or any(w not in k for w, k in zip(one[1:], (SIZES, HUES, SHAPES), strict=True))
-        ):
+        if len(one) != 4 or any(word not in kind for word, kind in zip(one, kinds, strict=True)):
             refuse("captions", caption, GRAMMAR)
-        for found, kind, word in zip(read, (SIZES, HUES, SHAPES), one[1:], strict=True):
-            found.append(kind.index(word))
-    size, hue, shape = read
+    size, hue, shape = ([kinds[k].index(one[k]) for one in objects] for k in (1, 2, 3))
     if not relation:
         return 1, [*hue, ABSENT], [*shape, ABSENT], [*size, ABSENT], ABSENT
     if relation not in RELATIONS or hue[0] == hue[1]:
@@ -186,7 +180,7 @@ def combinations(held: Sequence[tuple[str, str]] = HELD, every: int = 8) -> dict
 
 
 def trained(meaning: Meaning, held: Sequence[tuple[str, str]] = HELD, every: int = 8) -> Tensor:
-    """Whether training scenes may have these combinations of hue and shape, (B,) bool; the same for any size or place."""
+    """Whether training scenes may have these combinations of hue and shape, (B,) bool; size and place do not matter."""
     tables = combinations(held, every)
     first, second = (4 * meaning.hue + meaning.shape).unbind(1)
     # One number for each ordered pair; a single object is paired with itself, which no two objects are.

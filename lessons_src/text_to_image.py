@@ -39,7 +39,7 @@ class TextEncoder(nn.Module):
 
 
 class CaptionBody(Body):
-    """A body that takes captions: tokens (B, length) below `words`. text is the width and blocks of its text encoder."""
+    """A body that takes captions, tokens (B, length) below `words`. text: width and blocks of its encoder."""
 
     def __init__(self, event: tuple[int, ...], words: int, length: int, width: int, text: tuple[int, int]) -> None:
         super().__init__(event, check_int("words", words, 2), width)
@@ -76,7 +76,7 @@ class CaptionBody(Body):
 
 
 class DiTBlock(nn.Module):
-    """Self-attention, cross-attention to words, MLP. Time and caption scale, shift and gate what the first and last add.
+    """Self-attention, cross-attention to words, MLP; time and caption scale, shift and gate the first and the last.
 
     adaLN-zero (Peebles & Xie 2023, "Scalable diffusion models with transformers"): all gates start at 0, and so does
     what cross-attention adds, so that a new block passes on what comes in.
