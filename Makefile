@@ -20,7 +20,7 @@ NBVAL := $(BIN)/pytest --nbval --nbval-cell-timeout=120 -n 2 --dist loadfile
 test-unit test-notebooks test-browser lesson quick notebooks exercises class-demo: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lesson quick lint test-unit test-notebooks test-browser notebooks exercises pages minutes class-demo weights students measurements samples pareto pairs format clean
+.PHONY: help lab test lesson quick lint test-unit test-notebooks test-browser notebooks exercises pages minutes class-demo weights students scenes measurements samples pareto pairs format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ weights: .venv/lab  ## train the shipped networks again (ten minutes or more) in
 
 students: .venv/lab  ## train students of the digit network again, in place of the shipped ones (minutes on a GPU, half an hour without)
 	$(BIN)/python -m lessons_src.make.students
+
+scenes: .venv/lab  ## train the networks that draw captioned scenes again, in place of the shipped ones (minutes on a GPU, two to three hours without)
+	$(BIN)/python -m lessons_src.make.scenes
 
 measurements: .venv/lab  ## measure what lessons show but have no time to compute (hours); goes on where it stopped
 	$(BIN)/python -m lessons_src.make.measurements

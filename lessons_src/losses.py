@@ -27,9 +27,9 @@ class Losses(NamedTuple):
 
 
 class Samples:
-    """Batches (x0, label), drawn with replacement from x0 (N, *event) float32 and labels int64, or None.
+    """Batches (x0, label), drawn with replacement from x0 (N, *event) float32 and labels (N, *shape) int64, or None.
 
-    Labels are (N,), or (N, L) if they are tokens of captions. Raises TypeError or ValueError for anything else.
+    Labels of classes are (N,), tokens of captions (N, length). Raises TypeError or ValueError for anything else.
     """
 
     def __init__(self, x0: Tensor, label: Tensor | None = None) -> None:
@@ -37,22 +37,24 @@ class Samples:
             refuse("x0", x0, "at least one sample, float32", TypeError)
         if label is not None and (not isinstance(label, Tensor) or label.dtype != torch.int64):
             refuse("label", label, f"int64 of shape ({len(x0)},), or None", TypeError)
-        if label is not None and (label.ndim not in (1, 2) or label.shape[:1] != x0.shape[:1]):
-            refuse("label", label, f"shape ({len(x0)},), one label a sample, or ({len(x0)}, L), one caption a sample")
+        if label is not None and label.shape[:1] != x0.shape[:1]:
+            refuse("label", label, f"shape ({len(x0)},), one label a sample")
         self.x0, self.label = x0, label
 
     def __call__(self, size: int, generator: torch.Generator) -> Batch:
-        """x0 (size, *event) and label (size,) or (size, L), on the generator's device."""
+        """x0 (size, *event) and label (size, *shape), on the generator's device."""
         if self.x0.device != generator.device:
             self.x0 = self.x0.to(generator.device)
             self.label = None if self.label is None else self.label.to(generator.device)
         picked = torch.randint(len(self.x0), (size,), generator=generator, device=generator.device)
         return self.x0[picked], None if self.label is None else self.label[picked]
 
-    def check(self, event: tuple[int, ...], num_classes: int) -> None:
-        """Raise ValueError unless the samples are of this shape and their labels below num_classes."""
+    def check(self, event: tuple[int, ...], num_classes: int, shape: tuple[int, ...] = ()) -> None:
+        """Raise ValueError unless samples are of this event, and labels of this shape and below num_classes."""
         if self.x0.shape[1:] != event:
             refuse("x0", self.x0, f"shape (N, {', '.join(map(str, event))}), which the network takes")
+        if self.label is not None and self.label.shape[1:] != shape:
+            refuse("label", self.label, f"shape ({', '.join(map(str, (len(self.x0), *shape)))}{',' * (not shape)})")
         if self.label is not None and not 0 <= int(self.label.min()) <= int(self.label.max()) < num_classes:
             expected = f"labels from 0 to {num_classes - 1}" if num_classes else "None: the network takes no labels"
             refuse("label", self.label.unique().tolist(), expected)
@@ -108,9 +110,7 @@ class Denoising:
     def check(self, net: NoisePredictor, batches: Any) -> None:
         """Refuse `Samples` that the network does not take."""
         if isinstance(batches, Samples):
-            batches.check(net.body.event, net.num_classes)
-            if batches.label is not None:
-                net.body.condition(batches.label[:1], 1, batches.label.device)
+            batches.check(net.body.event, net.num_classes, net.body.condition_shape)
 
 
 def shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:

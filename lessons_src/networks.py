@@ -21,7 +21,10 @@ class Body(nn.Module):
     """What a `NoisePredictor` holds: body(x, time, condition), for x (B, *event), time (B,) float in (0, 1000].
 
     `condition` makes a tensor of what a caller wishes; its values lie below `num_classes`, or mean that there is none.
+    One sample's is of `condition_shape`.
     """
+
+    condition_shape: tuple[int, ...] = ()
 
     def __init__(self, event: tuple[int, ...], num_classes: int, width: int) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ class CaptionBody(Body):
     def __init__(self, event: tuple[int, ...], words: int, length: int, width: int, text: tuple[int, int]) -> None:
         super().__init__(event, check_int("words", words, 2), width)
         self.length = check_int("length", length, 1)
+        self.condition_shape = (self.length,)
         self.text = TextEncoder(words, length, *text)
         self.summary = nn.Linear(text[0], width)
 

@@ -1,7 +1,8 @@
 """Train the networks that draw captioned scenes, or a part of them: `make scenes`.
 
-The shipped ones come from a search on a GPU (their cards say so). This is its recipe in the course's own loop: minutes
-on a GPU, most of a day on one core (README of the benchmarks).
+The shipped ones come from a search on a GPU, in which the autoencoder took 24 seconds and the transformer 343, beside
+other work (their cards say more). This is its recipe in the course's own loop. One core needs 6 minutes for the
+autoencoder and two and a half hours for the transformer.
 """
 
 import argparse

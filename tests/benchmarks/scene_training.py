@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-ADAM = ("enter", "leave", "paint", "word", "place", "time", "summary", "film", "modulate")  # not Muon's, by name
+ADAM = ("enter", "leave", "word", "place", "time", "summary", "film", "modulate")  # not Muon's, by name
 CLIP = 1.0
 
 

@@ -26,40 +26,29 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from scene_nets import PICTURE, Autoencoder, CaptionDiT, CaptionUNet
 from scene_training import Optimizer, Pace, recorded, wait
-from scenes import (
-    ATTRIBUTES,
-    HUES,
-    LENGTH,
-    PAD,
-    SHAPES,
-    Scenes,
-    Split,
-    draw_scenes,
-    joined,
-    judge,
-    masks,
-    null_tokens,
-    paint,
-    read,
-    tokens,
-)
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from lessons_src import latent, scenes
 from lessons_src.files import write_whole
+from lessons_src.latent import Autoencoder
+from lessons_src.metrics import wilson_interval
+from lessons_src.scene_checker import ATTRIBUTES, judge, read
+from lessons_src.scenes import HELD, HUES, LENGTH, SHAPES, Scenes, combinations, draw, joined, paint, palette
 from lessons_src.schedules import cosine
+from lessons_src.text_to_image import NULL, PAD, CaptionUNet, DiT
 
+PICTURE = (3, scenes.SIDE, scenes.SIDE)
 NETS = {
-    "unet": lambda: CaptionUNet((64, 96)),
-    "unet-small": lambda: CaptionUNet((48, 64)),
-    "dit": lambda: CaptionDiT(96, 4, 6, 1),
-    "dit-small": lambda: CaptionDiT(80, 4, 5, 1),
-    "dit-patch2": lambda: CaptionDiT(128, 4, 4, 2),
-    "pixel-2": lambda: CaptionUNet((48, 64), PICTURE, 2),
-    "pixel-4": lambda: CaptionUNet((48, 64), PICTURE, 4),
+    "unet": lambda: CaptionUNet(channels=(64, 96)),
+    "unet-small": lambda: CaptionUNet(channels=(48, 64)),
+    "dit": lambda: DiT(width=96, depth=4, heads=6),
+    "dit-small": lambda: DiT(width=80, depth=4, heads=5),
+    "dit-patch2": lambda: DiT(width=128, depth=4, heads=4, patch=2),
+    "pixel-2": lambda: CaptionUNet(PICTURE, channels=(48, 64), patch=2),
+    "pixel-4": lambda: CaptionUNet(PICTURE, channels=(48, 64), patch=4),
 }
 ONE, TWO = ("one seen", "one held"), ("two seen", "two held", "two of held")
 SETS = {"one": ONE, "two": TWO, "mixed": ONE + TWO}
@@ -79,7 +68,7 @@ class Job:
     rate: float = 2e-3
     ema: float = 0.999
     scale: float = 1.0  # latents are multiplied by it, after being standardised
-    held: tuple[tuple[str, str], ...] = Split.held
+    held: tuple[tuple[str, str], ...] = HELD
     objects: float = 0.0  # how much more latents count where an object is
     words: float = 0.0  # share of words left out of captions
     times: str = "uniform"
@@ -189,6 +178,34 @@ def flops(net: nn.Module) -> int:
     return counter.get_total_flops()
 
 
+def tokens(asked: Scenes) -> Tensor:
+    """The tokens of scenes, on their device."""
+    return scenes.tokens(scenes.write(asked)).to(asked.hue.device)
+
+
+def null_tokens(number: int, device: torch.device) -> Tensor:
+    """The null caption, (number, LENGTH)."""
+    return torch.tensor([NULL] + [PAD] * (LENGTH - 1), device=device).expand(number, LENGTH)
+
+
+def where(pictures: Tensor) -> Tensor:
+    """Which latent places (B, 1, 8, 8) see an object of scenes."""
+    off = (pictures - palette(pictures.device)[0][:, None, None]).abs().amax(1, keepdim=True)
+    return F.max_pool2d((off > 0.3).float(), 4)
+
+
+def seen_tables(held: tuple[tuple[str, str], ...]) -> tuple[Tensor, Tensor]:
+    """Combinations of one object and of two that are trained on."""
+    tables = combinations(held)
+    return tables["one seen"], tables["two seen"]
+
+
+def every_table() -> tuple[Tensor, Tensor]:
+    """All combinations, which an autoencoder sees."""
+    tables = combinations(())
+    return tables["one seen"], torch.cat([tables["two seen"], tables["two held"]])
+
+
 class Pool:
     """Scenes drawn on the device, some of them renewed now and then: recorded steps read them from fixed places."""
 
@@ -202,12 +219,7 @@ class Pool:
         self.tokens = torch.empty(size, LENGTH, device=device, dtype=torch.int64)
         self.there = torch.empty(size, 1, 8, 8, device=device)
         self.at = 0
-        if job.net == "autoencoder":  # sees every combination
-            split = Split(())
-            self.tables = (split.one, torch.cat([split.two, split.two_held]))
-        else:
-            split = Split(job.held)
-            self.tables = (split.one, split.two)
+        self.tables = every_table() if job.net == "autoencoder" else seen_tables(job.held)
         while self.at < size:
             self.renew()
         self.at = 0
@@ -223,16 +235,16 @@ class Pool:
             share = 0.5
         twos = round(share * number)
         parts = [
-            draw_scenes(table, count, self.generator)
+            draw(table, count, self.generator)
             for table, count in zip(self.tables, (number - twos, twos), strict=True)
             if count
         ]
-        scenes = joined(parts)
-        x = paint(scenes)
+        drawn = joined(parts)
+        x = paint(drawn)
         place = slice(self.at, self.at + number)
-        self.there[place] = F.max_pool2d(masks(scenes).sum(1, keepdim=True).clamp(max=1), 4)
+        self.there[place] = where(x)
         self.x[place] = x if self.codec is None else self.job.scale * self.codec.encode(x, self.generator)
-        self.tokens[place] = tokens(scenes)
+        self.tokens[place] = tokens(drawn)
         self.at += number
 
 
@@ -287,7 +299,7 @@ class Denoising:
 
 
 @torch.no_grad()
-def draw(net: nn.Module, words: Tensor, w: float, steps: int, noise: Tensor) -> Tensor:
+def sampled(net: nn.Module, words: Tensor, w: float, steps: int, noise: Tensor) -> Tensor:
     """x0 from noise by DPM-Solver++(2M) on equal steps of t, guided by w (Lu et al. 2022, arXiv 2211.01095)."""
     times = [round(SCHEDULE.T * (steps - i) / steps) for i in range(steps + 1)]
     bar = [BAR[t] for t in times]
@@ -315,9 +327,7 @@ def draw(net: nn.Module, words: Tensor, w: float, steps: int, noise: Tensor) -> 
 
 def interval(right: Tensor) -> list[float]:
     """The share of True, and Wilson's 95 % interval."""
-    n, p, z = len(right), right.double().mean().item(), 1.96
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return [round(v, 4) for v in (p, (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n))]
+    return [round(value, 4) for value in wilson_interval(int(right.sum()), len(right))]
 
 
 class Examiner:
@@ -325,31 +335,21 @@ class Examiner:
 
     def __init__(self, job: Job, world: World, codec: Autoencoder | None) -> None:
         self.job, self.world, self.codec = job, world, codec
-        split = Split(job.held)
-        held = split.one_held[:, None].expand(-1, len(split.one)).reshape(-1)
-        pairs = torch.stack([held, split.one.repeat(len(split.one_held))], 1)
-        pairs = pairs[pairs[:, 0] // 4 != pairs[:, 1] // 4]  # one held object beside a trained one
-        self.tables = {
-            "one seen": split.one,
-            "one held": split.one_held,
-            "two seen": split.two,
-            "two held": split.two_held,
-            "two of held": torch.cat([pairs, pairs.flip(1)]),
-        }
+        self.tables = combinations(job.held)
 
     def pictures(
         self, net: nn.Module, number: int, w: float, seed: int, sets: tuple[str, ...]
     ) -> tuple[Scenes, Tensor]:
         """Scenes that were asked for, `number` a set, and the pictures that were drawn."""
         generator = torch.Generator(self.world.device).manual_seed(seed)
-        scenes = joined([draw_scenes(self.tables[name], number, generator) for name in sets])
-        words, parts = tokens(scenes), []
+        asked = joined([draw(self.tables[name], number, generator) for name in sets])
+        words, parts = tokens(asked), []
         for part in words.split(1000):
             noise = torch.randn((len(part), *net.event), generator=generator, device=self.world.device)
-            x = draw(net, part, w, self.world.sizes.sampler, noise)
+            x = sampled(net, part, w, self.world.sizes.sampler, noise)
             with torch.no_grad():
                 parts.append(x if self.codec is None else self.codec.decode(x / self.job.scale))
-        return scenes, torch.cat(parts)
+        return asked, torch.cat(parts)
 
     def look(self, net: nn.Module, number: int, seed: int, full: bool = False) -> Iterator[dict[str, Any]]:
         """Adherence by set, guidance and attribute; with intervals, and what shapes and hues were read, if full.
@@ -360,9 +360,9 @@ class Examiner:
         net.eval()
         sets = SETS[self.job.data] if full else tuple(name for name in SETS[self.job.data] if name != "two of held")
         for w in self.world.sizes.guidance:
-            scenes, pictures = self.pictures(net, number, w, seed, sets)
+            wanted, pictures = self.pictures(net, number, w, seed, sets)
             reading = read(pictures.nan_to_num(0.0))
-            judged = judge(reading, scenes)
+            judged = judge(reading, wanted)
             for i, name in enumerate(sets):
                 part = slice(i * number, (i + 1) * number)
                 row = {
@@ -371,7 +371,8 @@ class Examiner:
                 }
                 if full and name in ONE:
                     for key in ("shape", "hue"):
-                        asked, got = getattr(scenes, key)[part, 0], getattr(reading, key)[part, 0]
+                        asked = getattr(wanted, key)[part, 0]
+                        got = getattr(reading, key)[part, 0].clamp(min=-1)
                         size = len(SHAPES) if key == "shape" else len(HUES)
                         cells = torch.bincount((asked * (size + 1) + got + 1).cpu(), minlength=size * (size + 1))
                         row[f"{key} asked, then unsure or read"] = cells.view(size, size + 1).tolist()
@@ -383,10 +384,10 @@ class Examiner:
         tensors = {}
         for w in (1.0, 2.0, 3.0):
             for name in SETS[self.job.data]:
-                scenes, pictures = self.pictures(net, 12, w, 77, (name,))
+                asked, pictures = self.pictures(net, 12, w, 77, (name,))
                 key = f"{name} w={w:g}".replace(" ", "_")
                 tensors[key] = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().contiguous()
-                tensors[key + "_tokens"] = tokens(scenes).to(torch.uint8).cpu().contiguous()
+                tensors[key + "_tokens"] = tokens(asked).to(torch.uint8).cpu().contiguous()
         write_whole(path, lambda part: save_file(tensors, part))
 
 
@@ -456,13 +457,7 @@ class Coding:
     def step(self) -> None:
         index = torch.rand(self.batch, generator=self.generator, device=self.loss.device) * len(self.pool.x)
         x = self.pool.x[index.long().clamp(max=len(self.pool.x) - 1)].float()
-        mean, log_variance = self.net.moments(x)
-        noise = torch.randn(mean.shape, generator=self.generator, device=x.device)
-        again = self.net.picture(mean + (log_variance / 2).exp() * noise)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        contrast = (F.max_pool2d(x, 3, 1, 1) + F.max_pool2d(-x, 3, 1, 1)).amax(1, keepdim=True)
-        error = F.smooth_l1_loss(again, x, beta=0.2, reduction="none")
-        loss = (error * (1 + 10 * contrast)).mean() + self.job.kl * kl
+        loss = latent.Coding(kl=self.job.kl)(self.net, (x,), self.generator).each.mean()
         self.optimizer.step(loss)
         self.loss += loss.detach()
 
@@ -470,16 +465,8 @@ class Coding:
 @torch.no_grad()
 def standardise(net: Autoencoder, world: World) -> None:
     """Store mean and standard deviation of the latents of scenes, a channel each, in the network."""
-    generator = torch.Generator(world.device).manual_seed(7)
-    split = Split(())
-    number = min(8192, world.sizes.pool)
-    scenes = joined([draw_scenes(table, number // 2, generator) for table in (split.one, split.two)])
-    net.mean.zero_()
-    net.std.fill_(1.0)
-    parts = [net.encode(paint(scenes[slice(i, i + 1024)]), generator) for i in range(0, len(scenes), 1024)]
-    z = torch.cat(parts)
-    net.mean.copy_(z.mean((0, 2, 3))[:, None, None])
-    net.std.copy_(z.std((0, 2, 3))[:, None, None].clamp(min=1e-4))
+    generator, number = torch.Generator(world.device).manual_seed(7), min(8192, world.sizes.pool)
+    net.standardise(paint(joined([draw(table, number // 2, generator) for table in every_table()])))
 
 
 @torch.no_grad()
@@ -487,21 +474,21 @@ def examine_codec(net: Autoencoder, world: World, number: int) -> dict[str, Any]
     """What the checker reads on scenes, on their reconstructions, and on latents with noise; errors and rate."""
     standardise(net, world)
     generator = torch.Generator(world.device).manual_seed(8)
-    split, found = Split(()), {}
-    for name, table in (("one", split.one), ("two", split.two)):
-        scenes = draw_scenes(table, number // 2, generator)
-        x = paint(scenes)
+    found = {}
+    for name, table in zip(("one", "two"), every_table(), strict=True):
+        drawn = draw(table, number // 2, generator)
+        x = paint(drawn)
         mean, log_variance = net.moments(x)
         std = net.std
         z = net.encode(x, generator)
-        cases = {"scenes": x, "reconstructed": net.picture(mean), "from a drawn latent": net.decode(z)}
+        cases = {"scenes": x, "reconstructed": net.decode(net.encode(x)), "from a drawn latent": net.decode(z)}
         for level in (0.1, 0.3, 0.5):
             noise = torch.randn(z.shape, generator=generator, device=z.device)
             cases[f"latent noise {level}"] = net.decode(z + level * noise)
         for case, pictures in cases.items():
-            judged = judge(read(pictures), scenes)
+            judged = judge(read(pictures), drawn)
             found[f"{name}, {case}"] = {key: interval(judged[key]) for key in ATTRIBUTES}
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        kl = latent.gaussian_kl(mean, log_variance).mean()
         found[f"{name}, numbers"] = {
             "mean absolute error": (net.decode(z) - x).abs().mean().item(),
             "KL a latent number, nats": kl.item(),

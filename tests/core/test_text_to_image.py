@@ -207,11 +207,11 @@ def test_the_one_trainer_teaches_it_what_words_mean(make):
 @pytest.mark.parametrize(
     ("samples", "named"),
     [
-        (lambda: Samples(random(2, *LATENT), torch.tensor([1, 2])), r"tokens is .*\(1,\)"),
-        (lambda: Samples(random(2, *LATENT), CAPTIONS[:, :9]), r"tokens is .*\(1, 9\)"),
+        (lambda: Samples(random(2, *LATENT), torch.tensor([1, 2])), r"label is .*\(2,\).*shape \(2, 10\)"),
+        (lambda: Samples(random(2, *LATENT), CAPTIONS[:, :9]), r"label is .*shape \(2, 10\)"),
         (lambda: Samples(random(2, *LATENT), CAPTIONS + 10), "label is .*from 0 to 19"),
         (lambda: Samples(random(2, 4, 8, 7), CAPTIONS), "x0 is "),
-        (lambda: Samples(random(3, *LATENT), CAPTIONS), r"label is .*\(3, L\)"),
+        (lambda: Samples(random(3, *LATENT), CAPTIONS), r"label is .*shape \(3,\)"),
         (lambda: Samples(random(2, *LATENT), CAPTIONS[None]), "label is "),
     ],
 )

@@ -15,7 +15,8 @@ from lessons_src.training import PRECISIONS, Recipe
 
 MADE = ("classifier", "digits", "embedding", "judge", "noisy_classifier", "noisy_embedding", "points")
 STUDENTS = ("student-1", "student-2", "student-2-guided", "student-4")
-NAMES = (*MADE, *STUDENTS)
+SCENES = ("scene_autoencoder", "scene_dit")
+NAMES = (*MADE, *SCENES, *STUDENTS)
 
 
 @pytest.fixture
