@@ -110,7 +110,8 @@ def parse(captions: Sequence[str]) -> Meaning:
         refuse("captions", captions, "a list of captions", TypeError)
     rows = [_parsed(caption) for caption in captions]
     count, hue, shape, size, relation = (torch.tensor([row[k] for row in rows], dtype=torch.int64) for k in range(5))
-    return Meaning(count, hue.view(-1, 2), shape.view(-1, 2), size.view(-1, 2), relation)
+    hue, shape, size = (part.view(len(rows), 2) for part in (hue, shape, size))
+    return Meaning(count, hue, shape, size, relation)
 
 
 def _parsed(caption: str) -> tuple[int, list[int], list[int], list[int], int]:
@@ -136,7 +137,7 @@ def tokens(captions: Sequence[str]) -> Tensor:
     """Tokens (B, LENGTH) int64 of captions: each word's place in WORDS, then zeros. Refuses what `parse` refuses."""
     parse(captions)
     rows = [[WORDS.index(word) for word in caption.lower().split()] for caption in captions]
-    return torch.tensor([row + [0] * (LENGTH - len(row)) for row in rows], dtype=torch.int64).view(-1, LENGTH)
+    return torch.tensor([row + [0] * (LENGTH - len(row)) for row in rows], dtype=torch.int64).view(len(rows), LENGTH)
 
 
 # --- What is trained on, and what is kept from training
@@ -196,9 +197,11 @@ def draw(table: Tensor, number: int, generator: torch.Generator) -> Scenes:
     """`number` scenes of combinations drawn from a table of `combinations`, (N,) for one object or (N, 2) for two.
 
     Size, radius, relation and place are uniform. Two objects lie MARGIN apart along their relation's axis, and always
-    further apart along it than across.
+    further apart along it than across. ValueError for a table of another shape, or an empty one.
     """
     check_int("number", number, 0)
+    if table.shape[1:] not in ((), (2,)) or not len(table):
+        refuse("table", table, "combinations of shape (N,) or (N, 2), at least one")
     device = generator.device
 
     def uniform(*shape: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""Networks that denoise what a caption asks for: a diffusion transformer, and a U-Net that looks at words.
+"""From captions to pictures: networks that denoise what a caption asks for, and `illustrate`, which draws it.
 
-Both are bodies of a `NoisePredictor`, for latents or pictures. A caption is tokens (B, length) int64: 0 fills up behind
-the last word, 1 is the null caption. What the other tokens mean is the business of `scenes`.
+A diffusion transformer, and a U-Net that looks at words: bodies of a `NoisePredictor`, for latents or for pictures. A
+caption is tokens (B, length) int64, as from `scenes.tokens`: 0 fills up behind the last word, 1 is the null caption.
 """
 
 import torch
@@ -10,7 +10,14 @@ from torch.nn import functional as F
 
 from lessons_src.attention import MLP, Attention, WordBlock
 from lessons_src.checks import check_int, refuse
-from lessons_src.networks import Body, ResidualBlock, silence
+from lessons_src.guidance import classifier_free
+from lessons_src.latent import Autoencoder
+from lessons_src.losses import Samples
+from lessons_src.networks import Body, NoisePredictor, ResidualBlock, silence
+from lessons_src.samplers import sample
+from lessons_src.scenes import LENGTH, WORDS, Scenes, paint, tokens, write
+from lessons_src.schedules import time_grid
+from lessons_src.solvers import dpm_solver_pp
 
 PAD, NULL = 0, 1
 LATENT = (4, 8, 8)
@@ -113,8 +120,8 @@ class DiT(CaptionBody):
     def __init__(
         self,
         event: tuple[int, int, int] = LATENT,
-        words: int = 20,
-        length: int = 10,
+        words: int = len(WORDS),
+        length: int = LENGTH,
         width: int = 96,
         depth: int = 4,
         heads: int = 6,
@@ -173,8 +180,8 @@ class CaptionUNet(CaptionBody):
     def __init__(
         self,
         event: tuple[int, int, int] = LATENT,
-        words: int = 20,
-        length: int = 10,
+        words: int = len(WORDS),
+        length: int = LENGTH,
         channels: tuple[int, int] = (64, 96),
         patch: int = 1,
         text: tuple[int, int] = (64, 2),
@@ -218,3 +225,27 @@ def _event(event: tuple[int, int, int], patch: int) -> tuple[int, int, int]:
     if len(event) != 3 or min(event) < 1 or event[1] % patch or event[2] % patch:
         refuse("event", event, f"(channels, height, width) with sides that are multiples of the patch, {patch}")
     return event
+
+
+# --- Latents of captioned scenes, and pictures of captions
+
+
+@torch.no_grad()
+def captioned(codec: Autoencoder, scenes: Scenes, generator: torch.Generator) -> Samples:
+    """Latents of scenes, drawn, with the tokens of their captions: what a body learns from."""
+    z = [codec.encode(paint(scenes[rows]), generator) for rows in torch.arange(len(scenes)).split(500)]
+    return Samples(torch.cat(z), tokens(write(scenes)).to(generator.device))
+
+
+@torch.no_grad()
+def illustrate(
+    net: NoisePredictor, codec: Autoencoder, words: Tensor, w: float, noise: Tensor, steps: int = 12
+) -> Tensor:
+    """Pictures (B, *image) of captions, tokens (B, length) or (1, length) for all, with the guidance scale w.
+
+    Denoises latents from noise (B, *event) by DPM-Solver++(2M), a hundred at a time, and decodes them.
+    """
+    times, pictures = time_grid(net.schedule, steps), []
+    for z, own in zip(noise.split(100), words.expand(len(noise), -1).split(100), strict=True):
+        pictures.append(codec.decode(sample(dpm_solver_pp(classifier_free(net, own, w), z, net.schedule, times))))
+    return torch.cat(pictures)

@@ -16,11 +16,9 @@ from torch import Tensor
 
 import lessons_src
 from lessons_src import weights
-from lessons_src.guidance import classifier_free
 from lessons_src.latent import Autoencoder, Coding, gaussian_kl
 from lessons_src.losses import Denoising, Samples
 from lessons_src.networks import NoisePredictor
-from lessons_src.samplers import sample
 from lessons_src.scene_checker import adherence
 from lessons_src.scenes import (
     SETS,
@@ -34,9 +32,8 @@ from lessons_src.scenes import (
     training_scenes,
     write,
 )
-from lessons_src.schedules import make_schedule, time_grid
-from lessons_src.solvers import dpm_solver_pp
-from lessons_src.text_to_image import DiT
+from lessons_src.schedules import make_schedule
+from lessons_src.text_to_image import DiT, captioned, illustrate
 from lessons_src.training import Recipe, Trainer, best_device, checked_device, print_progress, train
 
 STEPS = 12  # of DPM-Solver++(2M)
@@ -72,30 +69,19 @@ def train_autoencoder(size: Size, device: torch.device) -> Autoencoder:
     return net
 
 
-def latents(codec: Autoencoder, scenes: Scenes, seed: int) -> Samples:
-    """Latents of scenes, drawn, and the tokens of their captions."""
-    generator, rows = torch.Generator().manual_seed(seed), torch.arange(len(scenes)).split(500)
-    with torch.no_grad():
-        z = torch.cat([codec.encode(paint(scenes[part]), generator) for part in rows])
-    return Samples(z, tokens(write(scenes)))
-
-
 def train_denoiser(codec: Autoencoder, size: Size, device: torch.device) -> NoisePredictor:
     """A diffusion transformer for the latents of scenes, without the combinations that are held."""
-    samples, recipe = latents(codec, training_scenes(size.latents, torch.Generator().manual_seed(2)), 3), size.denoiser
+    generator, recipe = torch.Generator().manual_seed(2), size.denoiser
+    samples = captioned(codec, training_scenes(size.latents, generator), generator)
     torch.manual_seed(recipe.seed)
     net = NoisePredictor(DiT(), make_schedule(**SCHEDULE), "v")
     return train(Trainer(net, Denoising(), samples, recipe, device), print_progress).cpu()
 
 
-@torch.no_grad()
 def pictures(net: NoisePredictor, codec: Autoencoder, asked: Meaning, w: float, seed: int) -> Tensor:
-    """Pictures (n, 3, 32, 32) of what is asked for, drawn in latents from the noise of a seed."""
+    """Pictures (n, 3, 32, 32) of what is asked for, from the noise of a seed."""
     noise = torch.randn(len(asked), *codec.event, generator=torch.Generator().manual_seed(seed))
-    times, parts = time_grid(net.schedule, STEPS), []
-    for z, words in zip(noise.split(100), tokens(write(asked)).split(100), strict=True):
-        parts.append(codec.decode(sample(dpm_solver_pp(classifier_free(net, words, w), z, net.schedule, times))))
-    return torch.cat(parts)
+    return illustrate(net, codec, tokens(write(asked)), w, noise, STEPS)
 
 
 def asked_for(name: str, n: int) -> Scenes:

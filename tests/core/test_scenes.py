@@ -114,6 +114,12 @@ def test_what_no_caption_says_is_not_written(change):
         write(Meaning(**{name: torch.tensor(value) for name, value in said.items()}))
 
 
+def test_no_captions_are_no_rows():
+    assert tokens([]).shape == (0, LENGTH)
+    assert len(parse([])) == 0
+    assert write(parse([])) == []
+
+
 # --- The split
 
 
@@ -208,6 +214,12 @@ def test_an_object_has_its_hue_its_area_and_soft_edges():
         covered = ((x - background[:, None, None]) * line[:, None, None]).sum(0) / line.square().sum()
         assert covered.sum() == pytest.approx(36 * area, rel=0.03)
         assert ((covered > 0.05) & (covered < 0.95)).any()
+
+
+@pytest.mark.parametrize("table", [torch.tensor([]).long(), torch.zeros(3, 3).long()], ids=["empty", "threes"])
+def test_other_tables_are_refused(table):
+    with pytest.raises(ValueError, match=r"table is .*expected combinations of shape \(N,\) or \(N, 2\)"):
+        draw(table, 3, torch.Generator())
 
 
 def test_scenes_join_and_split():

@@ -194,7 +194,7 @@ def test_the_one_trainer_teaches_it_what_words_mean(make):
     torch.manual_seed(0)
     x0 = torch.stack([torch.ones(LATENT), -torch.ones(LATENT)])
     net = NoisePredictor(make(), cosine(), "v")
-    losses = Trainer(net, Denoising(), Samples(x0, CAPTIONS), Recipe(150, 32, 4e-3, 10, ema=0.9)).run()
+    losses = Trainer(net, Denoising(), Samples(x0, CAPTIONS), Recipe(100, 16, 4e-3, 10, ema=0.9)).run()
     means = [one.each.mean().item() for one in losses]
     assert sum(means[-20:]) < 0.3 * sum(means[:20])
     x, t = random(2, *LATENT, seed=5), torch.tensor([999, 999])

@@ -10,13 +10,13 @@ from lessons_src import weights
 from lessons_src.latent import Coding
 from lessons_src.losses import Denoising
 from lessons_src.make import scenes as make
-from lessons_src.make.scenes import GUIDANCE, SETS, Size, asked_for, autoencoder_metrics, latents, pictures
+from lessons_src.make.scenes import GUIDANCE, SETS, Size, asked_for, autoencoder_metrics, pictures
 from lessons_src.metrics import wilson_interval
 from lessons_src.networks import NoisePredictor
 from lessons_src.scene_checker import ATTRIBUTES, judge, read
 from lessons_src.scenes import combinations, draw, parse
 from lessons_src.schedules import cosine
-from lessons_src.text_to_image import CaptionUNet
+from lessons_src.text_to_image import CaptionUNet, captioned
 from lessons_src.training import Recipe, Trainer
 
 
@@ -42,7 +42,7 @@ def test_the_card_of_the_autoencoder_is_true(codec):
 
 
 def test_latents_are_standardised(codec):
-    z = latents(codec, make.all_scenes(400, 5), 6).x0
+    z = captioned(codec, make.all_scenes(400, 5), torch.Generator().manual_seed(6)).x0
     assert z.mean((0, 2, 3)).abs().max() < 0.1
     assert (z.std((0, 2, 3)) - 1).abs().max() < 0.1
 
@@ -100,10 +100,11 @@ def test_the_same_seed_draws_the_same_picture(dit, codec):
 @pytest.mark.slow
 def test_a_minute_of_one_core_draws_single_objects(codec):
     """What a lesson can train while its reader watches."""
-    scenes = draw(combinations()["one seen"], 6000, torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(2)
+    scenes = draw(combinations()["one seen"], 6000, generator)
     torch.manual_seed(0)
     net = NoisePredictor(CaptionUNet(channels=(32, 48), text=(32, 1)), cosine(), "v")
-    trainer = Trainer(net, Denoising(), latents(codec, scenes, 3), Recipe(800, 32, 4e-3, 50, ema=0.98))
+    trainer = Trainer(net, Denoising(), captioned(codec, scenes, generator), Recipe(800, 32, 4e-3, 50, ema=0.98))
     for _ in trainer.run():
         pass
     asked = asked_for("one seen", 100)
