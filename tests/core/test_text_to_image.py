@@ -196,12 +196,12 @@ def test_the_one_trainer_teaches_it_what_words_mean(make):
     net = NoisePredictor(make(), cosine(), "v")
     losses = Trainer(net, Denoising(), Samples(x0, CAPTIONS), Recipe(100, 16, 4e-3, 10, ema=0.9)).run()
     means = [one.each.mean().item() for one in losses]
-    assert sum(means[-20:]) < 0.3 * sum(means[:20])
+    assert sum(means[-20:]) < 0.5 * sum(means[:20])
     x, t = random(2, *LATENT, seed=5), torch.tensor([999, 999])
     with torch.no_grad():
         v = net.output(x, t, CAPTIONS)
-    assert v[0].mean() < -0.5
-    assert v[1].mean() > 0.5
+    assert v[0].mean() < -0.3
+    assert v[1].mean() > 0.3
 
 
 @pytest.mark.parametrize(
