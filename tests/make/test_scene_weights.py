@@ -1,20 +1,22 @@
 """The shipped networks of scenes draw what is asked for, as often as their cards say; the recipe runs to its end."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from lessons_src import weights
+from lessons_src.attention import attending
 from lessons_src.latent import Coding
 from lessons_src.losses import Denoising
 from lessons_src.make import scenes as make
 from lessons_src.make.scenes import GUIDANCE, SETS, Size, asked_for, autoencoder_metrics, pictures
 from lessons_src.metrics import wilson_interval
 from lessons_src.networks import NoisePredictor
+from lessons_src.process import add_noise, noise_like
 from lessons_src.scene_checker import ATTRIBUTES, judge, read
-from lessons_src.scenes import combinations, draw, parse
+from lessons_src.scenes import HUES, combinations, draw, parse
 from lessons_src.schedules import cosine
 from lessons_src.text_to_image import CaptionUNet, captioned
 from lessons_src.training import Recipe, Trainer
@@ -83,6 +85,40 @@ def test_it_draws_the_caption(dit, codec):
     reading = read(pictures(dit, codec, asked, 2.0, seed=1))
     judged = judge(reading, asked)
     assert judged["all"].all(), judged
+
+
+@torch.no_grad()
+def test_words_look_at_their_object(dit, codec):
+    """The map of the first hue is largest within its object, of two, in the third block."""
+    generator, seen = torch.Generator().manual_seed(0), {}
+    scenes = draw(combinations()["two seen"], 50, generator)
+    samples, t = captioned(codec, scenes, generator), 300
+    x_t = add_noise(samples.x0, noise_like(samples.x0, generator), float(dit.schedule.alpha_bar[t]))
+    with attending(dit, lambda name, maps: seen.setdefault(name, maps)):
+        dit(x_t, torch.full((50,), t), samples.label)
+    place = seen["body.blocks.2.cross"].mean(1)[:, :, 2].argmax(1)
+    x, y = 4 * (place % 8) + 2, 4 * (place // 8) + 2
+    reach = scenes.radius[:, 0] + 1
+    inside = ((x - scenes.x[:, 0]).abs() < reach) & ((y - scenes.y[:, 0]).abs() < reach)
+    assert inside.double().mean() > 0.9
+
+
+def test_kept_maps_keep_the_object_in_its_place_while_a_word_changes(dit, codec):
+    """Prompt-to-prompt: the other hue, the maps of the first run in the first half of the steps."""
+    asked, kept = asked_for("one seen", 20), []
+    other = replace(asked, hue=torch.where(asked.hue < 0, asked.hue, (asked.hue + 2) % len(HUES)))
+    with attending(dit, lambda name, maps: kept.append(maps) or maps):
+        before = read(pictures(dit, codec, asked, 2.0, 5))
+    freely = read(pictures(dit, codec, other, 2.0, 5))
+    first_half = iter(kept[: len(kept) // 2])
+    with attending(dit, lambda name, maps: next(first_half, maps)):
+        held = read(pictures(dit, codec, other, 2.0, 5))
+    assert judge(held, other)["all"].double().mean() >= 0.9
+
+    def moved(after):
+        return torch.hypot(after.x - before.x, after.y - before.y)[:, 0].median()
+
+    assert moved(held) < 0.6 < moved(freely)
 
 
 def test_the_unet_of_the_benchmark_draws_too(codec):
