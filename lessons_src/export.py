@@ -231,7 +231,7 @@ def _with_its_code(path: Path) -> str:
     }
     needed = (
         *(checks.refuse, checks.check_int, checks.check_labels),
-        *(networks.Body, networks.TimeEmbedding, networks._silence, networks.ResidualBlock, UNet),
+        *(networks.Body, networks.LabelBody, networks.TimeEmbedding, networks.silence, networks.ResidualBlock, UNet),
     )
     own = path.read_text().partition(f"class {UNET}")
     return "\n\n".join(
