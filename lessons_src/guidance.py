@@ -71,7 +71,7 @@ def classifier(eps_fn: EpsFn, log_prob: Guide, schedule: NoiseSchedule, label: i
         if not (found.detach().exp().sum(1) - 1).abs().max() < 0.01:  # NaN too
             refuse("log_prob(x, t)", found, "log-probabilities, exp of each row sums to 1; logits need log_softmax(1)")
         own = check_labels("label", label, len(x), found.shape[1], x.device, null=False)
-        return found.gather(1, own[:, None])[:, 0]
+        return found.gather(1, own[:, None].clone())[:, 0]  # kept for the way back, as nothing of inference mode can be
 
     return _steered(eps_fn, "log_prob(x, t)", log_p, schedule, w)
 
@@ -86,19 +86,20 @@ def similarity(eps_fn: EpsFn, similarity: Guide, schedule: NoiseSchedule, w: flo
 
 
 def gradient(guide: Guide, x: Tensor, t: Tensor, name: str = "guide(x, t)") -> Tensor:
-    """The gradient in x (B, *event) of guide(x, t) (B,), each row's own; also under torch.no_grad.
+    """The gradient in x (B, *event) of guide(x, t) (B,), each row's own; also in torch.no_grad and inference_mode.
 
     Weights get none. Raises TypeError or ValueError, with `name`, unless the guide returns one number a sample that
     depends on x by operations torch can differentiate, with a finite gradient.
     """
-    with torch.enable_grad():
-        x = check_batch("x", x).detach().requires_grad_()
-        value = check_floating(name, guide(x, t), f"shape ({len(x)},)")
+    with torch.inference_mode(False), torch.enable_grad():
+        x = check_batch("x", x).detach().clone().requires_grad_()  # copies, for inference mode's own have no gradients
+        value = check_floating(name, guide(x, t.clone()), f"shape ({len(x)},)")
         if value.shape != x.shape[:1]:
             refuse(name, value, f"shape ({len(x)},), one number a sample")
-        if not value.requires_grad:
-            refuse(name, value, "something whose gradient reaches x: no torch.no_grad, detach or numpy on the way")
-        (found,) = torch.autograd.grad(value.sum(), x)  # rows are independent: the sum's gradient has each row's own
+        total = value.sum()  # rows are independent: the sum's gradient has each row's own
+        (found,) = torch.autograd.grad(total, x, allow_unused=True) if value.requires_grad else (None,)
+    if found is None:
+        refuse(name, value, "something whose gradient reaches x: no torch.no_grad, detach or numpy on the way")
     if not found.isfinite().all():
         refuse(name, value, "a finite gradient in x")
     return found

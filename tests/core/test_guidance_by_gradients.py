@@ -164,6 +164,30 @@ def test_gradients_flow_under_no_grad_and_reach_neither_weights_nor_the_state():
     assert all(parameter.requires_grad for parameter in net.parameters())
 
 
+def test_gradients_flow_in_inference_mode_too(gmm_b):
+    """Whose tensors no gradient can be taken of, unless they are copied: x, times and labels made in it."""
+    net, x, labels = gmm_b.network(LINEAR), draws(4, 2), torch.tensor([2, 0, 1, 1])
+    eps_fn = classifier(net, steep(net.log_prob), LINEAR, labels, 2.0)
+    with torch.inference_mode():
+        inside = classifier(net, steep(net.log_prob), LINEAR, labels.clone(), 2.0)
+        made = x.clone()
+        found = [eps_fn(x, TIMES), inside(made, TIMES.clone())]
+        end = sample(ddim(eps_fn, x, LINEAR, time_grid(LINEAR, 5)))
+    found.append(inside(made, TIMES))
+    assert all(torch.equal(eps, eps_fn(x, TIMES)) for eps in found)
+    assert torch.equal(end, sample(ddim(eps_fn, x, LINEAR, time_grid(LINEAR, 5))))
+
+
+def test_a_guide_that_writes_into_its_input_spoils_no_state():
+    def guide(x: Tensor, t: Tensor) -> Tensor:
+        x.data.zero_()
+        return x.sum(1)
+
+    x = draws(4, 2)
+    gradient(guide, x, TIMES)
+    assert torch.equal(x, draws(4, 2))
+
+
 @pytest.mark.parametrize(("w", "cost"), [(0, 0), (0.0, 0), (1, 1), (-2.0, 1), (7.5, 1)])
 def test_cost_in_forward_and_backward_passes(gmm_b, w, cost):
     net = gmm_b.network(LINEAR)
@@ -252,6 +276,9 @@ def test_refusals_name_what_is_wrong(call, kind, says):
 def test_a_guide_that_does_not_look_at_x_is_noticed():
     with pytest.raises(ValueError, match=r"similarity\(x, t\) is .*gradient reaches x"):
         like(lambda x, t: torch.zeros(len(x), dtype=x.dtype))
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)  # it has a gradient, and none in x
+    with pytest.raises(ValueError, match=r"similarity\(x, t\) is .*gradient reaches x"):
+        like(lambda x, t: weight * x.detach().sum(1))
 
 
 # --- Its loss ---------------------------------------------------------------------------------------------------------
