@@ -68,7 +68,7 @@ def classifier(eps_fn: EpsFn, log_prob: Guide, schedule: NoiseSchedule, label: i
         found = check_floating("log_prob(x, t)", log_prob(x, t), f"shape ({len(x)}, classes)")
         if found.ndim != 2 or len(found) != len(x):
             refuse("log_prob(x, t)", found, f"shape ({len(x)}, classes)")
-        if not (found.detach().exp().sum(1) - 1).abs().max() < 0.01:  # NaN too
+        if not ((found.detach().float().exp().sum(1) - 1).abs() < 0.05).all():  # NaN too; bfloat16 errs by up to 3 %
             refuse("log_prob(x, t)", found, "log-probabilities, exp of each row sums to 1; logits need log_softmax(1)")
         own = check_labels("label", label, len(x), found.shape[1], x.device, null=False)
         return found.gather(1, own[:, None].clone())[:, 0]  # kept for the way back, as nothing of inference mode can be

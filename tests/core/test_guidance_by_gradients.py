@@ -188,6 +188,24 @@ def test_a_guide_that_writes_into_its_input_spoils_no_state():
     assert torch.equal(x, draws(4, 2))
 
 
+def test_an_empty_batch_stays_empty(gmm_b):
+    net, x, t = gmm_b.network(LINEAR), torch.zeros(0, 2, dtype=torch.float64), torch.zeros(0, dtype=torch.int64)
+    for label in (0, t):
+        assert classifier(net, net.log_prob, LINEAR, label, 2.0)(x, t).shape == (0, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("classes", [10, 100, 1000])
+def test_few_digits_of_a_number_are_no_reason_to_refuse_it(dtype, classes):
+    """log(1 / 100) is rounded to -4.59 in bfloat16, so a hundred equal shares seem to sum to 1.012."""
+    x = draws(4, 2).to(dtype)
+
+    def log_prob(x: Tensor, t: Tensor) -> Tensor:
+        return (0 * x[:, :1].expand(-1, classes)).log_softmax(1)
+
+    assert classifier(lambda x, t: x, log_prob, LINEAR, 0, 2.0)(x, TIMES).dtype == dtype
+
+
 @pytest.mark.parametrize(("w", "cost"), [(0, 0), (0.0, 0), (1, 1), (-2.0, 1), (7.5, 1)])
 def test_cost_in_forward_and_backward_passes(gmm_b, w, cost):
     net = gmm_b.network(LINEAR)
