@@ -158,6 +158,8 @@ def test_gradients_flow_under_no_grad_and_reach_neither_weights_nor_the_state():
         guided = classifier(lambda x, t: 0 * x, log_prob, LINEAR, 0, 2.0)(x, TIMES)
         assert not torch.is_grad_enabled()
     assert not guided.requires_grad
+    own = gradient(lambda x, t: log_prob(x, t)[:, 0], x, TIMES)
+    assert not own.requires_grad, "or every step would keep the graph of the one before"
     assert guided.abs().max() > 0
     assert x.grad is None
     assert all(torch.equal(parameter.grad, torch.ones_like(parameter)) for parameter in net.parameters())
