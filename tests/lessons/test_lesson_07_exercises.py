@@ -113,6 +113,11 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def said(name, answer, seed=0):
+    (task,) = (task for task in exercises.TASKS if task.name == name)
+    return [result.says for result in judge(task, lambda arguments: ask(answer, arguments), seeded(seed)).results]
+
+
 def test_where_base_and_guide_know_one_law_the_weights_add_up():
     """The answer to the last prediction."""
     net, _, x, t, label, *_ = exercises.two_networks(seeded(), 0.0, 0.0, 50)
@@ -154,9 +159,43 @@ def cut_off(guide, x, t, label):
 
 @pytest.mark.parametrize("answer", [without_gradient, cut_off])
 def test_a_gradient_that_was_switched_off_is_named_however_it_was(answer):
-    (task,) = (task for task in exercises.TASKS if task.name == "log_prob_gradient")
-    found = judge(task, lambda arguments: ask(answer, arguments), seeded())
-    assert [result.says[:32] for result in found.results] == ["Nothing here has a gradient: x n"] * 3
+    assert [says[:32] for says in said("log_prob_gradient", answer)] == ["Nothing here has a gradient: x n"] * 3
+
+
+def test_x_itself_must_not_collect_gradients():
+    """Whoever calls twice with one x would get the sum of both gradients, and the first one changed."""
+
+    def collects(guide, x, t, label):
+        x.requires_grad_()
+        guide.log_prob(x, t)[torch.arange(len(x)), label].sum().backward()
+        return x.grad
+
+    guide, x, t, label = exercises.classified(seeded(), 5, 3)
+    first, second = (collects(guide, x, t, label) for _ in range(2))
+    assert first is second
+    assert torch.allclose(first, 2 * gradient_by_backward(guide, x.detach(), t, label))
+    assert [says[:42] for says in said("log_prob_gradient", collects)] == [
+        "It left a gradient on its argument number "
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda n, steps, w_free, w_guide: exercises.passes(n, steps, w_free if w_free > 1 else 0, w_guide),
+        lambda n, steps, w_free, w_guide: exercises.passes(n, steps, w_free, w_guide if w_guide != 1 else 0),
+    ],
+)
+def test_0_and_1_are_the_only_special_weights_and_1_is_none_for_a_guide(wrong):
+    for seed in range(5):
+        assert any(says.startswith(("Only at 0 and at 1", "At w_guide = 1")) for says in said("passes", wrong, seed))
+
+
+def test_weights_that_changed_places_are_named():
+    def swapped(net, guide, x, t, label, w_free, w_guide):
+        return exercises.combined(net, guide, x, t, label, w_guide, w_free)
+
+    assert [says[:33] for says in said("combined", swapped)] == ["The two weights have changed plac"] * 3
 
 
 def test_a_guide_of_the_lessons_size_takes_less_time_than_classifier_free_guidance():

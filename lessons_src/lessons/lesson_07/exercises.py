@@ -77,6 +77,10 @@ def _one_batch_twice(batch, steps, w_free, w_guide):
     return batch * base, back, batch * forward, batch * backward
 
 
+def _weights_swapped(net, guide, x, t, label, w_free, w_guide):
+    return combined(net, guide, x, t, label, w_guide, w_free)
+
+
 # --- Inputs
 
 
@@ -214,8 +218,8 @@ TASKS = (
         ),
         hints=(
             "torch differentiates one number. Each row's log p depends on its own x alone: which one number will do?",
-            "Make x require a gradient, take log p of each row's own label, and sum them. The gradient of the sum has "
-            "each row's own in its place.",
+            "Make a copy of x require a gradient, take log p of each row's own label, and sum them. The gradient of "
+            "the sum has each row's own in its place.",
             "`guide.log_prob(x, t).gather(1, label[:, None]).sum()`, and `torch.autograd.grad(..., x)[0]`.",
         ),
     ),
@@ -250,6 +254,10 @@ TASKS = (
                 You averaged over the dimensions. A dot product is a sum.
             (pull * way).sum(1) → (pull * way).sum()
                 You summed over the batch as well. Each walk has its own change.
+            (k + 0.5) * way → k * way
+                The pull was taken where each piece begins. In the middle the same number of pieces comes much closer.
+            (k + 0.5) * way → (k + 1) * way
+                The pull was taken where each piece ends. In the middle the same number of pieces comes much closer.
             x = start + (k + 0.5) * way → x = start
                 The pull was taken at the start all the way. It changes: take it in the middle of each piece.
             change + (pull * way).sum(1) → (pull * way).sum(1)
@@ -309,12 +317,14 @@ TASKS = (
         difficulty=1,
         cases=(
             Case("both", lambda g: runs(g, uniform(g, 1.5, 7.0), uniform(g, 0.5, 9.0)), points=2),
-            Case("a conditional base, w_free = 1", lambda g: runs(g, 1.0, uniform(g, 0.5, 9.0))),
+            Case("a conditional base, w_free = 1", lambda g: runs(g, 1.0, 1.0)),
             Case("an unconditional base, w_free = 0", lambda g: runs(g, 0.0, uniform(g, 0.5, 9.0))),
-            Case("no guide, w_guide = 0", lambda g: runs(g, uniform(g, 1.5, 7.0), 0.0)),
+            Case("no guide, w_guide = 0", lambda g: runs(g, uniform(g, 0.2, 0.8), 0.0)),
         ),
         mistakes=(
             *edits("""
+                in (0, 1) → <= 1
+                    Only at 0 and at 1 does a prediction drop out. Below, between and above, both count.
                 else 2 * steps → else steps
                     The base is asked twice a step, with and without label, unless w_free is 0 or 1.
                 in (0, 1) → == 0
@@ -323,6 +333,8 @@ TASKS = (
                     At w_free = 0 the prediction with label drops out: one pass of the base a step is enough.
                 0 if w_guide == 0 else steps → steps
                     With w_guide = 0 nobody has to ask the guide: no pass, forward or backward.
+                w_guide == 0 → w_guide in (0, 1)
+                    At w_guide = 1 the guide counts: nothing but 0 makes it drop out.
                 return base, 0, → return base, base,
                     Nothing runs backward through the base: the gradient is the guide's alone.
                 0, guide, guide → 0, guide, 0
@@ -356,32 +368,42 @@ TASKS = (
             Case("a conditional base", lambda g: two_networks(g, 1.0, uniform(g, 2.0, 4.0))),
             Case("an unconditional base", lambda g: two_networks(g, 0.0, uniform(g, 2.0, 4.0))),
         ),
-        mistakes=edits("""
-            guided_eps(base, pull → guided_eps(eps_u, pull
-                The guide pushes the unconditional prediction: w_free is lost. Push the blend.
-            guided_eps(base, pull → guided_eps(eps_c, pull
-                The guide pushes the conditional prediction: w_free is lost. Push the blend.
-            guided_eps(base, pull, net.schedule.alpha_bar[t], w_guide) → base - w_guide * pull
-                The guide's push lacks its factor sqrt(1 - alpha_bar).
-            alpha_bar[t], w_guide) → alpha_bar[t], -w_guide)
-                The guide's push has the wrong sign: it leads away from the class.
-            alpha_bar[t], w_guide) → alpha_bar[t], w_free * w_guide)
-                w_free multiplies the guide's push too. Each weight belongs to one of the two pushes.
-            alpha_bar[t], w_guide) → alpha_bar[t], w_guide * w_guide)
-                w_guide enters twice: your gradient had it already, or the push did.
-            alpha_bar[t], w_guide) → alpha_bar[t], w_free)
-                w_free scales both pushes. The gradient's weight is w_guide.
-            base = eps_u + w_free → base = eps_u + w_guide
-                w_guide scales both pushes. The blend's weight is w_free.
-            eps_u + w_free → eps_c + w_free
-                The blend counts from the conditional prediction. In this course it counts from the unconditional one.
-            log_prob_gradient(guide, → log_prob_gradient(net,
-                The gradient is of the base's own classifier. Ask the guide.
-            log_prob_gradient(guide, x, t, label) → torch.autograd.grad(guide.log_prob(x, t).sum(), x)[0]
-                x has no gradient here. Your log_prob_gradient gives it one; there must be no no_grad around the guide.
-            return guided_eps(base, pull, net.schedule.alpha_bar[t], w_guide) → return base
-                The guide is not used: this is classifier-free guidance alone.
-        """),
+        mistakes=(
+            WrongWay(
+                _weights_swapped,
+                "The two weights have changed places: w_free belongs to the blend, w_guide to the gradient.",
+            ),
+            *edits("""
+                guided_eps(base, pull → guided_eps(eps_u, pull
+                    The guide pushes the unconditional prediction: w_free is lost. Push the blend.
+                guided_eps(base, pull → guided_eps(eps_c, pull
+                    The guide pushes the conditional prediction: w_free is lost. Push the blend.
+                guided_eps(base, pull, net.schedule.alpha_bar[t], w_guide) → base - w_guide * pull
+                    The guide's push lacks its factor sqrt(1 - alpha_bar).
+                alpha_bar[t], w_guide) → alpha_bar[t], -w_guide)
+                    The guide's push has the wrong sign: it leads away from the class.
+                alpha_bar[t], w_guide) → alpha_bar[t], w_free * w_guide)
+                    w_free multiplies the guide's push too. Each weight belongs to one of the two pushes.
+                alpha_bar[t], w_guide) → alpha_bar[t], w_guide * w_guide)
+                    w_guide enters twice: your gradient had it already, or the push did.
+                alpha_bar[t], w_guide) → alpha_bar[t], w_free)
+                    w_free scales both pushes. The gradient's weight is w_guide.
+                base = eps_u + w_free → base = eps_u + w_guide
+                    w_guide scales both pushes. The blend's weight is w_free.
+                eps_u + w_free → eps_c + w_free
+                    The blend counts from the conditional prediction. In this course it counts from the unconditional
+                    one.
+                eps_u + w_free * (eps_c - eps_u) → eps_c + w_free * (eps_u - eps_c)
+                    The two predictions have changed places in the blend: it leads from eps_u to eps_c.
+                log_prob_gradient(guide, → log_prob_gradient(net,
+                    The gradient is of the base's own classifier. Ask the guide.
+                log_prob_gradient(guide, x, t, label) → torch.autograd.grad(guide.log_prob(x, t).sum(), x)[0]
+                    x has no gradient here. Your log_prob_gradient gives it one; there must be no no_grad around the
+                    guide.
+                return guided_eps(base, pull, net.schedule.alpha_bar[t], w_guide) → return base
+                    The guide is not used: this is classifier-free guidance alone.
+            """),
+        ),
         hints=(
             "Guidance wraps a prediction. What does the second one get as its base?",
             "Blend the two predictions of `net` with w_free, then push the result with the guide's gradient and "
