@@ -31,6 +31,13 @@ def test_a_guide_that_knows_noise_points_as_the_exact_one_does_and_a_clean_one_d
         assert 0.5 < found[laws.AWARE].longer < 2
 
 
+@pytest.mark.parametrize(("alpha_bar", "cosine", "longer"), [(0.3, 0.87424, 71.2487), (0.01, 0.71322, 616.968)])
+def test_cosine_and_length_of_the_perfect_clean_guide(alpha_bar, cosine, longer):
+    """Numbers that were computed by other means: from squared distances to the means, with one norm for all rows."""
+    found = laws.agreement(laws.CLEAN_EXACT, alpha_bar)
+    assert (found.cosine.value, found.longer) == pytest.approx((cosine, longer), rel=1e-4)
+
+
 def test_reading_rightly_says_nothing_about_the_gradient():
     """The clean classifier's boundaries on the ring are the right ones at every level: only its slopes are wrong."""
     for alpha_bar in LEVELS:
@@ -115,6 +122,13 @@ def test_a_row_is_what_the_code_draws(guide, w):
     assert row["guide accuracy"] == pytest.approx(steering.hits_of(row, "guide").mean().item())
     assert row["accuracy"] == pytest.approx(steering.hits_of(row, "judge").mean().item())
     assert (x[:10] - measurements.digits_of(row)).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("name", [steering.AWARE, steering.CLEAN])
+def test_a_row_of_reading_is_what_the_code_reads(name):
+    (row,) = (row for row in measurements.load("reading") if (row["guide"], row["t"]) == (name, 500))
+    found = steering.read_noisy(name, 500)
+    assert {key: row[key] for key in found} == pytest.approx(found, rel=0.02, abs=0.002)
 
 
 def test_costs_in_passes():
