@@ -230,6 +230,7 @@ def test_the_clean_gradient_has_next_to_nothing_to_do_with_the_push():
 def test_at_w_1_the_judge_reads_half():
     span = figures.judge_share(figures.runs(steering.AWARE)[1])
     assert span.low < 0.5 < span.high
+    assert figures.runs(steering.AWARE)[1]["guide accuracy"] == pytest.approx(0.58)
 
 
 def test_the_largest_gap_is_at_w_2():
@@ -352,6 +353,10 @@ def test_pictures_say_in_a_sentence_what_they_show(shown, show):
     show()
     assert len(shown) == 1
     assert not re.search(r"\b(nan|inf)\b", shown[0])
+
+
+def test_an_error_is_shown_twice():
+    assert figures.told(1.0, 0.25) == "1.00 ± 0.50"
 
 
 def test_the_bill_is_of_passes(monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lessons_src import data, measurements
+from lessons_src.guidance import gradient
 from lessons_src.lessons.lesson_07 import laws, steering
 from lessons_src.measurements import jackknife_error
 from lessons_src.metrics import wilson_interval
@@ -107,6 +108,7 @@ def test_words_that_the_digit_network_never_learned_can_be_asked_for():
     without, steered = steering.in_words(0.0), steering.in_words(5.0)
     for word in ("thickness", "slant"):
         assert without[word].high < 0.55 < 0.65 < steered[word].low
+    assert (steered["thickness"].value, steered["slant"].value) == pytest.approx((1, 77 / 90), abs=0.04)
 
 
 @pytest.mark.parametrize(("guide", "w"), [(steering.AWARE, 3.0), (steering.FREE, 1.5), (steering.CLIP, 4.0)])
@@ -129,6 +131,26 @@ def test_a_row_of_reading_is_what_the_code_reads(name):
     (row,) = (row for row in measurements.load("reading") if (row["guide"], row["t"]) == (name, 500))
     found = steering.read_noisy(name, 500)
     assert {key: row[key] for key in found} == pytest.approx(found, rel=0.02, abs=0.002)
+
+
+def test_cosines_are_nearly_the_same_with_another_class_wanted():
+    """Of gradients and the network's own pushes, at t = 500 and 900, within 0.05."""
+    (x0, label), net = data.digits("test"), steering.shipped("digits")
+    other = (label[:200] + 1 + torch.arange(200) % 9) % 10
+    for t in (500, 900):
+        x = steering.add_noise(
+            x0[:200],
+            torch.randn(x0[:200].shape, generator=torch.Generator().manual_seed(t)),
+            float(net.schedule.alpha_bar[t]),
+        )
+        times, cosines = torch.full((200,), t), []
+        for wanted in (label[:200], other):
+            with torch.no_grad():
+                pull = net(x, times) - net(x, times, wanted)
+            guide = lambda z, s, own=wanted: steering.noise_aware(z, s).gather(1, own[:, None])[:, 0]  # noqa: E731
+            push = gradient(guide, x, times)
+            cosines.append(torch.cosine_similarity(push.flatten(1), pull.flatten(1)).mean().item())
+        assert cosines[0] == pytest.approx(cosines[1], abs=0.05)
 
 
 def test_costs_in_passes():
