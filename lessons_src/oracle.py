@@ -76,7 +76,7 @@ class GaussianMixture:
         return self.log_class_posterior(x, alpha_bar).exp()
 
     def log_class_posterior(self, x: Tensor, alpha_bar: Level) -> Tensor:
-        """log p(label | x_t = x), finite however far away x is; shape (B, C)."""
+        """log p(label | x_t = x), finite as far away as the squares of x are; shape (B, C)."""
         log_joint = self._joint(x, alpha_bar, None)[0]
         own = [log_joint[(self.labels == c).to(x.device)].logsumexp(0) for c in range(self.num_classes)]
         return torch.stack(own, 1).log_softmax(1)
