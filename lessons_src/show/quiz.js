@@ -178,15 +178,14 @@ function unfold(cell) {
 function predict(root, entries, notes, title) {
   const show = h("button", { type: "button", onclick: () => reveal() }, "Show the result without an answer");
   const why = h("p", { class: "dq-quiet dq-row", hidden: "" }, "The result below is hidden until you answer. ", show);
-  const refresh = () => {
+  const refresh = () => { // what stands below is known only when this stands in its notebook
     if (root.closest(".jp-Notebook")) hideResults(root.closest(".jp-Notebook"));
-    why.hidden = !resultBelow(root).length;
+    const [result] = resultBelow(root), open = root.classList.contains("dq-open");
+    if (!open) why.replaceChildren("Now run the next cell.");
+    why.hidden = !(open ? result : result?.querySelector(".jp-OutputPlaceholder"));
   };
   const reveal = () => {
     root.classList.remove("dq-open");
-    const folded = resultBelow(root)[0]?.querySelector(".jp-OutputPlaceholder");
-    if (folded) why.replaceChildren("Now run the next cell.");
-    else why.remove();
     refresh();
   };
   root.classList.add("dq-open");
