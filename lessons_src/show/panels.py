@@ -16,6 +16,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 from torch import Tensor
 
@@ -102,8 +103,10 @@ class Points:
     frames: (F, N, 2), real, finite; drawn as dots, with faint paths of some of them from frame 0 to the shown frame
     (unless `paths` is False). target: (M, 2), drawn faintly behind, called `target_name` in the key. groups: (N,) whole
     numbers from 0 up, such as where the exact flow takes each point: a group has its own colour and, as a second cue,
-    its own shape. names: group -> what the key calls it. The square shown is [-limit, limit]^2; points outside it are
-    counted in the key, never dropped in silence. x_ticks: place -> name, where the axis tells something else than x.
+    its own shape. names: group -> what the key calls it. The square shown is [-limit, limit]^2; a point outside it is a
+    wedge on the border, on its way from the middle, and is counted in the key. x_ticks: place -> name, where the axis
+    tells something else than x. arrows: name -> (A, 4), from (x, y) by (u, v), the same at every frame; of at most two
+    names, the first one's arrows are broad and lie below. An arrow that would leave the square ends at its border.
     """
 
     title: str
@@ -117,6 +120,7 @@ class Points:
     x_label: str | None = None
     y_label: str | None = None
     x_ticks: Mapping[float, str] | None = None
+    arrows: Mapping[str, np.ndarray] | None = None
     _inches = (3.8, 4.5)
 
     def __post_init__(self) -> None:
@@ -144,6 +148,11 @@ class Points:
             )
             for place, name in (self.x_ticks or {}).items()
         }
+        check_int("len(Points arrows)", len(self.arrows or {}), 0, len(ARROWS))
+        self.arrows = {
+            check_text("Points arrows name", name): check_floats(f"Points arrows {name!r}", arrows, "(A, 4)")
+            for name, arrows in (self.arrows or {}).items()
+        }
 
     def count(self) -> int:
         """Number of frames F."""
@@ -166,10 +175,13 @@ class Points:
             lines.append(((), "var(--le-path)", "path so far"))
         if self.target is not None:
             lines.append((None, "var(--le-target)", self.target_name))
+        lines += [((), color, name, width) for name, (color, width) in zip(self.arrows, ARROWS, strict=False)]
         return {
             "data": self.frames.tobytes(),
             "size": self.frames.shape[1],
             "target": b"" if self.target is None else self.target.tobytes(),
+            "arrows": b"".join(arrows.tobytes() for arrows in self.arrows.values()),
+            "styles": [(len(arrows), *style) for arrows, style in zip(self.arrows.values(), ARROWS, strict=False)],
             "groups": self.groups.tolist(),
             "limit": self.limit,
             "paths": self._with_path(),
@@ -195,17 +207,46 @@ class Points:
                     *self.frames[: frame + 1, i].T, color=color, alpha=0.6 if own else 1, lw=size / (4 if own else 6)
                 )
             axes.plot([], [], color="0.55", label="path so far")
+        for (name, arrows), (color, width) in zip(self.arrows.items(), ARROWS, strict=False):
+            axes.plot([], [], color=color, lw=0.8 * width, label=name)
+            head = 3 + 1.3 * width
+            shape = f"simple,tail_width={0.8 * width},head_width={head},head_length={head}"
+            for x, y, *way in arrows[arrows[:, 2:].any(axis=1)]:
+                tip = np.add([x, y], np.multiply(way, self._share((x, y), way)))
+                axes.add_patch(
+                    FancyArrowPatch(
+                        (x, y), tip, arrowstyle=shape, shrinkA=0, shrinkB=0, mutation_scale=1, color=color, lw=0
+                    )
+                ).set_in_layout(False)
+        at = self.frames[frame]
+        far = np.abs(at).max(axis=1) / self.limit
         for group in sorted(set(self.groups.tolist())):
             color, shape = LINES[group % len(LINES)][0], MARKS[group % len(MARKS)]
             name = self.names and self.names[group]
-            axes.plot(*self.frames[frame, self.groups == group].T, shape, color=color, ms=size, mew=0, label=name)
+            here = self.groups == group
+            axes.plot(*at[here & (far <= 1)].T, shape, color=color, ms=size, mew=0, label=name)
+            pinned = at[here & (far > 1)] / far[here & (far > 1), None]
+            for axis, sign, wedge in ((0, -1, "<"), (0, 1, ">"), (1, -1, "v"), (1, 1, "^")):
+                on = np.abs(pinned).argmax(axis=1) == axis
+                on &= np.sign(pinned[:, axis]) == sign
+                axes.plot(*(0.98 * pinned[on]).T, wedge, color=color, ms=size + 2, mew=0)
         if self.names is None:
             axes.plot([], [], "o", color=INK if self.groups.any() else LINES[0][0], ms=size, mew=0, label="points")
-        outside = np.count_nonzero(np.abs(self.frames[frame]).max(axis=1) > self.limit)
-        title = f"{outside} of {self.frames.shape[1]} points lie outside" if outside else None
-        columns = 2 if len(axes.get_legend_handles_labels()[0]) == 4 else 3
+        outside = np.count_nonzero(far > 1)
+        title = f"{outside} of {len(at)} points lie outside: wedges" if outside else None
+        names = axes.get_legend_handles_labels()[1]
+        columns = 2 if len(names) == 4 or len("".join(names)) > 25 else 3
         below = (0.5, -0.16 if self.x_label else -0.07)
         axes.legend(loc="upper center", bbox_to_anchor=below, ncols=columns, title=title, markerscale=5 / size)
+
+    def _share(self, start: Sequence[float], way: Sequence[float]) -> float:
+        """How much of a way (u, v) from a start (x, y) within the square lies in it."""
+        ends = [(math.copysign(self.limit, step) - at) / step for at, step in zip(start, way, strict=True) if step]
+        return min([1.0, *ends])
+
+
+# The arrows of points: colour and width
+ARROWS = ((GREEN, 5.0), (VERMILLION, 2.0))
 
 
 @dataclass(eq=False, repr=False)

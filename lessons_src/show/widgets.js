@@ -68,10 +68,33 @@ const SHAPES = [
   polygon([0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]),
 ];
 
+// A point out of sight: a wedge on the border at (x, y) that shows the way out.
+function wedge(pen, x, y, [dx, dy], r) {
+  for (const [out, side] of [[0, 0], [-1.6, 1], [-1.6, -1]])
+    pen.lineTo(x + r * (out * dx - side * dy), y + r * (out * dy + side * dx));
+}
+
+// From (x, y) by (u, v), as far as the square goes; a head as long as the whole arrow at most.
+function arrow(pen, X, Y, limit, [x, y, u, v], color, wide) {
+  const end = (at, step) => (step ? (Math.sign(step) * limit - at) / step : Infinity);
+  const share = Math.min(1, end(x, u), end(y, v)), [x0, y0, x1, y1] = [X(x), Y(y), X(x + share * u), Y(y + share * v)];
+  const length = Math.hypot(x1 - x0, y1 - y0), head = Math.min(4 + 1.6 * wide, length);
+  if (length < 1) return;
+  const [dx, dy] = [(x1 - x0) / length, (y1 - y0) / length], [bx, by] = [x1 - head * dx, y1 - head * dy];
+  [pen.strokeStyle, pen.fillStyle, pen.lineWidth] = [color, color, wide];
+  pen.beginPath();
+  pen.moveTo(x0, y0);
+  pen.lineTo(bx, by);
+  pen.stroke();
+  pen.beginPath();
+  for (const [px, py, side] of [[x1, y1, 0], [bx, by, 0.5 * head], [bx, by, -0.5 * head]]) pen.lineTo(px - side * dy, py + side * dx);
+  pen.fill();
+}
+
 const imageWidth = (count) => (count <= 4 ? 280 : 190); // at most, in pixels
 
 const painters = {
-  points({ data, target, size: n, limit, paths, groups, x_label, y_label, x_ticks }, k, width, ink, clear) {
+  points({ data, target, size: n, limit, paths, arrows, styles, groups, x_label, y_label, x_ticks }, k, width, ink, clear) {
     const left = (y_label ? 3.6 : 2.2) * ink.size, top = 0.6 * ink.size, side = width - left - top, start = 2 * n * k;
     const pen = clear(top + side + (x_label ? 3.4 : 1.8) * ink.size), span = [-limit, limit];
     const box = { left, top, width: side, height: side };
@@ -88,18 +111,21 @@ const painters = {
       for (let j = 2 * i; j <= start + 2 * i; j += 2 * n) pen.lineTo(X(data[j]), Y(data[j + 1]));
       pen.stroke();
     }
-    let outside = 0;
+    let outside = 0, at = 0;
+    for (const [count, color, wide] of styles)
+      for (let i = 0; i < count; i++, at += 4) arrow(pen, X, Y, limit, arrows.subarray(at, at + 4), color, wide);
     for (let i = 0; i < n; i++) {
-      const [u, v] = [data[start + 2 * i], data[start + 2 * i + 1]];
+      const [u, v] = [data[start + 2 * i], data[start + 2 * i + 1]], far = Math.max(Math.abs(u), Math.abs(v)) / limit;
       pen.fillStyle = color(i);
       pen.beginPath();
-      SHAPES[groups[i] % SHAPES.length](pen, X(u), Y(v), r);
+      if (far > 1) wedge(pen, X(u / far), Y(v / far), Math.abs(u) > Math.abs(v) ? [Math.sign(u), 0] : [0, -Math.sign(v)], r + 2);
+      else SHAPES[groups[i] % SHAPES.length](pen, X(u), Y(v), r);
       pen.fill();
-      outside += Math.max(Math.abs(u), Math.abs(v)) > limit;
+      outside += far > 1;
     }
     pen.restore();
     axisLabels(pen, ink, box, x_label, y_label);
-    return outside ? `${outside} of ${n} points lie outside` : "";
+    return outside ? `${outside} of ${n} points lie outside: wedges` : "";
   },
 
   curves({ x, data, lines, marker, x_label, y_label, y_range, y_ticks, x_end }, k, width, ink, clear) {
@@ -212,10 +238,11 @@ const KEYS = [
   `<path d="M5 .4L9.6 5L5 9.6L.4 5Z"`,
 ];
 
-function legend([dash, color, label, shape = 0]) {
+// A line has dashes and may have a width, a mark its shape.
+function legend([dash, color, label, cue]) {
   const [wide, mark] = dash
-    ? [34, `<path d="M1 5H33" fill="none" stroke-width="2.2" stroke-dasharray="${dash}" style="stroke:${color}"/>`]
-    : [10, `${KEYS[shape % KEYS.length]} style="fill:${color}"/>`];
+    ? [34, `<path d="M1 5H33" fill="none" stroke-width="${cue ?? 2.2}" stroke-dasharray="${dash}" style="stroke:${color}"/>`]
+    : [10, `${KEYS[(cue ?? 0) % KEYS.length]} style="fill:${color}"/>`];
   const entry = h("span", {}, " ", label);
   entry.insertAdjacentHTML("afterbegin", `<svg width="${wide}" height="10" aria-hidden="true">${mark}</svg>`);
   return entry;

@@ -25,7 +25,8 @@ RUN = """
 const [script, constants, settings] = JSON.parse(require("fs").readFileSync(0, "utf-8"));
 import("data:text/javascript;base64," + Buffer.from(script).toString("base64")).then(({ picture }) => {
   const numbers = Object.fromEntries(Object.entries(constants).map(([k, v]) => [k, Float64Array.from(v)]));
-  const plain = (p) => ({ ...p, data: Array.from(p.data), ...(p.target && { target: Array.from(p.target) }) });
+  const list = (v) => (ArrayBuffer.isView(v) ? Array.from(v) : v);
+  const plain = (p) => Object.fromEntries(Object.entries(p).map(([k, v]) => [k, list(v)]));
   const found = settings.map((values) => picture(values, numbers));
   console.log(JSON.stringify(found.map((f) => f && { ...f, panels: f.panels.map(plain) })));
 });
@@ -80,11 +81,10 @@ def test_the_browser_equals_python(explorer):
             if "data" in ours:
                 reference = np.frombuffer(panel["data"], np.float32)
                 assert panel["frames"] == ours.get("frames", 1)
-                for key in {"title", "size", "groups", "lines"} & ours.keys():
+                for key in {"title", "size", "groups", "lines", "styles"} & ours.keys():
                     assert ours[key] == json.loads(json.dumps(panel[key])), (values, key)
-                if "target" in ours:
-                    target = np.frombuffer(panel["target"], np.float32)
-                    np.testing.assert_allclose(ours["target"], target, atol=1e-6)
+                for key in {"target", "arrows"} & ours.keys():
+                    np.testing.assert_allclose(ours[key], np.frombuffer(panel[key], np.float32), rtol=1e-6, atol=1e-5)
                 np.testing.assert_allclose(ours["data"], reference, rtol=1e-6, atol=1e-5)
         for key in ("text", "frame_names", "frame_texts", "formula", "start"):
             if key in found:

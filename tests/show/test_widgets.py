@@ -185,7 +185,7 @@ def test_an_update_is_one_message_with_binary_parts(monkeypatch):
     ask(widget, 1, steps=8, grid="log")
     ((message, buffers),) = sent
     assert list(message["state"]) == ["_answer"]
-    assert [path[-1] for path in message["buffer_paths"]] == ["data", "target", "x", "data", "marker", "data"]
+    assert [path[-1] for path in message["buffer_paths"]] == ["data", "target", "arrows", "x", "data", "marker", "data"]
     assert len(buffers[0]) == 4 * FRAMES.size
 
 
@@ -455,6 +455,39 @@ def test_the_browser_has_the_same_colours_and_as_many_shapes():
     assert re.findall(r"#\w{6}", colours) == [color for color, *_ in LINES]
     shapes = re.search(r"const SHAPES = \[(.*?)\n\]", script, re.DOTALL)[1]
     assert len(re.findall(r"^  \S", shapes, re.MULTILINE)) == len(MARKS)
+
+
+def test_arrows_have_a_width_beside_their_colour_and_end_at_the_border():
+    ways = np.array([[0, 0, 1, 2], [1, -1, 9, 0], [0, 2, 0, -8.0]])
+    points = Points("p", np.zeros((1, 3, 2)), limit=3, arrows={"broad": ways, "thin": ways[:2]})
+    message = points._message()
+    np.testing.assert_array_equal(np.frombuffer(message["arrows"], np.float32).reshape(-1, 4), [*ways, *ways[:2]])
+    assert [count for count, *_ in message["styles"]] == [3, 2]
+    assert message["lines"][-2:] == [
+        ((), color, name, width) for name, (_, color, width) in zip(("broad", "thin"), message["styles"], strict=True)
+    ]
+    assert len({color for _, color, _ in message["styles"]}) == len({width for *_, width in message["styles"]}) == 2
+    assert [points._share(way[:2], way[2:]) for way in ways] == pytest.approx([1, 2 / 9, 5 / 8])
+    assert Picture([points], "t").png() != Picture([Points("p", np.zeros((1, 3, 2)), limit=3)], "t").png()
+
+
+@pytest.mark.parametrize(
+    ("arrows", "error"),
+    [({"a": np.zeros((3, 2))}, V), ({" ": np.zeros((3, 4))}, V), ({key: [[0] * 4] for key in "abc"}, V)],
+)
+def test_arrows_are_checked(arrows, error):
+    with pytest.raises(error, match="Points arrows"):
+        Points("p", FRAMES, arrows=arrows)
+
+
+@pytest.mark.parametrize("far", [[9.0, 2.0], [-9.0, 2.0], [2.0, 9.0], [2.0, -9.0]])
+def test_a_point_outside_is_a_wedge_on_the_border(far):
+    """The farther half of the way is not seen: what counts is the direction."""
+    drawn = [
+        Picture([Points("p", [[place]], limit=limit)], "t").png()
+        for place, limit in ((far, 3), (np.multiply(far, 7), 3), (far, 10))
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize(
