@@ -6,7 +6,6 @@ from functools import cache, partial
 from importlib.resources import files
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,17 +20,15 @@ from lessons_src.schedules import linear, time_grid
 from lessons_src.show.panels import Images, Picture, Points, grey
 from lessons_src.show.widgets import Choice, Explorer, Slider, rough_first
 
-NONE = "none"
 STD = 0.15  # of each class of data.ring()
 RADIUS = STD * math.sqrt(2 * math.log(100))  # 99 % of a round Gaussian class lie nearer to its middle
 STEPS = 40
-SHOWN = 16  # points with arrows; the numbers are of all of them
+SHOWN = 12  # points with arrows; the numbers are of all of them
 LIMIT, FAR = 3.0, 5.0  # the squares shown are [-LIMIT, LIMIT]^2, and of samples [-FAR, FAR]^2
-MEAN, CUT = 0.55, 0.9  # right pushes are drawn so long on average; longer arrows are cut
-BESIDE = 0.045  # half the way between the two arrows of a point
-ALONG = torch.linspace(0.2, 1, 9, dtype=torch.float64)  # an arrow is a row of dots
+MEAN = 0.7  # right pushes are drawn so long on average
+APART = 0.5  # points with arrows lie at least so far from each other, and from the border
 CIRCLE = torch.linspace(0, 2 * math.pi, 121, dtype=torch.float64)
-NAMES = ("here", "nowhere", "elsewhere")
+NAMES = ("lands here", "lands nowhere", "lands elsewhere")
 
 
 class Start(NamedTuple):
@@ -76,15 +73,10 @@ class Pushes(NamedTuple):
 
 @cache
 def pushes(guide: str, t: int, label: int) -> Pushes:
-    """sqrt(1 - ab) grad log p(label | x_t), what a guide takes from predicted noise, at 300 points noised to time t.
-
-    With no guide it is zero.
-    """
+    """sqrt(1 - ab) grad log p(label | x_t), what a guide takes from predicted noise, at 300 points noised to time t."""
     ring, start, ab = data.ring(), _start(), float(linear().alpha_bar[t])
     x = add_noise(start.x0, start.noise, ab)[start.own != label][:300]
     right = math.sqrt(1 - ab) * arrows(ring.log_class_posterior, x, ab, label)
-    if guide == NONE:
-        return Pushes(x, torch.zeros_like(x), right)
     return Pushes(x, math.sqrt(1 - ab) * arrows(guides()[guide], x, ab, label), right)
 
 
@@ -92,10 +84,10 @@ def pushes(guide: str, t: int, label: int) -> Pushes:
 def flow(guide: str, w: float, label: int) -> tuple[list[int], Tensor]:
     """Times, and 200 points (F, 200, 2) on their way by DDIM with the exact network without label, under a guide."""
     ring, schedule, start = data.ring(), linear(), _start().noise_of_samples
-    times, eps_fn = time_grid(schedule, STEPS), ring.network(schedule)
-    if guide != NONE:
-        log_p = guides()[guide]
-        eps_fn = classifier(eps_fn, lambda x, t: log_p(x, float(schedule.alpha_bar[t[0]])), schedule, label, w)
+    times, log_p = time_grid(schedule, STEPS), guides()[guide]
+    eps_fn = classifier(
+        ring.network(schedule), lambda x, t: log_p(x, float(schedule.alpha_bar[t[0]])), schedule, label, w
+    )
     return times, trajectory(start, ddim(eps_fn, start, schedule, times))
 
 
@@ -105,12 +97,14 @@ def landed(x: Tensor) -> Tensor:
     return away.argmin(1).where(away.amin(1) <= RADIUS, -1)
 
 
-def _rows(x: Tensor, push: Tensor, side: float) -> Tensor:
-    """Rows of dots that lead from points (n, 2) along their pushes, cut where they are long, and beside each other."""
-    length = push.norm(dim=1, keepdim=True)
-    short = push * (CUT / length.clamp(min=CUT))
-    beside = side * BESIDE * push.flip(1) * torch.tensor([-1, 1]) / length.clamp(min=1e-6)
-    return (x[:, None] + beside[:, None] + ALONG[:, None] * short[:, None]).flatten(0, 1)
+def spread(x: Tensor) -> list[int]:
+    """Which of points (n, 2) get arrows: the first ones well inside the square that are apart from those before."""
+    kept: list[int] = []
+    for i, point in enumerate(x):
+        apart = not kept or torch.cdist(point[None], x[kept]).min() > APART
+        if len(kept) < SHOWN and apart and point.abs().max() < LIMIT - APART:
+            kept.append(i)
+    return kept
 
 
 def guide_picture(guide: str, w: float, t: int, label: int) -> Picture:
@@ -119,29 +113,29 @@ def guide_picture(guide: str, w: float, t: int, label: int) -> Picture:
     explorer.js computes the same.
     """
     found, (times, path) = pushes(guide, t, label), flow(guide, w, label)
-    x, mine, right = (part[found.x.abs().amax(1) < LIMIT - CUT][:SHOWN] for part in found)
+    x, mine, right = (part[spread(found.x)] for part in found)
     unit = MEAN / right.norm(dim=1).mean()  # all are drawn at one scale
-    dots = {0: x, 1: _rows(x, unit * mine, -1), 2: _rows(x, unit * right, 1)}
-    if guide == NONE:
-        del dots[1]
     end, centre = landed(path[-1]), data.ring().means[label]
     here, nowhere = (end == label), (end == -1)
     lands = torch.where(here, 0, torch.where(nowhere, 1, 2))
     circle = centre + RADIUS * torch.stack([CIRCLE.cos(), CIRCLE.sin()], 1)
-    told = "There is no guide: the network's prediction stays as it is. "
-    if guide != NONE:
-        times_as = f"{found.longer:,.3g} times" if found.longer < 100 else f"{found.longer:,.0f} times"
-        length = "just" if times_as == "1 times" else times_as
-        told = f"At t = {t} the guide points with cosine {found.cosine:.3f} along the right push, {length} as long. "
+    told = "At w = 0 there is no guide."
+    if w:
+        told = (
+            f"At t = {t} w times the guide's push points with cosine {math.copysign(1, w) * found.cosine:.3f} "
+            f"along the right one, {_measured(abs(w) * found.longer)} as long."
+        )
     return Picture(
         [
             Points(
                 f"Pushes to class {label} at t = {t}",
-                torch.cat(list(dots.values()))[None].numpy(),
+                x[None].numpy(),
                 limit=LIMIT,
-                paths=False,
-                groups=np.repeat(list(dots), [len(part) for part in dots.values()]),
-                names={group: ("x_t", "guide", "right")[group] for group in dots},
+                names={0: "noisy point"},
+                arrows={
+                    "right": torch.cat([x, unit * right], 1).numpy(),
+                    "guide, times w": torch.cat([x, w * unit * mine], 1).numpy(),
+                },
             ),
             Points(
                 f"Samples, class {label} wanted",
@@ -154,14 +148,19 @@ def guide_picture(guide: str, w: float, t: int, label: int) -> Picture:
                 target_name="data",
             ),
         ],
-        f"{told}(Drawn so that right ones are equally long at every t, and long ones cut.) {int(here.sum())} of "
-        f"{len(end)} samples land in class {label}, in the circle that holds 99 % of its data; {int(nowhere.sum())} "
-        "land nowhere, in the circle of no class.",
-        frame_label="Samples at",
+        f"{told} (Drawn so that right ones are equally long at every t. An arrow at the border goes on.) "
+        f"{int(here.sum())} of {len(end)} samples land in class {label}, in the circle that holds 99 % of its data; "
+        f"{int(nowhere.sum())} land nowhere, in the circle of no class.",
+        frame_label="Right: samples at",
         frame_names=[f"t = {time}" for time in times],
-        formula=f"ε̂ = ε {_times(w)} √(1 − ᾱ) ∇ log p(class {label} | x_t)",
+        formula=f"ε̂ = ε {_times(w)} √(1 − ᾱ) ∇ log p(class {label} | x_t)" if w else "ε̂ = ε",
         plays=True,
     )
+
+
+def _measured(longer: float) -> str:
+    said = f"{longer:.3g}" if longer < 100 else f"{longer:,.0f}"
+    return "just" if said == "1" else f"{said} times"
 
 
 def _times(w: float) -> str:
@@ -185,9 +184,9 @@ def explore_guides() -> Explorer:
     return Explorer(
         guide_picture,
         [
-            Choice("guide", "Guide", [EXACT, CLEAN_EXACT, NONE], CLEAN_EXACT),
+            Choice("guide", "Guide", [EXACT, CLEAN_EXACT], CLEAN_EXACT),
             Slider("w", "Guidance scale w", -2.0, 12.0, 0.5, 1.0),
-            Slider("t", "Time t of the pushes", 20, 1000, 20, 500),
+            Slider("t", "Left: time t", 20, 1000, 20, 500),
             Choice("label", "Class", list(range(ring.num_classes)), 1),
         ],
         files(__package__).joinpath("explorer.js").read_text(encoding="utf-8"),
@@ -199,16 +198,25 @@ def explore_guides() -> Explorer:
 
 
 def digits_picture(steer: figures.Steer, w: float, steps: int) -> Picture:
-    """Digits 0 to 9 steered by `steer`, a function as in the lesson, and what the guide and the judge read in them."""
-    x = figures.draw(steer(steering.shipped("digits"), figures.wanted, w), steps=steps)
-    guide = steering.reads(steering.AWARE, x).tolist()
-    with torch.no_grad():
-        judge = steering.shipped("judge")(x).argmax(1).tolist()
-    right = [sum(read == digit for digit, read in enumerate(found)) for found in (guide, judge)]
+    """Digits 0 to 9 steered by `steer`, a function as in the lesson, and what the guide and the judge read in them.
+
+    In fewer steps than the lesson's they are a preview, of which nothing is counted.
+    """
+    x = figures.draw(steer(steering.shipped("digits"), steering.noise_aware, w), steps=steps)
+    told, labels = "Each picture starts from the same noise at every w.", ["…"] * len(x)
+    if steps == steering.STEPS:
+        with torch.no_grad():
+            judge = steering.shipped("judge")(x).argmax(1)
+        read = [found.tolist() for found in (steering.reads(steering.AWARE, x), judge)]
+        labels = _both(*read)
+        right = [sum(digit == wanted for wanted, digit in enumerate(found)) for found in read]
+        told = (
+            f"At w = {w:g} the guide reads {right[0]} of 10 digits as wanted, the judge {right[1]}. The network that "
+            f"draws gets no label. {told}"
+        )
     return Picture(
-        [Images("0 to 9 wanted; below: the guide reads | the judge reads", grey(x[None, :, 0]), _both(guide, judge))],
-        f"At w = {w:g} the guide reads {right[0]} of 10 digits as wanted, the judge {right[1]}. The network that draws "
-        "gets no label. Each picture starts from the same noise at every w.",
+        [Images("0 to 9 wanted; below: the guide reads | the judge reads", grey(x[None, :, 0]), labels)],
+        told,
         formula=f"ε̂ = ε {_times(w)} √(1 − ᾱ) ∇ log p(y | x_t)",
     )
 
@@ -220,7 +228,7 @@ def _both(guide: list[int], judge: list[int]) -> list[str]:
 
 
 def explore_digits(steer: figures.Steer) -> Explorer:
-    """Move the scale of the learner's own steer(eps_fn, log_p, w) on digits: at first in 5 steps, then in 20."""
+    """Move the scale of the learner's own steer(eps_fn, classifier, w) on digits: at first in 5 steps, then in 20."""
     kept = cache(partial(digits_picture, steer))
 
     def picture(w: float) -> Iterator[Picture]:

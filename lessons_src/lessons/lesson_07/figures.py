@@ -22,7 +22,7 @@ from lessons_src.show.look import BLUE, GREEN, INK, PURPLE, VERMILLION
 UNCONDITIONAL, CONDITIONAL, OWN = "unconditional", "conditional", "its own"
 EQUAL = 0.97  # the judge's accuracy at which guides are compared
 NOISY = (100, 300, 500)  # the times that the lesson shows
-Steer = Callable[[EpsFn, Guide, float], EpsFn]
+Steer = Callable[[EpsFn, Guide, float], EpsFn]  # steer(eps_fn, classifier, w) for the classes 0, 1, ..., 9 of ten rows
 
 
 # --- Digits, steered
@@ -34,11 +34,6 @@ def draw(eps_fn: EpsFn, n: int = 10, steps: int = steering.STEPS) -> Tensor:
     return sample(ddim(eps_fn, start_noise(n)[0], schedule, time_grid(schedule, steps))).clamp(-1, 1)
 
 
-def wanted(x: Tensor, t: Tensor) -> Tensor:
-    """log p(class | x_t) of the noise-aware classifier, for the classes 0, 1, ..., 9, 0, ... of the rows; (n,)."""
-    return steering.noise_aware(x, t).gather(1, start_noise(len(x))[1][:, None])[:, 0]
-
-
 def judged(x: Tensor) -> int:
     """How many digits (n, 1, 28, 28) the judge reads as 0, 1, ..., 9, 0, ..."""
     with torch.no_grad():
@@ -47,7 +42,7 @@ def judged(x: Tensor) -> int:
 
 def show_steered(steer: Steer, scales: Sequence[float] = (0, 1, 2, 5)) -> None:
     """Digits 0 to 9 wanted, by a network that is asked for none, steered by the learner's own function."""
-    rows = {w: draw(steer(shipped("digits"), wanted, w)) for w in scales}
+    rows = {w: draw(steer(shipped("digits"), steering.noise_aware, w)) for w in scales}
     read = [judged(x) for x in rows.values()]
     plots.image_rows(
         {f"w = {w:g}": x for w, x in rows.items()},
@@ -83,18 +78,29 @@ def noisy_digits(t: int, n: int = 9) -> tuple[Tensor, Tensor, dict[str, Tensor]]
         return x, label, {name: steering.CLASSIFIERS[name](x, time_of).argmax(1) for name in (AWARE, CLEAN)}
 
 
+def _draw_noisy(line: Sequence[Axes], t: int, titles: Sequence[str]) -> None:
+    for axis, picture, title in zip(line, noisy_digits(t)[0], titles, strict=True):
+        axis.imshow(picture[0].clamp(-2, 2).numpy(), cmap="gray", vmin=-2, vmax=2, interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        axis.set_title(title, fontsize=11, pad=2)
+    line[0].set_ylabel(f"t = {t}", rotation=0, ha="right", va="center")
+
+
+def show_at(t: int) -> None:
+    """Noisy test digits, for the reader to read."""
+    fig, axes = plots.figure(9, width=8.6, height=1.1)
+    _draw_noisy(axes[0], t, [""] * 9)
+    plots.show(fig, f"The test digits 1 to 9 with the noise of t = {t}.")
+
+
 def show_noisy(times: Sequence[int] = NOISY) -> None:
     """Noisy test digits, each with what the two classifiers read."""
     fig, axes = plots.figure(9, len(times), width=8.6, height=1.22 * len(times))
     told = []
     for line, t in zip(axes, times, strict=True):
-        x, label, read = noisy_digits(t)
-        for k, axis in enumerate(line):
-            axis.imshow(x[k, 0].clamp(-2, 2).numpy(), cmap="gray", vmin=-2, vmax=2, interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
-            axis.set_title(f"{read[AWARE][k]} | {read[CLEAN][k]}", fontsize=11, pad=2)
-        line[0].set_ylabel(f"t = {t}", rotation=0, ha="right", va="center")
+        _, label, read = noisy_digits(t)
+        _draw_noisy(line, t, [f"{aware} | {clean}" for aware, clean in zip(read[AWARE], read[CLEAN], strict=True)])
         right = [int((read[name] == label).sum()) for name in (AWARE, CLEAN)]
         told.append(f"at t = {t} the first reads {right[0]} of {len(label)} rightly, the second {right[1]}")
     plots.show(
@@ -127,7 +133,18 @@ def show_reading() -> None:
         "gradient with the push that the digit network itself knows, ε without label minus ε with it: "
         f"{pulls[0]:.2f} and {pulls[1]:.2f} at t = 500. At t = 1000 the clean gradient is "
         f"{rows[CLEAN][1000]['longer']:,.0f} times as long as that push: one step of 20 with it leaves pixels of about "
-        f"{first_step(CLEAN):.0f}, and black to white is only 2.",
+        f"{first_step(CLEAN):.0f}, where black is −1 and white 1.",
+    )
+
+
+def show_drawn(w: float = 2.0) -> None:
+    """What the two classifiers draw when they steer the network without label."""
+    rows = {f"{name}, w = {w:g}": steering.draw(name, w, 10)[0] for name in (AWARE, CLEAN)}
+    read = [judged(x) for x in rows.values()]
+    plots.image_rows(
+        rows,
+        f"Digits 0 to 9 wanted, steered by one classifier and by the other: the judge reads {read[0]} and {read[1]} of "
+        "10 as wanted. Each column starts from one noise.",
     )
 
 
@@ -267,10 +284,10 @@ BELOW = ("classifier-free", "CLIP, no label")  # scales stand below or above the
 def _draw_against(axis: Axes, name: str) -> None:
     guide, base, color, mark = COMPARED[name]
     rows = {w: row for w, row in runs(guide, base).items() if row["accuracy"] > 0.8}
-    accuracy, distance = ([row[key] for row in rows.values()] for key in ("accuracy", "frechet"))
+    wrong, distance = [1 - row["accuracy"] for row in rows.values()], [row["frechet"] for row in rows.values()]
     bars = [2 * frechet_error(row) for row in rows.values()]
-    axis.errorbar(accuracy, distance, bars, fmt=mark, color=color, ms=5, label=name)
-    for w, x, y, bar in zip(rows, accuracy, distance, bars, strict=True):
+    axis.errorbar(wrong, distance, bars, fmt=mark, color=color, ms=5, label=name)
+    for w, x, y, bar in zip(rows, wrong, distance, bars, strict=True):
         below = name in BELOW and y < max(distance)
         end, side = (y - bar, "top") if below else (y + bar, "bottom")
         away = (0, -3 if below else 3)
@@ -279,16 +296,18 @@ def _draw_against(axis: Axes, name: str) -> None:
 
 def show_against() -> None:
     """Distance to real digits against the judge's accuracy, a curve a guide, its scales beside the marks."""
-    fig, axes = plots.figure(width=9.0, height=4.8)
+    fig, axes = plots.figure(width=8.0, height=4.8)
     axis = axes[0, 0]
     for name in COMPARED:
         _draw_against(axis, name)
-    axis.axvline(EQUAL, color=INK, lw=1, ls=":")
-    axis.text(EQUAL, 1.0, "97 % ", transform=axis.get_xaxis_transform(), color=INK, ha="right", va="top")
-    axis.set(xlabel="read as wanted by the judge (share)", ylabel="distance to real digits, log scale", yscale="log")
+    axis.axvline(1 - EQUAL, color=INK, lw=1, ls=":")
+    axis.set(xscale="log", yscale="log", xlim=(0.2, 0.0016), ylim=(0.7, 18))  # few wrong ones to the right
+    axis.set(xlabel="read as wanted by the judge", ylabel="distance to real digits (small is good)")
+    shares = (80, 90, 95, 97, 98, 99, 99.5, 99.8)
+    axis.set_xticks([1 - share / 100 for share in shares], [f"{share:g} %" for share in shares])
     axis.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
-    axis.set_ylim(0.7, 18)
-    axis.legend(loc="lower left")
+    axis.minorticks_off()
+    axis.legend(loc="upper right")
     near, best = runs(AWARE, CONDITIONAL)[0.5], runs(FREE, OWN)[1.2]
     equal = {name: told(row["frechet"], row["standard error"]) for name, row in against().items()}
     plots.show(
