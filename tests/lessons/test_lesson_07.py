@@ -60,7 +60,8 @@ def test_steer_in_the_cell_is_that_of_the_library_also_under_no_grad():
     notebook = nbformat.read(NOTEBOOKS / "07_classifier_guidance.ipynb", as_version=4)
     (cell,) = (cell for cell in notebook.cells if cell.cell_type == "code" and "def steer(" in cell.source)
     net = steering.shipped("digits")
-    scope = {"torch": torch, "alpha_bar": net.schedule.alpha_bar}
+    scope = {"torch": torch}
+    exec(notebook.cells[1].source, scope)
     exec(cell.source.split("\n\n\n")[0], scope)
     x, label = start_noise(10)
     t = torch.tensor([1000, 700, 300, 20, 1, 900, 500, 400, 200, 100])
@@ -80,7 +81,7 @@ def told(guide, w=1.0, t=500, label=1):
 
 
 def test_the_dares_of_the_ring():
-    """Of 200 the clean guide takes 16 to the class, w = 0 takes 21, the exact one all; at -1.5 and from 10.5 on none."""
+    """Of 200 the clean guide takes 16 to the class, w = 0 21, the exact one all; at -1.5 and from 10.5 on none."""
     assert told(laws.CLEAN_EXACT) == [16, 184]
     assert told(laws.EXACT) == [200, 0]
     assert told(laws.EXACT, 10.0)[0] > 0
