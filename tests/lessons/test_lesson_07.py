@@ -230,6 +230,9 @@ def test_accuracies_that_the_questions_quote():
 def test_the_clean_gradient_has_next_to_nothing_to_do_with_the_push():
     aware, clean = figures.reading()[steering.AWARE], figures.reading()[steering.CLEAN]
     assert all(abs(row["cosine"]) + 2 * row["standard error"] < 0.06 for row in clean.values())
+    cosines = [aware[t]["cosine"] for t in (1, *range(100, 901, 100))]
+    assert abs(cosines[0]) < 0.01
+    assert cosines == sorted(cosines), "the more noise, the more it agrees, but at t = 1000"
     for t in range(100, 1001, 100):
         error = math.hypot(aware[t]["standard error"], clean[t]["standard error"])
         assert aware[t]["cosine"] - clean[t]["cosine"] > 3 * error
