@@ -12,7 +12,7 @@ from lessons_src.lessons.lesson_09.front import MARGIN, difference, find
 from lessons_src.lessons.lesson_11 import explorer, figures, ring, taught
 from lessons_src.make.pages import NOTEBOOKS
 from lessons_src.oracle import GaussianMixture, exact_flow
-from lessons_src.samplers import ddim, sample
+from lessons_src.samplers import Counted, ddim, sample
 from lessons_src.schedules import cosine, time_grid
 from lessons_src.show import plots
 
@@ -97,16 +97,54 @@ def test_a_student_is_taught_as_the_stored_ones_were(monkeypatch):
         taught.teach(200, couples=ask["pairs"])
 
 
-# --- The explorer
+@pytest.mark.parametrize("method", ["progressive", "consistency"])
+def test_calls_of_a_teacher_are_counted_as_they_are_asked(method, monkeypatch):
+    asked, clean = [], taught.clean
+    monkeypatch.setattr(taught, "clean", lambda net, x, t: (asked.append((net, len(x))), clean(net, x, t))[1])
+    loss = taught.Taught(scope()[method], time_grid(cosine(), 4), 2 if method == "progressive" else 1)
+    batch = ring.points(0)(ring.BATCH, torch.Generator().manual_seed(1))
+    loss(ring.new_network(0), batch, torch.Generator().manual_seed(2))
+    assert sum(n for net, n in asked if net is ring.ORACLE) == taught.asked(method, 1)
+
+
+def test_calls_of_a_walk_are_counted(monkeypatch):
+    net = Counted(ring.ORACLE)
+    monkeypatch.setattr(ring, "ORACLE", net)
+    ring.pairs(0, 10)
+    assert net.nfe == ring.WALK
+    assert taught.asked("pairs", 1) == taught.asked("pairs", 1200) == ring.PAIRS * ring.WALK
+
+
+def test_what_teaching_costs():
+    """20,000 walks of 100 calls; twice an example, once."""
+    assert [taught.asked(method, ring.STEPS) for method in taught.METHODS] == [20_000 * 100, 614_400, 307_200]
+
+
+def test_a_picture_of_teaching_shows_three_clouds_and_the_bill():
+    """In the colours of the explorer."""
+    found = {name: ring.as_student(ring.new_network(0), [1000, 500, 0]) for name in taught.METHODS}
+    picture = taught.taught_picture(found, 600, 1200)
+    assert [panel.title for panel in picture.panels] == [f"{name}: 2 calls" for name in taught.METHODS]
+    assert "pairs 2.00, progressive 0.31, consistency 0.15" in picture.sentence()
+    groups = explorer.students_picture(3, "A").panels[0].groups
+    for before in (picture, taught.untaught_picture(taught.METHODS)):
+        assert all((panel.groups[: len(groups)] == groups).all() for panel in before.panels)
+
+
+# --- The explorers
 
 
 def test_the_dares():
-    """11, 7 and 6 calls; all in the middle with one."""
+    """11, 7 and 6 calls; all in the middle with one. By strays A is worth about 6."""
     gaps = {steps: explorer.off(explorer.walk(steps)[-1])[0] for steps in range(1, explorer.MOST + 1)}
     assert list(gaps.values()) == sorted(gaps.values(), reverse=True)
     for name, calls in (("A", 11), ("B", 7), ("C", 6)):
         assert min(steps for steps, gap in gaps.items() if gap < explorer.off(explorer.ends(name))[0]) == calls
     assert explorer.walk(1)[-1].norm(dim=1).max() < 0.01
+    strays = {steps: explorer.off(explorer.walk(steps)[-1])[1] for steps in (5, 6, 7)}
+    own = explorer.off(explorer.ends("A"))[1]
+    assert strays[7] < own < strays[5]
+    assert round(strays[6], 2) == round(own, 2)
     assert explorer.off(explorer.ends(explorer.PERFECT))[0] == 0 < gaps[explorer.MOST]
 
 
@@ -126,6 +164,18 @@ def test_a_picture_of_the_explorer():
         explorer.students_picture(3, "D")
 
 
+def test_digits_of_the_explorer():
+    """Students of more calls are nearer to DDIM; DDPM draws other digits."""
+
+    def apart(*values):
+        return float(explorer.digits_picture(*values).formula[0].split()[2])
+
+    near = [apart(calls, "DDIM", 20, 3) for calls in explorer.CALLS]
+    assert near == sorted(near, reverse=True)
+    assert near[-1] < 0.1
+    assert apart(4, "DDPM", 20, 3) > 0.5
+
+
 # --- Figures, and what they are said to show
 
 
@@ -139,17 +189,17 @@ def said(monkeypatch):
 
 
 def test_every_figure_is_drawn(said, monkeypatch):
-    monkeypatch.setattr(figures, "milliseconds", lambda: {0: 0.6, 1: 0.6, 2: 1.2, 4: 2.4})
+    names = []
+    draw = plots.image_rows
+    monkeypatch.setattr(plots, "image_rows", lambda rows, text: (names.extend(rows), draw(rows, text)))
     figures.show_map()
     figures.show_digits()
-    figures.show_bill()
-    figures.show_folded(2)
     figures.show_collapse()
     figures.show_adapter()
-    figures.show_renoised(ring.as_student(ring.new_network(0), [1000, 0]))
-    assert len(said) == 7
-    assert "130, 4.99, 1.74, 1.46, 1.42, 1.68, 0.881" in said[1]
-    assert said[2]["ms a digit"] == ["0.6", "1.2", "2.4", "2.4", "12", "3.6", "600"]
+    figures.show_renoised(ring.as_student(ring.new_network(0), [1000, 0]), 500)
+    assert len(said) == 5
+    assert [name.split()[-1] for name in names[:7]] == ["130", "4.99", "1.74", "1.46", "1.42", "1.68", "0.881"]
+    assert [name.split()[-1] for name in names[7:]] == ["1.74", "42.2", "1.72"]
 
 
 def test_the_map_is_the_quantile_map():
@@ -168,7 +218,7 @@ def test_the_map_is_the_quantile_map():
 
 def test_fresh_noise_betters_the_law_and_leaves_the_path():
     """Prediction fresh-noise, by five seeds."""
-    for key, better in (("sliced", True), ("gap", False), ("same mode", False)):
+    for key, better in (("stray", True), ("sliced", True), ("gap", False), ("same mode", False)):
         one, four = (figures.scored("consistency", calls, key) for calls in ("1", "4 re-noised"))
         assert abs(one[0] - four[0]) > 2 * math.hypot(one[1], four[1]), key
         worse = four[0] > one[0] if key != "same mode" else four[0] < one[0]
@@ -204,13 +254,19 @@ def test_how_many_calls_of_ddim_the_student_replaces():
     for calls in (1, 2, 4):
         assert difference(find(rows, "student", calls), find(rows, "DDPM", 1000)).low > 0
     for calls in (2, 4):
-        assert difference(find(rows, "student", calls), find(rows, "UniPC-2", 50)).high < 0
+        for solver in ("DDIM", "UniPC-2"):
+            assert difference(find(rows, "student", calls), find(rows, solver, 50)).high < 0
+    fresh = find(rows, "SDE-DPM-Solver++(2M)", 6)
+    assert fresh["frechet"] == pytest.approx(find(rows, "student", 4)["frechet"], abs=0.01), "as good"
 
 
-def test_what_students_cost():
-    """20,000 walks, two minutes, half a megabyte; and the times between which fresh noise comes."""
-    assert ring.PAIRS == 20_000
-    assert 100 < weights.load("student-1")[1]["seconds of training"] < 130
+def test_how_students_were_taught():
+    """All by matching, those of 1 and 2 calls by a critic, too; half a megabyte; when fresh noise comes."""
+    losses = {calls: weights.load(f"student-{calls}")[1]["loss"] for calls in (1, 2, 4)}
+    assert all("distribution matching" in loss for loss in losses.values())
+    assert [calls for calls, loss in losses.items() if "critic" in loss] == [1, 2]
+    folded = weights.load("student-2-guided")[1]["metrics"]["image error"]
+    assert folded / 2 == pytest.approx(1 / 20, abs=0.005), "a twentieth of the way from black to white"
     assert (weights.FOLDER / "student-1.safetensors").stat().st_size == pytest.approx(500_000, rel=0.02)
     assert time_grid(ring.SCHEDULE, 4) == [1000, 750, 500, 250, 0]
 

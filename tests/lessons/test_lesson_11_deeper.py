@@ -1,10 +1,13 @@
 """Lesson 11's deeper part: its pictures, what its questions claim, and the lines in which it derives things."""
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
+import lessons_src
 from lessons_src import measurements, weights
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.lesson_11 import deeper, figures
@@ -130,6 +133,18 @@ def test_a_line_is_matched_with_a_fake_network_and_collapses_without():
     assert slow.max() > 0.65
     assert abs(alone[-1]) < 1e-6
     assert slow[10] < exact[10], "a fake network that starts as the teacher pulls nowhere at first"
+
+
+def test_matching_leads_past_the_end_of_the_ode():
+    """By the search's own judge: with 4 calls by matching alone; and a critic adds a little."""
+    record = json.loads((Path(lessons_src.__file__).parents[1] / "tests/benchmarks/students/search.json").read_text())
+    told = {run["name"]: run["frechet"] for run in record["runs"]}
+    ode = told["teacher, UniPC 24"]
+    for calls in (1, 2, 4):
+        assert told[f"dm{calls}"] < 0.7 * told[f"reg{calls}"]
+    assert told["dm4"] < ode < told["reg4"]
+    assert told["all1-again"] < told["dm1"]
+    assert told["reg1"] < 0.8 * told["reg1-batch64"]
 
 
 # --- Adapters

@@ -24,11 +24,12 @@ export function picture({ steps, student }, constants) {
   const end = student === "perfect" ? exact : constants[student];
   const jump = [start, ...Array(steps).fill(end)], drawn = (states) => flat(states.map((x) => x.slice(0, 2 * shown)));
   const groups = nearest(exact.slice(0, 2 * shown), means).map(([mode]) => mode), target = Float32Array.from(exact);
-  const who = student === "perfect" ? "The perfect student" : `Student ${student}`;
+  const who = student === "perfect" ? "perfect student" : `student ${student}`;
+  const title = `${who[0].toUpperCase()}${who.slice(1)}`;
   const panel = (title, states) => ({ title, data: drawn(states), frames: steps + 1, groups, target });
   return {
-    panels: [panel(`Teacher: ${steps} call${steps > 1 ? "s" : ""}`, path), panel(`${who}: 1 call`, jump)],
-    formula: [`Teacher: ${off(path[steps], constants)}. ${who}: ${off(end, constants)}`],
+    panels: [panel(`Teacher: ${steps} call${steps > 1 ? "s" : ""}`, path), panel(`${title}: 1 call`, jump)],
+    formula: [`At the end: teacher ${off(path[steps], constants)}; ${who} ${off(end, constants)}`],
     frame_names: Array.from({ length: steps + 1 }, (_, k) => `${k} of ${steps} calls`),
     start: steps,
   };

@@ -2,27 +2,25 @@
 
 import math
 import statistics
-import time
 
 import torch
 from torch import Tensor
 
 from lessons_src import data, measurements, weights
-from lessons_src.guidance import classifier_free
-from lessons_src.lessons.digit_runs import shipped
-from lessons_src.lessons.lesson_09.front import SURE, difference, find, told
+from lessons_src.lessons.lesson_09.front import find
 from lessons_src.lessons.lesson_11 import digits, ring
-from lessons_src.lessons.lesson_11.explorer import starts
 from lessons_src.measurements import Row, digits_of
 from lessons_src.oracle import exact_flow
 from lessons_src.samplers import ddim, sample, trajectory
 from lessons_src.schedules import cosine, time_grid
 from lessons_src.show import plots
+from lessons_src.show.look import LINES, MARKS
 from lessons_src.solvers import unipc
-from lessons_src.students import Student, few_steps
+from lessons_src.students import Student
 
 SHARES = torch.arange(1, 20, dtype=torch.float64) / 20  # of the noise, and of the data, that lie below a path
 CALLS = (1, 4, 16)
+DRAWN = 500  # points on the ring
 ROWS = (  # of the picture of digits
     ("DDIM", 1),
     ("DDIM", 4),
@@ -32,7 +30,6 @@ ROWS = (  # of the picture of digits
     ("DDIM", 50),
     ("DDPM", 1000),
 )
-BILL = (("student", 1), ("student", 2), ("student", 4), ("DDIM", 4), ("DDIM", 20), ("UniPC-2", 6), ("DDPM", 1000))
 
 
 # --- The map from noise to data
@@ -64,9 +61,9 @@ def show_map() -> None:
     right.legend(fontsize=10)
     plots.show(
         fig,
-        "Left: exact paths from noise to two humps of data. They never cross: the lowest twentieth of the noise "
-        "becomes the lowest twentieth of the data, and so on. Right: the end of each noise, a curve. DDIM comes "
-        "near it with many calls; with one it answers the mean of all data, whatever the noise.",
+        "Left: exact paths from noise to two humps of data. They never cross: who begins lowest ends lowest. Right: "
+        "the end of each noise, a curve. DDIM comes near it with many calls; with one it answers the mean of all "
+        "data, whatever the noise.",
     )
 
 
@@ -79,29 +76,28 @@ def scored(method: str, calls: str, key: str) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values)
 
 
-def show_renoised(student: Student) -> None:
+def show_renoised(student: Student, n: int = 5000) -> None:
     """Where a consistency student of four times ends in one call and in four with fresh noise, by exact mode."""
-    noise, exact = starts()
-    own = torch.cdist(exact, ring.RING.means).argmin(1)
+    noise = ring.start(n)
+    exact = ring.flow(noise)
+    own = torch.cdist(exact, ring.RING.means).argmin(1)[:DRAWN]
     jumper = ring.as_student(student, time_grid(ring.SCHEDULE, 4))
     found = {"1 call": ring.draw(student, noise), "4 calls, fresh noise between": ring.renoised(jumper, noise)}
-    fig, axes = plots.figure(columns=2, width=7.4, height=3.9)
+    fig, axes = plots.figure(columns=2, width=7.4, height=4.2)
+    told = []
     for axis, (title, x) in zip(axes[0], found.items(), strict=True):
-        axis.scatter(*exact.T, s=4, color="0.6", alpha=0.5, linewidths=0)
-        for k in range(8):
-            mark = "os^D"[k % 4]
-            axis.scatter(*x[own == k].T, s=9, color=plots.COLOURS[k % 7], marker=mark, linewidths=0)
-        axis.set(title=title, xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), aspect="equal")
-    calls = {
-        name: {key: scored("consistency", name, key)[0] for key in ("gap", "sliced")} for name in ("1", "4 re-noised")
-    }
-    (one, four), floor = calls.values(), scored("pairs", "1", "floor")[0]
+        axis.scatter(*exact[:DRAWN].T, s=4, color="0.6", alpha=0.5, linewidths=0)
+        for k in range(len(ring.RING.means)):  # as in the explorer
+            color, mark = LINES[k % len(LINES)][0], MARKS[k % len(MARKS)]
+            axis.scatter(*x[:DRAWN][own == k].T, s=12, color=color, marker=mark, linewidths=0)
+        scores = ring.scores(x, exact)
+        told.append(f"off by {scores['gap']:.2f}, {100 * scores['stray']:.0f} % stray")
+        axis.set(title=title, xlabel=told[-1], xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), aspect="equal")
+    one, four = told
     plots.show(
         fig,
-        "The same noises; colour and shape tell the cluster where the exact path ends. "
-        f"Mean of five such students: in one call {one['gap']:.2f} from the own end, in four {four['gap']:.2f}. "
-        f"The cloud's distance to that of the ring (sliced): {one['sliced']:.3f}, and {four['sliced']:.3f}; two clouds "
-        f"of the ring itself have {floor:.3f}.",
+        f"In one call {one}; in four {four}. Stray: outside every cluster. Colour and shape name the cluster of the "
+        "exact end.",
     )
 
 
@@ -123,95 +119,42 @@ def _name(solver: str, calls: int) -> str:
 
 
 def show_digits() -> None:
-    """Ten digits from the same noises by students and solvers."""
-    found = rows()
-    picked = {_name(*row): find(found, *row) for row in ROWS}
-    distances = ", ".join(f"{row['frechet']:.3g}" for row in picked.values())
+    """Ten digits from the same noises by students and solvers, and the distance of a thousand."""
+    picked = {row: find(rows(), *row) for row in ROWS}
+    names = {
+        row: f"{_name(*row)}\n{'fresh noise: ' if row[0] == 'DDPM' else ''}{found['frechet']:.3g}"
+        for row, found in picked.items()
+    }
     plots.image_rows(
-        {name: digits_of(row) for name, row in picked.items()},
-        f"The same ten noises in every row. Distance of 1,000 such digits from real ones, downwards: {distances}.",
-    )
-
-
-def milliseconds(n: int = 50, repeats: int = 3) -> dict[int, float]:
-    """Milliseconds a digit on this machine, of students by calls; 0 stands for one call of the teacher."""
-    noise, label = measurements.start_noise(n)
-    net = shipped()[0]
-    runs = {0: lambda: net(noise, torch.full((n,), 500), label)}
-    for calls in (1, 2, 4):
-        student = weights.load(f"student-{calls}")[0]
-        runs[calls] = lambda student=student: sample(few_steps(student, noise, label))
-    found = {}
-    with torch.no_grad():
-        for name, run in runs.items():
-            seconds = []
-            for _ in range(repeats):
-                begun = time.perf_counter()
-                run()
-                seconds.append(time.perf_counter() - begun)
-            found[name] = 1000 * min(seconds) / n
-    return found
-
-
-def _brief(value: float) -> str:
-    """Two digits where they say something."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def show_bill() -> None:
-    """Distance and milliseconds a digit of students and solvers."""
-    found, cost = rows(), milliseconds()
-    picked = [find(found, *row) for row in BILL]
-    plots.table(
-        {
-            "sampler": [row["solver"] if row["solver"] != "student" else "**student**" for row in picked],
-            "calls": [f"{row['nfe']:,}" for row in picked],
-            "distance": [f"{row['frechet']:.2f} ± {SURE * row['standard error']:.2f}" for row in picked],
-            "compared with DDIM, 50 calls": [told(difference(row, find(found, "DDIM", 50))) for row in picked],
-            "ms a digit": [
-                _brief(cost[row["nfe"]] if row["solver"] == "student" else row["nfe"] * cost[0]) for row in picked
-            ],
-        },
-        "Distance of 1,000 digits, ± 95 %; compared: the difference, in pairs of one noise. Time on this machine, "
-        "of students by running them, of the others as calls times that of one.",
-    )
-
-
-def show_folded(steps: int = 16) -> None:
-    """Ten digits by guided DDIM, and by the student that has the guidance folded in."""
-    (net, _), (student, card) = shipped(), weights.load("student-2-guided")
-    noise, label = measurements.start_noise(10)
-    walk = ddim(classifier_free(net, label, student.w), noise, net.schedule, time_grid(net.schedule, steps))
-    w, calls = f"w = {student.w:g}", len(student.times) - 1
-    plots.image_rows(
-        {f"DDIM, {w}, {2 * steps} calls": sample(walk), f"student, {calls} calls": digits.drawn(student, noise, label)},
-        f"DDIM with {w} in {steps} steps, each of two calls, and the student with {w} folded in. Over 200 digits they "
-        f"differ by {card['metrics']['image error']:.2f} a pixel (root mean square), where black is −1 and white is 1.",
+        {names[row]: digits_of(found) for row, found in picked.items()},
+        "The same ten noises in every row; DDPM adds fresh noise, so its digits are others. Below each name: the "
+        f"distance of 1,000 such digits from real ones. Other real digits have {picked[ROWS[0]]['floor']:.2f}.",
     )
 
 
 # --- A collapse, and an adapter
 
 
-def show_collapse() -> None:
-    """Thirty digits by distribution matching without a second network, and with one from a good beginning."""
-    found = {row["case"]: row for row in measurements.load("collapse")}
-    alone, cold, warm = (found[case] for case in digits.CASES)
-    fig, axes = plots.figure(columns=2, width=8.6, height=1.7)
-    for axis, (title, row) in zip(axes[0], (("pulled", alone), ("pulled by a difference", warm)), strict=True):
-        tiles = digits_of(row).view(3, 10, 28, 28).permute(0, 2, 1, 3).reshape(84, 280)
-        axis.imshow(tiles, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-        axis.set(title=title, xticks=[], yticks=[])
-        axis.grid(False)
-    said = (
-        f"{name}: the judge reads {100 * row['accuracy']:.0f} % as wanted, the spread within classes is "
-        f"{row['spread']:.2f} times that of real digits, the distance {row['frechet']:.3g}."
-        for name, row in (("Left", alone), ("Right, from the one-call student", warm))
-    )
-    plots.show(
-        fig,
-        f"Thirty noises each, three for every class. {' '.join(said)} The same from the teacher's weights: distance "
-        f"{cold['frechet']:.3g}.",
+def show_collapse(classes: int = 4) -> None:
+    """Three digits a class of the one-call student, and by distribution matching without and with a second network."""
+    alone, _, warm = measurements.load("collapse")
+    old = find(measurements.load("students"), "student", 1)
+    shown = {
+        "the old student": (digits.drawn(weights.load("student-1")[0], *measurements.start_noise(30)), old),
+        "pulled": (digits_of(alone), alone),
+        "pulled by a difference": (digits_of(warm), warm),
+    }
+    strips = {
+        f"{name}\nread {100 * row['accuracy']:.0f} %, spread {row['spread']:.2f}\n"
+        f"distance {row['frechet']:.3g}": x.view(3, 10, 1, 28, 28)[:, :classes].transpose(0, 1).flatten(0, 1)
+        for name, (x, row) in shown.items()
+    }
+    plots.image_rows(
+        strips,
+        f"Three digits each of 0 to {classes - 1}; numbers are of 1,000. Pulled, {100 * alone['accuracy']:.0f} % are "
+        f"read right, but the spread within classes is {alone['spread']:.2f} of that of real digits, the distance "
+        f"{alone['frechet']:.0f}. Pulled by a difference, the spread is {warm['spread']:.2f}, the distance "
+        f"{warm['frechet']:.1f}.",
     )
 
 
@@ -220,41 +163,27 @@ def adapters(how: str) -> dict[int, Row]:
     return {row["rank"]: row for row in measurements.load("adapter") if row["how"] == how}
 
 
-def show_adapter() -> None:
-    """Distance of digits against the kilobytes of an adapter."""
-    trained, none = adapters("trained"), adapters("none")[0]
-    every = trained.pop(digits.EVERY)
-    fig, axes = plots.figure(width=6.6, height=3.4)
+def show_adapter(rank: int = digits.SHIPPED) -> None:
+    """Distance of digits without and with an adapter, in its own network and in one from other first weights."""
+    own = adapters("none")[0], adapters("trained")[rank]
+    strange = adapters("another seed")
+    pairs = {"its own network": own, "a network trained\nfrom another start": (strange[0], strange[rank])}
+    fig, axes = plots.figure(width=7.4, height=2.5)
     axis = axes[0, 0]
-    axis.plot(
-        [row["kB"] for row in trained.values()], [row["frechet"] for row in trained.values()], "o-", color=plots.BLUE
-    )
-    for rank, row in trained.items():
-        axis.annotate(
-            f"rank {rank}", (row["kB"], row["frechet"]), xytext=(0, 9), textcoords="offset points", ha="center"
-        )
-    axis.axhline(none["frechet"], color=plots.INK, linestyle="--")
-    axis.annotate("no adapter", (12, none["frechet"]), xytext=(0, -14), textcoords="offset points")
-    axis.axhline(every["frechet"], color=plots.VERMILLION, linestyle=":")
-    axis.annotate(
-        f"all weights, {every['kB']:.0f} kB", (12, every["frechet"]), xytext=(0, -14), textcoords="offset points"
-    )
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel="kilobytes",
-        ylabel="distance from real digits",
-        ylim=(1.6, 30),
-        xlim=(11, 700),
-    )
-    axis.set_yticks([2, 3, 5, 10, 20], ["2", "3", "5", "10", "20"])
-    axis.minorticks_off()
-    axis.set_xticks([15, 50, 118, 463], ["15", "50", "118", "463"])
-    on, strange = (adapters(name) for name in digits.OTHERS)
+    for shift, color, name in ((-0.18, plots.INK, "without"), (0.18, plots.BLUE, "with the adapter")):
+        found = [pair[name != "without"]["frechet"] for pair in pairs.values()]
+        places = [place + shift for place in range(len(pairs))]
+        bars = axis.barh(places, found, 0.34, color=color, label=name)
+        axis.bar_label(bars, [f"{value:.3g}" for value in found], padding=4, color=plots.INK)
+    axis.set(yticks=range(len(pairs)), yticklabels=list(pairs), xlabel="distance from real digits", xlim=(0, 78))
+    axis.invert_yaxis()
+    axis.legend()
+    axis.grid(False)
+    every = adapters("trained")[digits.EVERY]
     plots.show(
         fig,
-        f"Two calls with guidance folded in, 1,000 digits a point. The shipped adapter of {trained[8]['kB']:.0f} kB, "
-        f"plugged into the same network after more training: {on[0]['frechet']:.3g} becomes {on[8]['frechet']:.2g}. "
-        f"Into one that was trained from other first weights: {strange[0]['frechet']:.2g} becomes "
-        f"{strange[8]['frechet']:.2g}.",
+        f"Two calls, guidance folded in, 1,000 digits. The adapter has {own[1]['kB']:.0f} kB: in its own network "
+        f"{own[0]['frechet']:.0f} becomes {own[1]['frechet']:.1f} (all weights, {every['kB']:.0f} kB: "
+        f"{every['frechet']:.1f}), in the other {strange[0]['frechet']:.0f} becomes {strange[rank]['frechet']:.0f}. "
+        "Guided digits are clear and less varied, so none is near 1.5.",
     )

@@ -27,6 +27,7 @@ ORACLE = RING.network(SCHEDULE)
 STEPS = 1200  # gradient steps of a method, all stages together
 BATCH = 256
 PAIRS = 20_000
+WALK = 100  # calls of the oracle on the way to an exact end
 JUDGED = 10_000
 LONGER = "pairs, longer"  # five times the steps, three times the pairs, a slower average: half a minute
 METHODS = ("pairs", "progressive", "consistency", "consistency training", "matching")
@@ -42,7 +43,7 @@ def start(n: int = JUDGED, seed: int = 99) -> Tensor:
     return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def flow(noise: Tensor, steps: int = 100) -> Tensor:
+def flow(noise: Tensor, steps: int = WALK) -> Tensor:
     """Where the exact flow ends from noise (n, 2), by UniPC-3 on the oracle: to 0.004 in the mean."""
     return sample(unipc(ORACLE, noise, SCHEDULE, time_grid(SCHEDULE, steps), 3))
 

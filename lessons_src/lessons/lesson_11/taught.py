@@ -4,8 +4,7 @@ A function (f, ...) -> (answer, aim) says what a student should have answered; f
 """
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,14 +23,14 @@ from lessons_src.losses import Batch, Losses
 from lessons_src.networks import NoisePredictor
 from lessons_src.process import noise_like, rotate
 from lessons_src.schedules import time_grid
-from lessons_src.show.panels import Curves, Picture, Points
+from lessons_src.show.panels import Picture, Points
 from lessons_src.show.widgets import Live
 from lessons_src.students import Student, Teacher, clean, levels
 from lessons_src.training import Recipe, Trainer
 
 METHODS = ring.EXPLORED_METHODS
 EVERY = 50  # gradient steps between two looks
-DRAWN = 80  # points of each in the picture
+DRAWN = 80  # points in each picture
 
 Clean = Callable[[Tensor, Tensor], Tensor]
 Ask = Callable[..., tuple[Tensor, Tensor]]
@@ -112,6 +111,13 @@ def watched(
             yield ring.as_student(trainer.ema, times), trainer.step_count
 
 
+def asked(method: str, steps: int) -> int:
+    """Calls of a teacher, one point each, that so many gradient steps of a method cost."""
+    if check_choice("method", method, METHODS) == "pairs":
+        return ring.PAIRS * ring.WALK  # all before the first step
+    return steps * BATCH * {"progressive": 2, "consistency": 1}[method]
+
+
 def teach(steps: int = ring.STEPS, **asks: Ask) -> dict[str, Student]:
     """Train a student by each of the functions, named as in METHODS, side by side, and show how they come on.
 
@@ -121,54 +127,42 @@ def teach(steps: int = ring.STEPS, **asks: Ask) -> dict[str, Student]:
         refuse("steps", steps, f"a multiple of {4 * EVERY}")
     for name in asks:
         check_choice("method", name, METHODS)
-    live, gaps, found = None, {name: [] for name in asks}, {}
+    live, found = None, {}
+    if get_ipython() is not None:
+        live = Live(untaught_picture(asks))
+        display(live)
+    done = 0
     for now in zip(*(taught(ask, name, steps) for name, ask in asks.items()), strict=True):
-        for name, (student, _) in zip(asks, now, strict=True):
-            found[name] = student
-            gaps[name].append(off(ring.draw(student, starts()[0]))[0])
-        if get_ipython() is not None and len(gaps[name]) > 1:  # a curve needs two points
-            live = _show(live, found, gaps, steps)
+        found = {name: student for name, (student, _) in zip(asks, now, strict=True)}
+        done += EVERY
+        if live is not None:
+            live.update(taught_picture(found, done, steps))
     if live is not None:
         live.keep()
     return found
 
 
-def _show(live: Live | None, found: Mapping[str, Student], gaps: Mapping[str, list[float]], steps: int) -> Live:
-    picture = taught_picture(found, gaps, steps)
-    if live is None:
-        live = Live(picture)
-        display(live)
-    else:
-        live.update(picture)
-    return live
+def untaught_picture(names: Iterable[str]) -> Picture:
+    """The noises, before anything is learned."""
+    panels = [_panel(f"{name}: not taught yet", starts()[0]) for name in names]
+    return Picture(panels, f"First the teacher walks to the ends of {ring.PAIRS:,} pairs.")
 
 
-def taught_picture(found: Mapping[str, Student], gaps: Mapping[str, list[float]], steps: int) -> Picture:
-    """Where students end now, each method in the colour of its line, and how far from their exact ends they were."""
-    noise, exact = starts()
-    ends = torch.cat([ring.draw(student, noise[:DRAWN]) for student in found.values()])
-    groups = torch.arange(len(found)).repeat_interleave(DRAWN).numpy()
-    names = {
-        k: f"{name}, {len(student.times) - 1} call{'s' * (len(student.times) > 2)}"
-        for k, (name, student) in enumerate(found.items())
-    }
-    done = EVERY * torch.arange(1, len(next(iter(gaps.values()))) + 1)
-    lines = {name: torch.tensor(values).log10().numpy() for name, values in gaps.items()}
-    curves = Curves(
-        "Mean distance to the exact ends",
-        done.numpy(),
-        lines,
-        "gradient steps of each",
-        "distance",
-        (-1.5, 0.1),
-        y_ticks={math.log10(value): f"{value:g}" for value in (0.05, 0.1, 0.2, 0.5, 1)},
-        x_end=steps,
-    )
-    points = Points(
-        "Where they end", ends[None].numpy(), exact.numpy(), 2.6, groups=groups, names=names, target_name="data"
-    )
-    said = ", ".join(f"{name} {values[-1]:.3f}" for name, values in gaps.items())
+def taught_picture(found: Mapping[str, Student], done: int, steps: int) -> Picture:
+    """Where students end now, how far from their exact ends, and what that has cost."""
+    ends = {name: ring.draw(student, starts()[0]) for name, student in found.items()}
+    calls = {name: len(student.times) - 1 for name, student in found.items()}
+    gaps = ", ".join(f"{name} {off(x)[0]:.3f}" for name, x in ends.items())
+    costs = ", ".join(f"{name} {asked(name, done) / 1e6:.2f}" for name in found)
     return Picture(
-        [points, curves],
-        f"After {done[-1]} of {steps} gradient steps each, the mean distance to the exact ends is {said}.",
+        [_panel(f"{name}: {calls[name]} call{'s' * (calls[name] > 1)}", x) for name, x in ends.items()],
+        f"After {done:,} of {steps:,} gradient steps each, the mean distance to the exact ends is {gaps}. Calls of the "
+        f"teacher, in millions: {costs}. Colour and shape name the cluster of the exact end.",
     )
+
+
+def _panel(title: str, x: Tensor) -> Points:
+    """Some of the points x (EXPLORED, 2), in the colours of the explorer."""
+    exact = starts()[1]
+    own = torch.cdist(exact, ring.RING.means).argmin(1)[:DRAWN].numpy()
+    return Points(title, x[None, :DRAWN].numpy(), exact.numpy(), 2.6, groups=own, target_name="data")
