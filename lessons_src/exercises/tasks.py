@@ -227,7 +227,7 @@ def judge(
 def ask(function: Any, arguments: tuple) -> Any:
     """Call a learner's function and return its value as it would arrive over the wire.
 
-    Raises NoAnswer if it raises, changes an argument in place or has it collect gradients, or returns what the wire
+    Raises NoAnswer if it raises, changes an argument in place or leaves a gradient on it, or returns what the wire
     does not carry.
     """
     before = [wire.encode(argument) for argument in arguments]
@@ -240,7 +240,7 @@ def ask(function: Any, arguments: tuple) -> Any:
     for position, (argument, earlier) in enumerate(zip(arguments, before, strict=True), 1):
         if wire.encode(argument) != earlier:
             raise NoAnswer(f"It changed its argument number {position} in place: work on a new tensor.")
-        if isinstance(argument, Tensor) and (argument.requires_grad or argument.grad is not None):
+        if isinstance(argument, Tensor) and argument.grad is not None:
             raise NoAnswer(f"It left a gradient on its argument number {position}: work on a copy, x.clone().")
     if value is None:
         raise NoAnswer("It returned None: is a return missing?")

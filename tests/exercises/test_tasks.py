@@ -227,7 +227,8 @@ def test_what_stops_an_answer_is_told():
     with pytest.raises(NoAnswer, match="changed its argument number 2 in place"):
         ask(lambda x, y: y.append(1), (1, [2]))
     with pytest.raises(NoAnswer, match="left a gradient on its argument number 2: work on a copy"):
-        ask(lambda n, x: (n * x.requires_grad_()).sum().item(), (3, torch.ones(2)))
+        ask(lambda n, x: (n * x.requires_grad_()).sum().backward(), (3, torch.ones(2)))
+    assert ask(lambda n, x: n * x.requires_grad_(), (3, torch.ones(2))).tolist() == [3, 3]
     with pytest.raises(KeyboardInterrupt):
         ask(lambda: (_ for _ in ()).throw(KeyboardInterrupt), ())
 

@@ -40,7 +40,7 @@ def test_the_circle_holds_99_percent_of_the_class_that_is_asked_for():
 
 def test_the_key_names_the_colours():
     points, _ = explorer.guidance_picture(1.0, 0, 2).panels
-    names = [name for _, _, name in points._message()["lines"]]
+    names = [name for _, _, name, *_ in points._message()["lines"]]
     assert names == ["class 0", "class 1", "class 2", "data of all classes"]
 
 
