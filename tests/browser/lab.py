@@ -30,7 +30,11 @@ SETTINGS = {  # as `make lab` has them
 }
 # What the server stumbles over, not the course: it looks after idle kernels, and finds one that a test has shut down in
 # that moment; it writes to a page that a test has just loaded anew.
-RACES = ("checking the idle duration of kernel", "tornado.websocket.WebSocketClosedError")
+RACES = (
+    "checking the idle duration of kernel",
+    "tornado.websocket.WebSocketClosedError",
+    "Socket operation on non-socket",  # a message for a kernel that is being shut down
+)
 TOKEN = "browser-tests"  # the server listens on 127.0.0.1 only and lives for one test run
 
 
