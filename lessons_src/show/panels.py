@@ -16,6 +16,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import FancyArrowPatch
 from PIL import Image
 from torch import Tensor
@@ -38,6 +39,11 @@ _STYLE = STYLE | {
 def grey(x: Tensor) -> np.ndarray:
     """Images in [-1, 1], values beyond clipped, as uint8 from 0 (black) to 255 (white)."""
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+
+
+def colour(x: Tensor) -> np.ndarray:
+    """Pictures (..., 3, H, W) in [-1, 1], values beyond clipped, as uint8 (..., H, W, 3): red, green, blue."""
+    return grey(x.movedim(-3, -1))
 
 
 def check_text(name: str, value: object) -> str:
@@ -339,11 +345,11 @@ class Curves:
 
 @dataclass(eq=False, repr=False)
 class Images:
-    """K grey images side by side at one or more frames, enlarged without smoothing.
+    """K images side by side at one or more frames, enlarged without smoothing.
 
-    frames: uint8 (F, K, H, W), 0 black to 255 white. labels: K texts, drawn under the images; with `at_end` only under
-    those of the last frame, where they say what has come out. arrives: K frames; before its own an image is an empty
-    place that says "not yet".
+    frames: uint8 (F, K, H, W), 0 black to 255 white, or in colour (F, K, H, W, 3). labels: K texts, drawn under the
+    images; with `at_end` only under those of the last frame, where they say what has come out. arrives: K frames;
+    before its own an image is an empty place that says "not yet".
     """
 
     title: str
@@ -357,7 +363,7 @@ class Images:
         self.frames = np.asarray(self.frames)
         if self.frames.dtype != np.uint8:
             refuse("Images frames", self.frames, "uint8, 0 black to 255 white", TypeError)
-        check_shape("Images frames", self.frames, "(F, K, H, W)")
+        check_shape("Images frames", self.frames, "(F, K, H, W, 3)" if self.frames.ndim == 5 else "(F, K, H, W)")
         if self.labels is not None:
             self.labels = check_texts("Images labels", self.labels, self.frames.shape[1], "image")
         if self.arrives and (len(self.arrives) != self.frames.shape[1] or max(self.arrives) >= self.count()):
@@ -370,7 +376,8 @@ class Images:
     def _message(self) -> dict[str, Any]:
         return {
             "data": self.frames.tobytes(),
-            "shape": self.frames.shape[1:],
+            "shape": self.frames.shape[1:4],
+            "channels": 3 if self.frames.ndim == 5 else 1,
             "labels": self.labels or [],
             "at_end": self.at_end,
             "arrives": list(self.arrives),
@@ -378,7 +385,7 @@ class Images:
 
     def _grid(self) -> tuple[int, float, float]:
         """Columns, and the height of an image and of a row where an image is 1 wide."""
-        _, k, height, width = self.frames.shape
+        k, height, width = self.frames.shape[1:4]
         rows = math.ceil(k / 8)
         tall = height / width
         return math.ceil(k / rows), tall, tall + (0.3 if self.labels else 0.1)
@@ -542,9 +549,7 @@ class Picture:
                 for axes, panel in zip(plots, row, strict=True):
                     axes.set_title(panel.title)
                     panel._draw(axes, self.start if panel.count() > 1 else 0)
-            canvas = FigureCanvasAgg(figure)
-            canvas.draw()
-        return small_png(np.asarray(canvas.buffer_rgba()))
+            return drawn(figure)
 
     def _message(self) -> dict[str, Any]:
         return {
@@ -562,13 +567,26 @@ class Picture:
         }
 
 
-def small_png(pixels: np.ndarray) -> bytes:
-    """`pixels` (H, W, 4) in 40 opaque greys and 16 degrees of each colour: a third of the bytes of full colour."""
+def drawn(figure: Figure) -> bytes:
+    """A figure as a `small_png`, the colours of its pictures among its own."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    shown = [np.asarray(image.get_array()) for image in figure.findobj(AxesImage)]
+    colours = [image.reshape(-1, 3) for image in shown if image.ndim == 3]
+    return small_png(np.asarray(canvas.buffer_rgba()), np.concatenate(colours) if colours else None)
+
+
+def small_png(pixels: np.ndarray, colours: np.ndarray | None = None) -> bytes:
+    """`pixels` (H, W, 4) in 40 opaque greys and 16 degrees of each colour: a third of the bytes of full colour.
+
+    colours: uint8 (N, 3) that are to be kept too, of pictures for instance; the 86 that stand for them best are.
+    """
+    own = np.zeros((0, 3), np.uint8) if colours is None else _fewer(colours, 86)
     greys = np.linspace(0, 255, 40)[:, None].repeat(3, axis=1)
     hues = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (*COLOURS, "#BBBBBB")])
-    palette = np.concatenate([greys, hues.repeat(16, axis=0), [[0, 0, 0]]]).astype(np.uint8)
+    palette = np.concatenate([own, greys, hues.repeat(16, axis=0), [[0, 0, 0]]]).astype(np.uint8)
     degrees = np.tile(np.linspace(0, 255, 17)[1:], len(hues))
-    alpha = np.concatenate([np.full(40, 255), degrees, [0]]).round().astype(np.uint8)
+    alpha = np.concatenate([np.full(len(own) + 40, 255), degrees, [0]]).round().astype(np.uint8)
     codes, where = np.unique(np.ascontiguousarray(pixels).view(np.uint32)[..., 0], return_inverse=True)
     wanted = _weighed(codes.view(np.uint8).reshape(-1, 4))
     offered = _weighed(np.concatenate([palette, alpha[:, None]], axis=1))
@@ -578,6 +596,13 @@ def small_png(pixels: np.ndarray) -> bytes:
     out = io.BytesIO()
     image.save(out, "png", optimize=True, transparency=alpha.tobytes())
     return out.getvalue()
+
+
+def _fewer(colours: np.ndarray, most: int) -> np.ndarray:
+    """At most so many colours (M, 3) that stand for colours (N, 3), by median cut."""
+    picture = Image.fromarray(np.ascontiguousarray(colours, np.uint8)[None], "RGB")
+    few = picture.quantize(most, Image.Quantize.MEDIANCUT)
+    return np.array(few.getpalette(), np.uint8).reshape(-1, 3)[: len(few.getcolors())]
 
 
 def _weighed(rgba: np.ndarray) -> np.ndarray:

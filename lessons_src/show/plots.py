@@ -10,7 +10,6 @@ import numpy as np
 from IPython.display import Markdown, display
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from lessons_src.checks import refuse
 from lessons_src.show.look import BLUE, COLOURS, DASHES, INK, STYLE, VERMILLION  # noqa: F401, for notebooks
-from lessons_src.show.panels import small_png
+from lessons_src.show.panels import colour, drawn
 
 Values = Sequence[float] | Tensor | np.ndarray
 
@@ -41,9 +40,7 @@ def show(fig: Figure, text: str) -> None:
     for frame in fig.findobj(Legend):
         frame.set_frame_on(False)
     with rc_context(STYLE):
-        canvas = FigureCanvasAgg(fig)
-        canvas.draw()
-    picture = {"image/png": b64encode(small_png(np.asarray(canvas.buffer_rgba()))).decode(), "text/plain": text}
+        picture = {"image/png": b64encode(drawn(fig)).decode(), "text/plain": text}
     display(picture, metadata={"image/png": {"alt": text}}, raw=True)
     display(Markdown(f"*{text}*"))
 
@@ -98,27 +95,37 @@ def draw_points(axis: Axes, cloud: Tensor, title: str, limit: float = 3.0, targe
 
 
 def images(x: Tensor, text: str, labels: Sequence[str] | None = None, columns: int = 10) -> None:
-    """Grey images (N, 1, H, W) or (N, H, W) in [-1, 1], values beyond clipped, in a grid; `text` as in `show`."""
-    x = x.reshape(-1, *x.shape[-2:])
+    """Images (N, 1, H, W), (N, H, W) or in colour (N, 3, H, W) in [-1, 1], values beyond clipped, in a grid.
+
+    `text` as in `show`.
+    """
+    x = _shown(x)
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
     fig, axes = figure(columns, rows, width=0.95 * columns, height=(1.25 if labels else 0.95) * rows)
     for axis in axes.flat:
         axis.axis("off")
     for i, (axis, image) in enumerate(zip(axes.flat, x, strict=False)):
-        axis.imshow(np.asarray(image), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         if labels:
             axis.set_title(labels[i], fontsize=10.5)
     show(fig, text)
 
 
+def _shown(x: Tensor) -> np.ndarray:
+    """Images as matplotlib takes them: (N, H, W) as they are, or in colour uint8 (N, H, W, 3)."""
+    return colour(x) if x.ndim == 4 and x.shape[1] == 3 else np.asarray(x.reshape(-1, *x.shape[-2:]))
+
+
 def image_rows(rows: Mapping[str, Tensor], text: str) -> None:
-    """Rows of grey images (N, 1, H, W) in [-1, 1], as many in each, named at the left; `text` as in `show`."""
+    """Rows of images (N, 1, H, W) or (N, 3, H, W) in [-1, 1], as many in each, named at the left.
+
+    `text` as in `show`.
+    """
     fig, axes = figure(rows=len(rows), width=7.9, height=0.72 * len(rows) + 0.2)
     fig.get_layout_engine().set(rect=(0.05, 0, 0.95, 1))  # the layout forgets names beside pictures of fixed shape
     for axis, (name, x) in zip(axes[:, 0], rows.items(), strict=True):
-        strip = np.concatenate(list(np.asarray(x)[:, 0]), axis=1)
-        axis.imshow(strip, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        axis.imshow(np.concatenate(list(_shown(x)), axis=1), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10.5)
         axis.grid(False)

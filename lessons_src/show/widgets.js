@@ -160,7 +160,7 @@ const painters = {
     return "";
   },
 
-  images({ data, shape: [count, tall, wide], labels, at_end, arrives, frames }, k, width, ink, clear) {
+  images({ data, shape: [count, tall, wide], channels, labels, at_end, arrives, frames }, k, width, ink, clear) {
     const gap = 10, foot = labels.length ? 1.9 * ink.size : 4;
     const least = count < 20 ? 64 : 40, across = Math.floor((width + gap) / (least + gap)) || 1;
     const rows = Math.ceil(count / across), columns = Math.ceil(count / rows);
@@ -179,7 +179,11 @@ const painters = {
         pen.fillText("not yet", x + cell / 2, y + high / 2);
         [pen.fillStyle, pen.textBaseline] = [ink.text, "top"];
       } else {
-        for (let p = 0; p < rgba.length; p++) rgba[p] = 0xff000000 | (0x10101 * data[(k * count + i) * rgba.length + p]);
+        const first = (k * count + i) * rgba.length * channels;
+        for (let p = 0; p < rgba.length; p++) {
+          const at = first + p * channels; // red is the lowest byte; a grey image has one number for all three
+          rgba[p] = 0xff000000 | (channels === 3 ? data[at] | (data[at + 1] << 8) | (data[at + 2] << 16) : 0x10101 * data[at]);
+        }
         small.putImageData(pixels, 0, 0);
         pen.drawImage(small.canvas, x, y, cell, high);
       }

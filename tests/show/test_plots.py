@@ -98,6 +98,17 @@ def test_image_rows(drawn):
         assert np.allclose(strip.get_array()[:, 3:6], x[1, 0])
 
 
+def test_pictures_in_colour_in_a_grid_and_in_rows(drawn):
+    x = torch.linspace(-1.2, 1.2, 2 * 3 * 20).reshape(2, 3, 4, 5)
+    plots.images(x, "Two pictures.")
+    plots.image_rows({"one row": x}, "One row.")
+    red = ((x[1, 0].clamp(-1, 1) + 1) * 127.5).round()
+    assert np.allclose(drawn[0][0].axes[1].images[0].get_array()[..., 0], red)
+    (strip,) = drawn[1][0].axes[0].images
+    assert strip.get_array().shape == (4, 10, 3)
+    assert np.allclose(strip.get_array()[:, 5:, 0], red)
+
+
 def test_a_line_has_the_same_dashes_in_the_browser():
     for _, dash, pixels in look.LINES:
         drawn = Line2D([], [], linestyle=dash, linewidth=2)._dash_pattern[1] or ()

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from lessons_src.show.look import LINES, MARKS
+from lessons_src.show.panels import colour
 from lessons_src.show.widgets import Choice, Curves, Drawing, Explorer, Images, Live, Needles, Picture, Points, Slider
 
 V, T = ValueError, TypeError
@@ -50,6 +51,21 @@ def ask(widget: Explorer, request: int, **values: object) -> None:
 
 
 # --- controls
+
+
+def test_images_in_colour_keep_their_colours_live_and_stored():
+    """Frames go to the browser as they are; the stored picture has each of six hues, as it has each grey."""
+    hues = np.array([[230, 60, 50], [240, 210, 60], [60, 180, 80], [70, 200, 220], [60, 100, 235], [175, 80, 205]])
+    frames = np.broadcast_to(hues.astype(np.uint8)[:, None, None], (6, 4, 4, 3))[None]
+    panel = Images("i", frames)
+    message = panel._message()
+    assert (message["data"], tuple(message["shape"]), message["channels"]) == (frames.tobytes(), (6, 4, 4), 3)
+    assert Images("i", GREY)._message()["channels"] == 1
+    stored = np.asarray(Image.open(io.BytesIO(Picture([panel], "t").png())).convert("RGB")).reshape(-1, 3)
+    seen = {tuple(colour) for colour in stored.tolist()}
+    assert all(min(abs(np.subtract(hue, colour)).max() for colour in seen) <= 2 for hue in hues)
+    x = torch.tensor(hues / 127.5 - 1)[None, :, :, None].movedim(2, 1).expand(1, 3, 6, 2)
+    assert (colour(x.float())[0, :, 0] == hues).all()
 
 
 def test_ints_stay_ints_and_floats_stay_floats():
@@ -124,6 +140,11 @@ def test_a_choice_returns_the_option_itself():
         (lambda: Curves("c", X, {"a": X}, "x", "y", x_end=0.5), V, "Curves x_end is 0.5; expected"),
         (lambda: Images("i", GREY / 255), T, "Images frames is .*, float64; expected uint8"),
         (lambda: Images("i", GREY[0]), V, r"\(3, 8, 6\), uint8; expected shape \(F, K, H, W\)"),
+        (
+            lambda: Images("i", GREY[..., None]),
+            V,
+            r"\(5, 3, 8, 6, 1\), uint8; expected shape \(F, K, H, W, 3\)",
+        ),
         (lambda: Images("i", GREY, ["a"]), V, r"len\(Images labels\) is 1; expected 3, one for each image"),
         (lambda: Images("i", GREY, ["a", " ", "c"]), V, r"Images labels\[1\] is ' '; expected text"),
         (lambda: Images("i", GREY, arrives=(0, 1)), V, r"Images arrives is \(0, 1\); expected a frame below .* of 3"),
