@@ -26,7 +26,7 @@ from lessons_src.schedules import time_grid
 FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
 NAMES = (
     *("steps", "guidance", "recipes", "pareto", "starts", "detection"),
-    *("reading", "steering", "ring", "ends", "students", "adapter", "collapse"),
+    *("reading", "steering", "ring", "ends", "students", "adapter", "collapse", "captions", "latent scale"),
 )
 GUIDES = ("classifier", "noisy_classifier", "embedding", "noisy_embedding")
 ALSO = {  # weights that a measurement needs beside those all do
@@ -35,6 +35,8 @@ ALSO = {  # weights that a measurement needs beside those all do
     "students": ("student-1", "student-2", "student-4"),
     "adapter": ("student-2-guided",),
     "collapse": ("student-1",),
+    "captions": ("scene_autoencoder", "scene_dit"),
+    "latent scale": ("scene_autoencoder",),
 }
 SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDIM": ddim,

@@ -7,6 +7,7 @@ import argparse
 import base64
 import json
 import platform
+import shlex
 import time
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from lessons_src.evaluation import Reference, digit_quality, in_batches
 from lessons_src.files import write_whole
 from lessons_src.lessons.lesson_07 import steering
 from lessons_src.lessons.lesson_11 import digits, ring
+from lessons_src.lessons.lesson_12 import measured
 from lessons_src.lessons.lesson_13.detection import NONE, Detection
 from lessons_src.lessons.lesson_13.faults import FAULTS
 from lessons_src.losses import Denoising, Samples
@@ -43,6 +45,7 @@ from lessons_src.measurements import (
 from lessons_src.metrics import class_spread, frechet_distance
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, UNet
 from lessons_src.samplers import EpsFn, State, sample
+from lessons_src.scenes import SETS
 from lessons_src.schedules import NoiseSchedule, make_schedule, time_grid
 from lessons_src.solvers import SOLVERS
 from lessons_src.students import few_steps
@@ -61,6 +64,7 @@ STEERED = (  # guide, base, where it starts, scales
 )
 STEPS = (5, 10, 20, 50, 100, 1000)
 SCALES = (0.0, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
+FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # times standardised latents
 EVALUATIONS = (4, 5, 6, 8, 10, 15, 20, 30, 50)
 MANY_EVALUATIONS = (*EVALUATIONS, 100, 250, 1000)  # of the two that older papers count in hundreds
 
@@ -222,6 +226,16 @@ def measure_collapse(row: Row) -> Row:
     return judged(digits.drawn(digits.collapsed(row["case"]), noise, label), kept=30)
 
 
+def measure_captions(row: Row) -> Row:
+    """What the shipped transformer draws of captions of one set, at one guidance scale."""
+    return measured.measured_captions(row["set"], row["w"])
+
+
+def measure_latent_scale(row: Row) -> Row:
+    """A small network, taught in latents that are multiplied by a factor."""
+    return measured.measured_scale(row["factor"], row["seed"])
+
+
 def start_for(solver: str, nfe: int) -> Row:
     """Where a solver of the front begins, and its grid.
 
@@ -270,6 +284,11 @@ def wanted(name: str) -> Iterator[Row]:
         yield from ({"how": how, "rank": rank} for rank in digits.RANKS for how in ("extracted", "trained"))
         yield {"how": "trained", "rank": digits.EVERY}
         yield from ({"how": other, "rank": rank} for other in digits.OTHERS for rank in (0, digits.SHIPPED))
+    elif name == "captions":
+        yield from ({"set": kind, "w": w} for w in (0.0, 0.5, 12.0, 8.0) for kind in SETS)
+        yield from ({"set": SETS[-1], "w": w} for w in (1.0, 2.0))  # for the leakage; the card has the rest
+    elif name == "latent scale":
+        yield from ({"factor": factor, "seed": seed} for seed in (0, 1) for factor in FACTORS)
     elif name == "collapse":
         yield from ({"case": case} for case in digits.CASES)
     else:
@@ -290,6 +309,8 @@ MEASURE = {
     "students": measure_student,
     "adapter": measure_adapter,
     "collapse": measure_collapse,
+    "captions": measure_captions,
+    "latent scale": measure_latent_scale,
 }
 
 
@@ -305,7 +326,7 @@ def measure(name: str, folder: Path = FOLDER) -> None:
         shown = {key: value for key, value in rows[-1].items() if key not in ("digits", "points", "resampled")}
         print(f"{name}: {shown}, {time.perf_counter() - start:.0f} s", flush=True)
         found = {
-            "command": f"python -m lessons_src.make.measurements --only {name}",
+            "command": f"python -m lessons_src.make.measurements --only {shlex.quote(name)}",
             "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
             "weights": digest(name),
             "precision": "float32",  # of sampling; rows of trained networks say with which they were trained

@@ -7,6 +7,7 @@ import torch
 
 from lessons_src import measurements
 from lessons_src.lessons.lesson_11 import ring
+from lessons_src.lessons.lesson_12 import measured
 from lessons_src.lessons.lesson_13 import detection
 from lessons_src.make import measurements as make
 from lessons_src.make.measurements import MEASURE, SCALES, N, measure, measure_recipes, measure_steps, wanted
@@ -21,7 +22,8 @@ def test_every_wanted_row_is_there_once(name):
     for row in wanted(name):
         assert sum(row.items() <= done.items() for done in rows) == 1, row
     assert len(rows) == len(list(wanted(name)))
-    n = {"detection": detection.N, "reading": 2000, "ring": ring.JUDGED, "ends": ring.EXPLORED}.get(name, N)
+    others = {"detection": detection.N, "reading": 2000, "ring": ring.JUDGED, "ends": ring.EXPLORED}
+    n = (others | dict.fromkeys(("captions", "latent scale"), measured.JUDGED)).get(name, N)
     assert all(row["n"] == n for row in rows)
 
 
