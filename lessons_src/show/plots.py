@@ -99,13 +99,12 @@ def images(x: Tensor, text: str, labels: Sequence[str] | None = None, columns: i
 
     `text` as in `show`.
     """
-    x = _shown(x)
     columns = min(columns, len(x))
     rows = -(-len(x) // columns)
     fig, axes = figure(columns, rows, width=0.95 * columns, height=(1.25 if labels else 0.95) * rows)
     for axis in axes.flat:
         axis.axis("off")
-    for i, (axis, image) in enumerate(zip(axes.flat, x, strict=False)):
+    for i, (axis, image) in enumerate(zip(axes.flat, _shown(x), strict=False)):
         axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         if labels:
             axis.set_title(labels[i], fontsize=10.5)

@@ -4,6 +4,7 @@ import base64
 import re
 import statistics
 
+import numpy as np
 import pytest
 from lab import pixels, use_theme, wait_settled, wait_until
 
@@ -195,6 +196,18 @@ def test_a_single_frame_has_no_replay(lab, page, notebook):
     assert view.get_by_label("Steps").is_visible()
     assert not view.get_by_label("Replay").is_visible()
     assert not view.get_by_role("button").is_visible()
+
+
+def test_colours_arrive_as_they_are(lab, page, notebook):
+    """Two frames of two pictures in colour: red, green and blue are not exchanged, nor pictures or frames."""
+    colours = np.array([[[230, 60, 50], [60, 180, 80]], [[60, 100, 235], [175, 80, 205]]])
+    panel = f"Images('C', np.array({colours.tolist()}, np.uint8)[:, :, None, None].repeat(4, 2).repeat(4, 3))"
+    view = run(lab, page, notebook(DEFINE, f"Explorer(lambda: Picture([{panel}], 'Colours.'), [])"))
+    middles = """canvas => [0.25, 0.75].map(x => [...canvas.getContext("2d").getImageData(
+        x * canvas.width, canvas.height / 2, 1, 1).data].slice(0, 3))"""
+    assert view.locator("canvas").evaluate(middles) == colours[1].tolist()
+    view.get_by_label("Replay").press("Home")
+    wait_until(page, lambda: view.locator("canvas").evaluate(middles) == colours[0].tolist(), "the first frame")
 
 
 def test_two_views_of_one_explorer_stay_in_step(lab, page, notebook):

@@ -117,7 +117,9 @@ def test_the_dares():
     assert right_of_four("circle", 0.0) == right_of_four("square", 0.0) == "0"
     assert [right_of_four("square", w) for w in (1.0, 2.0, 5.0, 7.0)] == ["4"] * 4
     assert int(right_of_four("square", 8.0)) < 4
-    assert [right_of_four("circle", w) for w in (1.0, 8.0, 10.0)] == ["4"] * 3
+    assert right_of_four("square", 10.0) == "0"
+    assert right_of_four("circle", 8.0) == "4"
+    assert int(right_of_four("circle", 10.0)) >= 3
     net, codec = explorer.shipped()
     scenes = draw(combinations()["one seen"], 40, torch.Generator().manual_seed(0))
     hue = scenes.hue.clone()
