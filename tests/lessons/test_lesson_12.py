@@ -225,6 +225,7 @@ def test_one_object_hardly_takes_what_is_the_others():
             assert wilson_interval(counts[1], sum(counts)).high < 0.05
     counts = figures.leaked(12.0, "shape")
     assert counts[0] < 0.7 * sum(counts)
+    assert counts[3] > 10 * counts[1], "what breaks is no shape at all"
 
 
 def test_what_words_look_at():
@@ -284,23 +285,20 @@ def test_the_training_is_followed(monkeypatch):
     """A few steps, shown as in a notebook; the last caption is of a combination that is held."""
     codec = explorer.shipped()[1]
     monkeypatch.setattr(measured, "SCENES", 60)
-    seen, kept = [], []
+    seen, kept, bars = [], [], []
 
     class Shown:
         def __init__(self, picture):
             self.update(picture)
 
         def update(self, picture, **_):
-            seen.append(picture)
+            (bars if isinstance(picture, dict) else seen).append(picture)
 
         def keep(self):
             kept.append(seen[-1])
 
-    bars = []
-    monkeypatch.setattr(taught, "get_ipython", lambda: object())
-    monkeypatch.setattr(
-        taught, "display", lambda *given, **_: Shown(bars) if given and isinstance(given[0], dict) else None
-    )
+    monkeypatch.setattr(taught, "get_ipython", object)
+    monkeypatch.setattr(taught, "display", lambda shown, **_: Shown(shown) if isinstance(shown, dict) else None)
     monkeypatch.setattr(taught, "Live", Shown)
     monkeypatch.setattr(taught, "ASKED", 4)
     trainer = Trainer(measured.small_network(), Denoising(), measured.single_scenes(codec), measured.small_recipe(6))
@@ -308,9 +306,9 @@ def test_the_training_is_followed(monkeypatch):
     taught.follow(trainer, codec, looks=3)
     assert trainer.step_count == 6
     assert any((start[key] != value).any() for key, value in trainer.net.state_dict().items())
-    pictures = [picture for picture in seen if hasattr(picture, "panels")]
-    assert len(pictures) == 2, "a curve needs two points"
-    assert kept == pictures[-1:]
+    assert len(seen) == 2, "a curve needs two points"
+    assert kept == seen[-1:]
+    assert "6 of 6 steps" in bars[-1]["text/plain"]
     assert "After 6 of 6 steps" in kept[0].text
     assert (~trained(parse(taught.CAPTIONS))).tolist() == [False, False, False, True]
 
