@@ -60,7 +60,7 @@ def taught_picture(trainer: Trainer, codec: Autoencoder, found: dict[int, dict[s
     return Picture(
         [
             Images("What it draws now", colour(drawn)[None], [caption[2:] for caption in CAPTIONS]),
-            Curves("Right, by attribute", np.array(done), lines, "gradient steps", "%", (0, 100), x_end=steps),
+            Curves("Right, by attribute", np.array(done), lines, "gradient steps", "%", (0, 104), x_end=steps),
         ],
         f"After {done[-1]} of {steps} steps, right of {ASKED} captions: {said}; all of it {now['all']}. The last "
         "picture is of a combination that is never trained.",
