@@ -27,6 +27,7 @@ FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
 NAMES = (
     *("steps", "guidance", "recipes", "pareto", "starts", "detection"),
     *("reading", "steering", "ring", "ends", "students", "adapter", "collapse", "captions", "latent scale"),
+    *("pixels", "rates", "edits"),
 )
 GUIDES = ("classifier", "noisy_classifier", "embedding", "noisy_embedding")
 ALSO = {  # weights that a measurement needs beside those all do
@@ -37,6 +38,8 @@ ALSO = {  # weights that a measurement needs beside those all do
     "collapse": ("student-1",),
     "captions": ("scene_autoencoder", "scene_dit"),
     "latent scale": ("scene_autoencoder",),
+    "pixels": ("scene_autoencoder",),
+    "edits": ("scene_autoencoder", "scene_dit"),
 }
 SAMPLERS: dict[str, Callable[..., Any]] = {
     "DDIM": ddim,

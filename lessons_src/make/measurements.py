@@ -22,7 +22,7 @@ from lessons_src.evaluation import Reference, digit_quality, in_batches
 from lessons_src.files import write_whole
 from lessons_src.lessons.lesson_07 import steering
 from lessons_src.lessons.lesson_11 import digits, ring
-from lessons_src.lessons.lesson_12 import measured
+from lessons_src.lessons.lesson_12 import measured, rivals
 from lessons_src.lessons.lesson_13.detection import NONE, Detection
 from lessons_src.lessons.lesson_13.faults import FAULTS
 from lessons_src.losses import Denoising, Samples
@@ -236,6 +236,21 @@ def measure_latent_scale(row: Row) -> Row:
     return measured.measured_scale(row["factor"], row["seed"])
 
 
+def measure_pixels(row: Row) -> Row:
+    """A small network taught in latents or pixels, in equal time; or what no such network can pass."""
+    return rivals.floors()[row["arm"]] | {"n": rivals.JUDGED} if "seed" not in row else rivals.raced(**row)
+
+
+def measure_rates(row: Row) -> Row:
+    """An autoencoder by the weight of KL in its loss."""
+    return rivals.coded(row["kl"])
+
+
+def measure_edits(row: Row) -> Row:
+    """Captions of which a word is changed, while the maps of words are kept for a share of the steps."""
+    return rivals.edited(**row)
+
+
 def start_for(solver: str, nfe: int) -> Row:
     """Where a solver of the front begins, and its grid.
 
@@ -289,6 +304,13 @@ def wanted(name: str) -> Iterator[Row]:
         yield from ({"set": SETS[-1], "w": w} for w in (1.0, 2.0))  # for the leakage; the card has the rest
     elif name == "latent scale":
         yield from ({"factor": factor, "seed": seed} for seed in (0, 1) for factor in FACTORS)
+    elif name == "pixels":
+        yield from ({"arm": floor} for floor in ("scenes", "reconstructed"))
+        yield from ({"arm": arm, "seed": seed} for seed in rivals.SEEDS for arm in rivals.ARMS)
+    elif name == "rates":
+        yield from ({"kl": kl} for kl in rivals.RATES)
+    elif name == "edits":
+        yield from ({"word": word, "kept": kept} for word in rivals.WORDS for kept in rivals.KEPT)
     elif name == "collapse":
         yield from ({"case": case} for case in digits.CASES)
     else:
@@ -311,6 +333,9 @@ MEASURE = {
     "collapse": measure_collapse,
     "captions": measure_captions,
     "latent scale": measure_latent_scale,
+    "pixels": measure_pixels,
+    "rates": measure_rates,
+    "edits": measure_edits,
 }
 
 
