@@ -165,7 +165,7 @@ RIGHT = {
     "caption_guidance": (guidance_row_by_row, guidance_in_one_call),
     "leakage": (leakage_by_bincount, leakage_by_lists),
 }
-CLAIMS = {}  # the text has no number of its own
+CLAIMS = {"0.00001": lambda: nn.LayerNorm(4).eps}
 
 
 def seeded(seed=0):

@@ -217,9 +217,9 @@ TASKS = (
             - 1 - log_variance → - 1 - log_variance / 2
                 The log has its half twice: (mean^2 + variance - 1 - log variance) / 2.
             - log_variance) / 2 → - log_variance)
-                The half is missing.
+                The half is missing: every KL comes out twice as large.
             mean.square() + → mean.abs() +
-                The mean counts by its square.
+                The mean counts by its square, not by its size.
             mean.square() + → 0 * mean +
                 The mean is forgotten. An encoder that is far from 0 pays for it.
             (mean.square() + log_variance.exp() - 1 - log_variance) / 2 → ((mean.square() + 1) / log_variance.exp() - 1 + log_variance) / 2
@@ -466,7 +466,7 @@ TASKS = (
             2 * words * text * width → 2 * words * width**2
                 Words have a width of their own, text, from which their keys and values are made.
             cross = 2 * n * width**2 + 2 * words * text * width + 2 * n * words * width → cross = 0
-                Cross-attention is forgotten.
+                Cross-attention is forgotten: each block looks at the words, too.
             8 * n * width**2 → 2 * n * width**2
                 The MLP is four times as wide between its two layers.
             8 * n * width**2 → 4 * n * width**2
@@ -580,15 +580,15 @@ TASKS = (
                 stolen.sum().item() / wrong.sum().item() → stolen.any(1).sum().item() / wrong.any(1).sum().item()
                     You counted pictures. Count objects: a picture may have two wrong hues.
                 stolen.sum().item() / wrong.sum().item() → wrong.sum().item() / sure.sum().item()
-                    This is the share of wrong hues. How many of *these* are the neighbour's?
+                    This is the share of wrong hues. Asked for is how many of *these* are the neighbour's.
             """),
             WrongWay(
                 _of_all_objects,
-                "This is the share of all objects. Of the wrong hues, how many are the neighbour's?",
+                "This is the share of all objects. Asked for is the share of the wrong hues.",
             ),
             WrongWay(
                 _of_those_read,
-                "This is the share of all hues that were read. Of the wrong ones, how many are the neighbour's?",
+                "This is the share of all hues that were read. Asked for is the share of the wrong ones.",
             ),
         ),
         hints=(
