@@ -189,6 +189,26 @@ def test_kept_maps_of_the_same_caption_change_nothing():
     torch.testing.assert_close(rivals.drawn(asked, noise, maps, 1.0), before, atol=1e-3, rtol=0)
 
 
+def test_keep_maps():
+    """Size is obeyed the least, one time in four; half the way is enough for the object to stay, and to obey."""
+    found = {(row["word"], row["kept"]): row for row in measurements.load("edits")}
+    obeyed = {word: found[word, 1.0]["changed"] / found[word, 1.0]["n"] for word in rivals.WORDS}
+    assert min(obeyed, key=obeyed.get) == "size"
+    assert obeyed["size"] == pytest.approx(0.25, abs=0.05)
+    assert min(obeyed["hue"], obeyed["shape"]) > 0.9
+    assert round(found["hue", 0.0]["moved"], 1) == 6.9
+    assert round(found["hue", 0.5]["moved"], 1) == 0.3
+    assert all(found[word, 0.5]["right"] / found[word, 0.5]["n"] > 0.95 for word in rivals.WORDS)
+    assert all(found[word, 0.5]["moved"] < found[word, 0.0]["moved"] for word in rivals.WORDS)
+
+
+def test_the_stored_edits_are_what_is_drawn(monkeypatch):
+    monkeypatch.setattr(rivals, "EDITED", 20)
+    row = rivals.edited("hue", 0.5)
+    assert row["right"] >= 18
+    assert row["moved"] < 1
+
+
 # --- The race
 
 
@@ -227,8 +247,25 @@ def test_equal_seconds():
             if arm == "pixels by 4 × 4":
                 assert share == 0
                 assert row["looks"][-1]["shown"]["hue"] > 0.7 * row["n"], "blobs of the right hue"
+    assert (
+        floor_of("scenes")
+        < floor_of("reconstructed")
+        < min(row["looks"][-1]["distance"] for row in deeper.arms()["latents"])
+    )
     latents, coarse = (rivals.mflop(rivals.network(a), *_one(a)) for a in ("latents", "pixels by 4 × 4"))
     assert coarse / latents < 1.2
+
+
+def floor_of(name):
+    return deeper.floor(name)["distance"]
+
+
+def test_grain_of_coarse_patches_has_to_stay():
+    """32 channels at 64 places carry fewer numbers than the noise has."""
+    _, patch = rivals.ARMS["pixels by 4 × 4"]
+    places = (32 // patch) ** 2
+    assert rivals.network("pixels by 4 × 4").body.enter.out_channels * places == 2048
+    assert 2048 / math.prod(rivals.PIXELS) == pytest.approx(2 / 3)
 
 
 def _one(arm):
