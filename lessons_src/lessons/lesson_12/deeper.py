@@ -400,6 +400,26 @@ def show_race() -> None:
     )
 
 
+def race() -> dict[str, list[str]]:
+    """The table of that race, at its end; below it what the distance of scenes is, and of reconstructed ones."""
+    rows: dict[str, list[str]] = {}
+    for arm, runs in arms().items():
+        ends = [row["looks"][-1] for row in runs]
+        mean = {key: sum(end[key] for end in ends) / len(ends) for key in ("seconds", "drawing", "distance")}
+        rows[arm] = [
+            f"{runs[0]['MFLOP']:.1f}",
+            f"{1000 * mean['seconds'] * len(ends) / sum(row['steps'] for row in runs):.0f}",
+            f"{1000 * mean['drawing'] / runs[0]['n']:.1f}",
+            f"{mean['distance']:.4f}",
+            ", ".join(f"{100 * end['shown']['all'] / row['n']:.0f}" for end, row in zip(ends, runs, strict=True)),
+        ]
+    for name in ("reconstructed", "scenes"):
+        row = floor(name)
+        rows[name] = ["", "", "", f"{row['distance']:.4f}", f"{100 * row['shown']['all'] / row['n']:.0f}"]
+    heads = ("MFLOP a call", "ms a training step", "ms a picture drawn", "distance", "captions right, %, by seed")
+    return {"network on": list(rows)} | {head: [row[i] for row in rows.values()] for i, head in enumerate(heads)}
+
+
 @cache
 def searched() -> dict[str, dict[str, Any]]:
     """What the GPU search found, by job: one seed each, on an NVIDIA H200 beside other work."""
