@@ -1,5 +1,6 @@
 """Lesson 12's deeper part: its pictures, what its questions claim, its numbers beside those of papers, its own code."""
 
+import ast
 import math
 
 import nbformat
@@ -111,7 +112,8 @@ def test_what_latents_save_and_what_was_measured():
     assert found["saved"](512, 3, 8, 4) == (48, 64)
     assert found["saved"](256, 3, 4, 3)[1] == 16
     assert found["saved"](32, 3, 4, 4) == (12, 16)
-    exec(next(line for line in cells()["saved"].splitlines() if line.startswith("pixel, latent")), found)
+    quoted = next(node for node in ast.parse(cells()["saved"]).body if ast.unparse(node).startswith(("pixel, latent", "(pixel, latent")))
+    exec(ast.unparse(quoted), found)
     pixel, latent = found["pixel"], found["latent"]
     ratios = [b / a for a, b in zip(pixel[:3], latent[:3], strict=True)] + [pixel[3] / latent[3]]
     assert [round(ratio, 2) for ratio in ratios] == [2.91, 3.73, 4.86, 2.70]
