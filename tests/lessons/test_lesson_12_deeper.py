@@ -112,7 +112,11 @@ def test_what_latents_save_and_what_was_measured():
     assert found["saved"](512, 3, 8, 4) == (48, 64)
     assert found["saved"](256, 3, 4, 3)[1] == 16
     assert found["saved"](32, 3, 4, 4) == (12, 16)
-    quoted = next(node for node in ast.parse(cells()["saved"]).body if ast.unparse(node).startswith(("pixel, latent", "(pixel, latent")))
+    quoted = next(
+        node
+        for node in ast.parse(cells()["saved"]).body
+        if ast.unparse(node).startswith(("pixel, latent", "(pixel, latent"))
+    )
     exec(ast.unparse(quoted), found)
     pixel, latent = found["pixel"], found["latent"]
     ratios = [b / a for a, b in zip(pixel[:3], latent[:3], strict=True)] + [pixel[3] / latent[3]]
