@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lessons_src import data, weights
+from lessons_src import data, latency, weights
 from lessons_src.evaluation import Reference, digit_quality, in_batches
 from lessons_src.files import write_whole
 from lessons_src.lessons.lesson_07 import steering
@@ -25,6 +25,7 @@ from lessons_src.lessons.lesson_11 import digits, ring
 from lessons_src.lessons.lesson_12 import measured, rivals
 from lessons_src.lessons.lesson_13.detection import NONE, Detection
 from lessons_src.lessons.lesson_13.faults import FAULTS
+from lessons_src.lessons.lesson_14 import paradigms
 from lessons_src.losses import Denoising, Samples
 from lessons_src.measurements import (
     AVERAGE_EPS,
@@ -251,6 +252,17 @@ def measure_edits(row: Row) -> Row:
     return rivals.edited(**row)
 
 
+def measure_paradigms(row: Row) -> Row:
+    """One of the four paradigms on the ring, from one seed."""
+    return paradigms.measured(row["paradigm"], row["seed"])
+
+
+def measure_call(row: Row) -> Row:
+    """Milliseconds that one evaluation of a shipped network works, one sample at a time."""
+    speed = latency.measure(weights.load(row["network"])[0], (row["batch"],), turns=20, clock=time.process_time)
+    return {"ms": 1000 * speed.seconds(row["batch"])}
+
+
 def start_for(solver: str, nfe: int) -> Row:
     """Where a solver of the front begins, and its grid.
 
@@ -313,6 +325,10 @@ def wanted(name: str) -> Iterator[Row]:
         yield from ({"word": word, "kept": kept} for word in rivals.WORDS for kept in rivals.KEPT)
     elif name == "collapse":
         yield from ({"case": case} for case in digits.CASES)
+    elif name == "paradigms":
+        yield from ({"paradigm": name, "seed": seed} for seed in range(5) for name in paradigms.PARADIGMS)
+    elif name == "call":
+        yield {"network": "digits", "batch": 1}
     else:
         yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
 
@@ -336,6 +352,8 @@ MEASURE = {
     "pixels": measure_pixels,
     "rates": measure_rates,
     "edits": measure_edits,
+    "paradigms": measure_paradigms,
+    "call": measure_call,
 }
 
 

@@ -110,9 +110,10 @@ class Points:
     (unless `paths` is False). target: (M, 2), drawn faintly behind, called `target_name` in the key. groups: (N,) whole
     numbers from 0 up, such as where the exact flow takes each point: a group has its own colour and, as a second cue,
     its own shape. names: group -> what the key calls it. The square shown is [-limit, limit]^2; a point outside it is a
-    wedge on the border, on its way from the middle, and is counted in the key. x_ticks: place -> name, where the axis
-    tells something else than x. arrows: name -> (A, 4), from (x, y) by (u, v), the same at every frame; of at most two
-    names, the first one's arrows are broad and lie below. An arrow that would leave the square ends at its border.
+    wedge on the border, on its way from the middle, and is counted in the key. x_ticks, y_ticks: place -> name, where an
+    axis tells something else than x or y. arrows: name -> (A, 4), from (x, y) by (u, v), the same at every frame; of at
+    most two names, the first one's arrows are broad and lie below. An arrow that would leave the square ends at its
+    border.
     """
 
     title: str
@@ -126,8 +127,8 @@ class Points:
     x_label: str | None = None
     y_label: str | None = None
     x_ticks: Mapping[float, str] | None = None
+    y_ticks: Mapping[float, str] | None = None
     arrows: Mapping[str, np.ndarray] | None = None
-    _inches = (3.8, 4.5)
 
     def __post_init__(self) -> None:
         check_text("Points title", self.title)
@@ -148,12 +149,14 @@ class Points:
         for field in ("target_name", "x_label", "y_label"):
             if getattr(self, field) is not None:
                 check_text(f"Points {field}", getattr(self, field))
-        self.x_ticks = {
-            float(check_number("Points x_ticks", place, -self.limit, self.limit)): check_text(
-                "Points x_ticks name", name
-            )
-            for place, name in (self.x_ticks or {}).items()
-        }
+        for field in ("x_ticks", "y_ticks"):
+            places = {
+                float(check_number(f"Points {field}", place, -self.limit, self.limit)): check_text(
+                    f"Points {field} name", name
+                )
+                for place, name in (getattr(self, field) or {}).items()
+            }
+            setattr(self, field, places)
         check_int("len(Points arrows)", len(self.arrows or {}), 0, len(ARROWS))
         self.arrows = {
             check_text("Points arrows name", name): check_floats(f"Points arrows {name!r}", arrows, "(A, 4)")
@@ -163,6 +166,10 @@ class Points:
     def count(self) -> int:
         """Number of frames F."""
         return self.frames.shape[0]
+
+    @property
+    def _inches(self) -> tuple[float, float]:
+        return 3.8, 4.9 if self.x_label else 4.5
 
     def _with_path(self) -> list[int]:
         """Which points get a path: all paths of a large set would only make a grey cloud."""
@@ -195,6 +202,7 @@ class Points:
             "x_label": self.x_label or "",
             "y_label": self.y_label or "",
             "x_ticks": list(self.x_ticks.items()),
+            "y_ticks": list(self.y_ticks.items()),
         }
 
     def _draw(self, axes, frame: int) -> None:
@@ -202,6 +210,8 @@ class Points:
         axes.set(xlabel=self.x_label or "", ylabel=self.y_label or "")
         if self.x_ticks:
             axes.set_xticks(list(self.x_ticks), list(self.x_ticks.values()))
+        if self.y_ticks:
+            axes.set_yticks(list(self.y_ticks), list(self.y_ticks.values()))
         size = 2.6 if self.frames.shape[1] > 40 else 5
         if self.target is not None:
             axes.plot(*self.target.T, "s", color="0.6", alpha=0.5, ms=2, mew=0, label=self.target_name)

@@ -1,0 +1,88 @@
+"""To play with in lesson 14: five questions, and what the course's own measurements advise."""
+
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lessons_src import data, measurements
+from lessons_src.lessons.lesson_14.choice import QUESTIONS, Advice, Answers, Maker, advised, changes, makers
+from lessons_src.lessons.lesson_14.paradigms import RING
+from lessons_src.measurements import digits_of, points_of
+from lessons_src.show.panels import Images, Picture, Points, grey
+from lessons_src.show.widgets import Choice, Explorer
+
+LIMIT = 2.2
+TAKEN, FITS, OUT = "taken", "would do", "ruled out"
+WORST = 10.0  # the distance at the upper end
+CALLS = (1, 2, 4, 6, 8, 10, 20, 50, 100, 1000)  # of the plans drawn, beside that taken: all would hide each other
+
+
+def _x(ms: float) -> float:
+    """The place of so many milliseconds, from 1 to 10,000."""
+    return LIMIT * 0.95 * (math.log10(ms) / 2 - 1)
+
+
+def _y(distance: float) -> float:
+    """The place of a distance, from 0.7 to WORST."""
+    share = math.log(min(distance, WORST) / 0.7) / math.log(WORST / 0.7)
+    return LIMIT * (1.9 * share - 0.95)
+
+
+def field(answers: Answers, advice: Advice) -> Points:
+    """Makers of digits with a measured distance, by milliseconds and distance."""
+    rows = [maker for maker in makers() if maker.row and (maker.calls in CALLS or maker is advice.taken)]
+    place = np.array([[_x(maker.ms(answers)), _y(maker.row["frechet"])] for maker in rows])
+    state = [0 if maker is advice.taken else 1 if maker in advice.fit else 2 for maker in rows]
+    names = {k: name for k, name in enumerate((TAKEN, FITS, OUT)) if k in state}
+    return Points(
+        "Diffusion, measured on digits",
+        place[None],
+        limit=LIMIT,
+        groups=np.array(state),
+        names=names,
+        x_label="milliseconds a digit",
+        y_label="distance from real digits",
+        x_ticks={_x(ms): f"{ms:,}" for ms in (1, 10, 100, 1000, 10000)},
+        y_ticks={_y(distance): f"{distance:g}" for distance in (1, 2, 5, WORST)},
+    )
+
+
+def drawn(maker: Maker | None, title: str) -> Images | Points:
+    """What a maker draws: digits, or points of the ring; without one, stored digits."""
+    if maker is None:
+        return Images("Real digits, stored" if title == "No generator" else "Nothing", grey(_stored(title)))
+    if maker.row:
+        return Images(f"Drawn by {maker.name}", grey(digits_of(maker.row)[:10, 0])[None])
+    (row,) = (row for row in measurements.load("paradigms") if (row["paradigm"], row["seed"]) == (maker.name, 0))
+    ring = RING.sample(1000, torch.Generator().manual_seed(1))[0].numpy()
+    return Points(f"{maker.name}, on the ring", points_of(row).numpy()[None], ring, LIMIT, target_name="data")
+
+
+@cache
+def _stored(title: str) -> Tensor:
+    found = data.one_each()[None, :, 0]
+    return found if title == "No generator" else torch.full_like(found, -1)
+
+
+def choice_picture(**values: int | str) -> Picture:
+    """What the answers lead to, with its reasons, and which other answers would change it."""
+    answers = Answers(**values)
+    advice, others = advised(answers), changes(answers)
+    changed = f"What would change it: {'; '.join(others)}." if others else "No single answer would change it."
+    return Picture(
+        [field(answers, advice), drawn(advice.taken, advice.title)],
+        f"{advice.reasons} {changed}",
+        formula=f"Take: {advice.title}" if advice.taken else advice.title,
+    )
+
+
+def explore_choice() -> Explorer:
+    """Answer five questions."""
+    start = Answers()
+    return Explorer(
+        choice_picture,
+        [Choice(name, question, options, getattr(start, name)) for name, (question, options) in QUESTIONS.items()],
+    )
