@@ -151,8 +151,13 @@ def advise(answers: Answers) -> Advice:
         if answers.likelihood == YES:
             reasons += " Its likelihood costs an ODE solved upwards, with gradients."
     calls = taken.calls * (2 if answers.steered == YES else 1)
-    title = f"{taken.name}, {calls:,} call{'s' * (calls > 1)}, {taken.ms(answers):.3g} ms"
+    title = f"{taken.name}, {calls:,} call{'s' * (calls > 1)}, {_round(taken.ms(answers))} ms"
     return Advice(title, reasons, taken, tuple(left))
+
+
+def _round(ms: float) -> str:
+    """To two digits, or whole."""
+    return f"{ms:,.0f}" if ms >= 10 else f"{ms:.2g}"
 
 
 def gap(row: Row, best: Row) -> float:

@@ -56,3 +56,23 @@ def show_timeline() -> None:
         "2023": "consistency, one call ([Song et al.](https://arxiv.org/abs/2303.01469))",
     }
     plots.table({"year": list(papers), "what came": list(papers.values())})
+
+
+def show_neighbours() -> None:
+    """What lies beside the course, whose order of topics it follows, and code of others."""
+    found = {
+        "before": "energy-based models ([LeCun et al. 2006](http://yann.lecun.com/exdb/publis/pdf/lecun-06.pdf)), "
+        "score matching ([Hyvärinen 2005](https://jmlr.org/papers/v6/hyvarinen05a.html), "
+        "[Song & Ermon 2019](https://arxiv.org/abs/1907.05600)): lesson 00's slope is their score",
+        "joined": "by one SDE: [lesson 08](08_sde_and_ode.ipynb)",
+        "next": "autoregressive models: [PixelCNN](https://arxiv.org/abs/1601.06759), "
+        "[WaveNet](https://arxiv.org/abs/1609.03499)",
+        "courses": "Berkeley [CS294-158](https://sites.google.com/view/berkeley-cs294-158-sp24/), lecture 6 (Abbeel, "
+        "Yan, Frans, Wu); Stanford [CS236](https://deepgenerativemodels.github.io/), lecture 16 (Ermon)",
+        "code": "[DDIM](https://github.com/ermongroup/ddim), [diffusers](https://github.com/huggingface/diffusers), "
+        "[Stable Diffusion](https://github.com/CompVis/stable-diffusion)",
+    }
+    plots.table(
+        {"": list(found), "where to go on": list(found.values())},
+        "The two university courses and their references marked out this ground. The prose here is our own.",
+    )

@@ -51,8 +51,8 @@ def show_four(seed: int = 0) -> None:
     share = (own > 3 * RING.covariances[0, 0, 0].sqrt()).double().mean().item()
     plots.points(
         drawn,
-        f"400 points each after {SECONDS:.0f} seconds of training, seed {seed}; the ring in grey. Strays, outside every "
-        f"cluster, mean of five seeds: {strays}. Of the ring itself {100 * share:.0f} % are strays.",
+        f"400 points each after {SECONDS:.0f} seconds of training, seed {seed}; the ring in grey. Strays, outside "
+        f"every cluster, mean of five seeds: {strays}. Of the ring itself {100 * share:.0f} % are strays.",
         limit=2.2,
         target=target,
     )
@@ -69,18 +69,18 @@ def show_table() -> None:
             "paradigm": list(PARADIGMS),
             "one reads": list(SAID.values()),
             "clusters, five seeds": [", ".join(map(str, found)) for found in covered],
-            "off the shares (sliced)": [f"{mean(name, 'sliced'):.3f}" for name in PARADIGMS],
+            "distance (sliced)": [f"{mean(name, 'sliced'):.3f}" for name in PARADIGMS],
             "nats lost": [
                 "no likelihood" if loss is None else f"{loss:.2f}{how[name]}"
                 for name, loss in zip(PARADIGMS, losses, strict=True)
             ],
-            "calls in a row": [str(of(name)[0]["calls"]) for name in PARADIGMS],
-            "of a digit": ["50", "1", str(PIXELS), "1"],
+            "calls, a point": [str(of(name)[0]["calls"]) for name in PARADIGMS],
+            "calls, a digit": ["50", "1", str(PIXELS), "1"],
             "ms a point": [f"{mean(name, 'ms'):.2g}" for name in PARADIGMS],
         },
-        "Clusters: those of eight that get at least a fifth of their share. Sliced: the distance to fresh points of the "
-        "ring. Nats lost: how much less log-density fresh points get than under the ring itself. "
-        "Milliseconds: one point at a time, where this was measured.",
+        "Clusters: those of eight that get at least a fifth of their share. Sliced: the distance to fresh points of "
+        "the ring. Nats lost: how much less log-density fresh points get than under the ring itself. Calls: one after "
+        "the other. Milliseconds: one point at a time, where this was measured.",
     )
 
 

@@ -4,36 +4,48 @@ The categories are those that the course's source documents name. The layers are
 test in five layers and do not say which they are.
 """
 
+from typing import NamedTuple
+
 from lessons_src.show import plots
 
-CATEGORIES = {  # name: what to ask, and what the course can measure of it
-    "use-case appropriateness": ("Is a generator the right answer here?", "a baseline beside it (above)"),
-    "training-data IP": ("May we learn from these data?", "copies of training data ([13](13_evaluation.ipynb))"),
-    "likeness and consent": ("Is somebody in it, and did they agree?", "nothing: no picture says who agreed"),
-    "provenance and watermarking": ("Can people tell that it was made?", "nothing here: our digits carry no mark"),
-    "prompt-injection content risks": (
-        "Whose words steer it?",
-        "a list of ten labels takes no orders; free text does",
+LAYERS = ("need", "data", "people", "output", "operation")
+
+
+class Category(NamedTuple):
+    """A category of policy: what it asks, in which of LAYERS it is met, and what of it the course can measure."""
+
+    asks: str
+    layer: str
+    measured: str
+
+
+CATEGORIES = {
+    "use-case appropriateness": Category("Is a generator the right answer?", "need", "a baseline beside it, as above"),
+    "training-data IP": Category(
+        "May we learn from these data?", "data", "copies of training data ([13](13_evaluation.ipynb))"
     ),
-    "sector-specific deployment": ("Which rules hold in this trade?", "cost and errors; the rules stand elsewhere"),
-}
-LAYERS = {  # layer: its question, and the categories that it covers
-    "need": ("Has anything to be made?", ("use-case appropriateness",)),
-    "data": ("May we learn from this?", ("training-data IP",)),
-    "people": ("Who is in it, and do they agree?", ("likeness and consent",)),
-    "output": ("What comes out, and can one tell?", ("provenance and watermarking", "prompt-injection content risks")),
-    "operation": ("Who answers for it, and who can stop it?", ("sector-specific deployment",)),
+    "likeness and consent": Category(
+        "Is somebody in it, and did they agree?", "people", "nothing: no picture says who agreed"
+    ),
+    "provenance and watermarking": Category(
+        "Can people tell that it was made?", "output", "nothing: our digits carry no mark"
+    ),
+    "prompt-injection content risks": Category(
+        "Whose words steer it?", "output", "nothing: ten labels take no orders, free text does"
+    ),
+    "sector-specific deployment": Category(
+        "Which rules hold in this trade?", "operation", "costs and errors; the rules stand elsewhere"
+    ),
 }
 
 
 def show_categories() -> None:
     """Six categories: what each asks, in which layer, and what can be measured here."""
-    layer = {category: name for name, (_, covered) in LAYERS.items() for category in covered}
     plots.table(
         {
             "category": list(CATEGORIES),
-            "asks": [asks for asks, _ in CATEGORIES.values()],
-            "layer": [layer[name] for name in CATEGORIES],
-            "this course can measure": [measured for _, measured in CATEGORIES.values()],
+            "asks": [category.asks for category in CATEGORIES.values()],
+            "layer": [category.layer for category in CATEGORIES.values()],
+            "this course can measure": [category.measured for category in CATEGORIES.values()],
         }
     )

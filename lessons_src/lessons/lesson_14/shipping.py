@@ -31,6 +31,7 @@ def opened(folder: Path) -> Any:
     from diffusers.utils import logging
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -90,7 +91,7 @@ def show_traps(net: NoisePredictor, pipe: Any) -> None:
                 "rounding alone",
                 "starts at t = 951, not in pure noise; say `trailing`",
                 "1 and below mean: no guidance, the plain label",
-                "their t is ours less 1",
+                "their t is ours less 1, and a slip at T is divided by √ᾱ = 0.00005",
             ],
         },
         f"Root mean square of a pixel, where black is −1 and white is 1. 50 digits, DDIM with {STEPS} steps.",

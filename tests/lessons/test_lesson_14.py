@@ -1,0 +1,305 @@
+"""Lesson 14: what its explorer advises, the four paradigms, its tables, and what it says in numbers."""
+
+import itertools
+import math
+import re
+import statistics
+
+import nbformat
+import pytest
+import torch
+
+from lessons_src import latency, measurements, weights
+from lessons_src.evaluation import modes
+from lessons_src.exercises import all_tasks
+from lessons_src.export import to_diffusers
+from lessons_src.guidance import blend
+from lessons_src.lessons.lesson_09.front import as_good
+from lessons_src.lessons.lesson_14 import choice, closing, explorer, figures, paradigms, scope, shipping
+from lessons_src.lessons.lesson_14.choice import ALL, NO, ONE, YES, Answers, advise
+from lessons_src.make.pages import NOTEBOOKS
+from lessons_src.show import plots, quiz
+
+
+def two_lines(x=1, eps=0.5, ab_t=0.64, ab_s=0.81):
+    x0 = (x - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t)
+    return math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s) * eps
+
+
+ANSWERS = {
+    "two-lines": two_lines,
+    "blend-at-three": lambda: blend(torch.tensor(0.2), torch.tensor(-0.1), 3.0).item(),
+    "fewer-calls": lambda: latency.six_passes()[1],
+}
+
+
+def test_near_misses_are_the_mistakes_that_they_name():
+    found = 0.9 * 0.875 + 0.6 * 0.5, (1 + 3) * -0.1 - 3 * 0.2, 3 * -0.1, 1000 / 3
+    assert found == pytest.approx((1.088, -1, -0.3, 333.3), abs=0.05)
+
+
+# --- The explorer
+
+
+def every_answer():
+    for values in itertools.product(*(options for _, options in choice.QUESTIONS.values())):
+        yield Answers(**dict(zip(choice.QUESTIONS, values, strict=True)))
+
+
+def test_the_dares():
+    assert advise(Answers(budget=2)).title.startswith("student, 1 call,")
+    assert advise(Answers(budget=2000, likelihood=YES)).title.startswith("autoregressive, 784 calls")
+    assert advise(Answers(variety=ONE)).title == "No generator"
+    for answers in every_answer():
+        assert (advise(answers).title == "No generator") is (answers.variety == ONE)
+
+
+def test_what_is_taken_does_all_that_was_asked():
+    for answers in every_answer():
+        taken = advise(answers).taken
+        if taken is None:
+            continue
+        assert taken.ms(answers) <= answers.budget
+        assert taken.keeps or answers.same == NO
+        assert taken.steered or answers.steered == NO
+        assert taken.likelihood or answers.likelihood == NO
+        if answers.variety == ALL and taken.row:
+            assert taken.row["recall"] > 0.83
+
+
+def test_nothing_is_taken_only_if_nothing_fits():
+    for answers in every_answer():
+        advice = advise(answers)
+        if advice.taken is None and answers.variety != ONE:
+            assert advice.title == "None of these"
+            assert advice.fit == ()
+
+
+def test_no_cheaper_plan_is_as_good_as_the_one_taken():
+    for answers in every_answer():
+        advice = advise(answers)
+        if not advice.taken or not advice.taken.row or answers.likelihood == YES:
+            continue
+        measured = [maker for maker in advice.fit if maker.row]
+        best = min((maker.row for maker in measured), key=lambda row: row["frechet"])
+        cheaper = [maker for maker in measured if maker.calls < advice.taken.calls]
+        assert not any(as_good(maker.row, best) for maker in cheaper)
+        assert advice.taken.row is best or as_good(advice.taken.row, best)
+
+
+def test_guidance_at_use_doubles_calls_and_rules_students_out():
+    plain, steered = (advise(Answers(budget=50, same=YES, steered=answer)) for answer in (NO, YES))
+    assert plain.taken.name == "student"
+    assert steered.taken.name != "student"
+    assert f"{2 * steered.taken.calls} calls" in steered.title
+    assert {maker.name for maker in steered.fit}.isdisjoint({"student", "GAN", "VAE", "autoregressive"})
+
+
+def test_what_would_change_it_does():
+    answers = Answers()
+    for said in choice.changes(answers):
+        question, there = said.split(": ")[0], said.split(" → ")[1]
+        (name,) = (name for name, (asked, _) in choice.QUESTIONS.items() if asked.rstrip("?") == question)
+        titles = {advise(other).title for _, other in answers.others() if _.startswith(question)}
+        assert there in titles
+        assert there.partition(",")[0] != advise(answers).title.partition(",")[0], name
+
+
+def test_answers_that_are_not_offered_are_refused():
+    for wrong in ({"budget": 3}, {"variety": "much"}, {"same": True}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Answers(**wrong)
+
+
+def test_a_picture_of_the_explorer():
+    start = {name: getattr(Answers(), name) for name in choice.QUESTIONS}
+    plot, drawn = explorer.choice_picture(**start).panels
+    assert plot.groups.tolist().count(0) == 1
+    assert drawn.title.endswith(advise(Answers()).taken.name)
+    assert (abs(plot.frames) < plot.limit).all(), "no plan lies outside the picture"
+    assert list(plot.y_ticks.values()) == ["1", "2", "5"]
+    nothing = explorer.choice_picture(**start | {"variety": ONE})
+    assert nothing.sentence().startswith("No generator.")
+    ring = explorer.choice_picture(**start | {"likelihood": YES, "budget": 2000}).panels[1]
+    assert ring.title == "autoregressive, on the ring"
+
+
+# --- Four paradigms
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return measurements.load("paradigms")
+
+
+def by_name(stored, key):
+    return {name: [row[key] for row in stored if row["paradigm"] == name] for name in paradigms.PARADIGMS}
+
+
+def test_five_seeds_of_each(stored):
+    assert [(row["paradigm"], row["seed"]) for row in stored] == [
+        (name, seed) for seed in range(5) for name in paradigms.PARADIGMS
+    ]
+
+
+def test_who_loses_and_who_strays(stored):
+    """Prediction loses-and-strays, and the sentences below its result."""
+    covered, stray, sliced = (by_name(stored, key) for key in ("modes", "stray", "sliced"))
+    assert sorted(covered["GAN"]) == [7, 8, 8, 8, 8]
+    assert all(set(covered[name]) == {8} for name in covered if name != "GAN")
+    assert min(stray["VAE"]) > max(itertools.chain(*(stray[name] for name in stray if name != "VAE")))
+    assert statistics.fmean(stray["VAE"]) == pytest.approx(0.23, abs=0.03), "every fourth"
+    assert min(sliced["GAN"]) > max(itertools.chain(*(sliced[name] for name in sliced if name != "GAN"))), "unevenly"
+    assert statistics.fmean(sliced["autoregressive"]) == pytest.approx(statistics.fmean(sliced["diffusion"]), rel=0.2)
+
+
+def test_no_model_finds_the_data_likelier_than_the_ring_itself(stored):
+    own = paradigms.of_the_ring()
+    for row in stored:
+        assert ("log" in row) is (row["paradigm"] != "GAN")
+        assert row.get("log", -9) < own
+    assert own == pytest.approx(-1.1356, abs=1e-3)
+
+
+def test_the_fastest_are_those_of_one_call(stored):
+    ms = {name: statistics.fmean(found) for name, found in by_name(stored, "ms").items()}
+    assert max(ms["GAN"], ms["VAE"]) < ms["autoregressive"] < ms["diffusion"] / 10
+
+
+def trained(name, steps):
+    """A paradigm after about so many steps: its clock counts them."""
+    ticks = itertools.count()
+    return paradigms.train(name, 0, steps, lambda: float(next(ticks)))
+
+
+@pytest.mark.parametrize("name", paradigms.PARADIGMS)
+def test_a_paradigm_learns(name):
+    """After 400 steps fewer points stray than after none."""
+    (model, steps), (none, _) = trained(name, 400), trained(name, 1)
+    assert 398 <= steps <= 400
+    found, before = (paradigms.scores(net, 1000) for net in (model, none))
+    assert found["stray"] < before["stray"] - 0.1
+    assert model.sample(3, torch.Generator().manual_seed(0)).shape == (3, 2)
+    assert torch.equal(*(model.sample(3, torch.Generator().manual_seed(0)) for _ in range(2)))
+
+
+def test_the_autoregressive_density_sums_to_one():
+    model = paradigms.Autoregressive()
+    side = (torch.arange(paradigms.BINS) + 0.5) * 2 * paradigms.EDGE / paradigms.BINS - paradigms.EDGE
+    places = torch.cartesian_prod(side, side)
+    area = (2 * paradigms.EDGE / paradigms.BINS) ** 2
+    assert (model.log_density(places).exp() * area).sum().item() == pytest.approx(1, abs=1e-5)
+    assert torch.equal(paradigms.bins_of(places)[: paradigms.BINS, 1], torch.arange(paradigms.BINS))
+
+
+def test_the_bound_of_a_vae_is_one():
+    """It lies below the log-density by importance sampling from the encoder."""
+    model = trained("VAE", 300)[0]
+    x = paradigms.RING.sample(200, torch.Generator().manual_seed(1))[0].float()
+    with torch.no_grad():
+        draws = torch.stack([model.bound(x) for _ in range(500)])
+    assert draws.mean(0).mean() < (draws.logsumexp(0) - math.log(500)).mean()
+
+
+def test_scores_of_the_ring_itself():
+    class Ring:
+        def sample(self, n, generator):
+            return paradigms.RING.sample(n, generator)[0]
+
+        def log_density(self, x):
+            return paradigms.RING.log_density(x, 1.0)
+
+    found, x = paradigms.scores(Ring()), Ring().sample(10_000, torch.Generator().manual_seed(99))
+    assert found["modes"] == 8
+    assert found["stray"] == pytest.approx(0.011, abs=0.003)
+    assert found["log"] == pytest.approx(paradigms.of_the_ring())
+    assert found["stray"] == pytest.approx(1 - modes(paradigms.RING, x).on_target)
+
+
+# --- Tables and figures
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What figures and tables say, in the order shown."""
+    found = []
+    monkeypatch.setattr(plots, "show", lambda fig, text: found.append(text))
+    monkeypatch.setattr(plots, "table", lambda columns, text=None: found.append((columns, text)))
+    return found
+
+
+def test_tables_and_figures(said):
+    figures.show_four(3)
+    figures.show_table()
+    figures.show_costs()
+    scope.show_categories()
+    closing.show_timeline()
+    closing.show_neighbours()
+    assert "GAN 10 %" in said[0]
+    assert said[1][0]["clusters, five seeds"][1] == "8, 8, 7, 8, 8"
+    costs = said[2][0]
+    assert costs["calls"] == ["1,000", "50", "20", "1", "2"]
+    assert costs["guided"] == ["2,000", "100", "40", "1", "2"]
+    assert costs["times fewer"] == ["1", "20", "50", "1000", "500"]
+    assert "6 calls, 166.7 times fewer" in said[2][1]
+
+
+def test_a_classifier_reads_better_in_fewer_calls(said):
+    figures.show_reading()
+    right = [int(count) for count in said[0][0]["right, of 100"]]
+    assert right[0] >= 97 > 93 > right[1] > 80
+    assert said[0][0]["calls a digit"] == ["1", "30"]
+
+
+def test_categories_and_cards():
+    """Each of six categories lies in a layer, every layer has one, and one card sorts a case into each."""
+    assert len(scope.CATEGORIES) == 6
+    assert {category.layer for category in scope.CATEGORIES.values()} == set(scope.LAYERS)
+    backs = [
+        card.back for card in quiz.load("lessons_src.lessons.lesson_14").cards if card.front.startswith("Which cat")
+    ]
+    sorted_into = {name: back for back in backs for name in scope.CATEGORIES if name.lower() in back.lower()}
+    assert set(sorted_into) == set(scope.CATEGORIES)
+    for name, back in sorted_into.items():
+        assert f"Layer: {scope.CATEGORIES[name].layer}." in back
+
+
+def test_what_the_last_page_names_is_there(said):
+    closing.show_practice()
+    closing.show_timeline()
+    closing.show_neighbours()
+    for place in [*closing.ABILITIES.values(), *closing.OBJECTIVES.values()]:
+        number, task = place.split()
+        assert all_tasks()[task].reference.__module__.split(".")[2] == f"lesson_{number}"
+    cells = [str(cell) for columns, _ in said for column in columns.values() for cell in column]
+    links = re.findall(r"\]\(([^)]+)\)", " ".join(cells))
+    assert len(links) > 25
+    for target in links:
+        assert target.startswith("http") or (NOTEBOOKS / target).exists(), target
+    for place in closing.LABS.values():
+        path, heading = place.split("#")
+        (found,) = NOTEBOOKS.glob(f"{path}_*.ipynb")
+        prose = "\n".join(cell.source for cell in nbformat.read(found, as_version=4).cells)
+        assert f"## {heading}" in prose
+
+
+# --- Shipping
+
+
+def test_the_traps(tmp_path):
+    """Right to rounding; each trap is far off; the slip in time does its harm at T."""
+    net = weights.load("digits")[0]
+    to_diffusers(net, tmp_path)
+    pipe = shipping.opened(tmp_path)
+    right, *wrong = shipping.traps(net, pipe, 10).values()
+    assert right < 2e-4
+    assert all(value > 0.1 for value in wrong)
+    assert pipe.scheduler.config.timestep_spacing == "trailing"
+    assert net.schedule.alpha_bar[-1].sqrt().item() == pytest.approx(5e-5, rel=0.05)
+
+
+def test_without_diffusers_one_sentence_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping, "find_spec", lambda name: None)
+    with pytest.raises(shipping.Missing, match="not installed") as found:
+        shipping.opened(tmp_path)
+    assert found.value._render_traceback_() == [str(found.value)]
