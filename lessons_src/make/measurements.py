@@ -258,9 +258,9 @@ def measure_paradigms(row: Row) -> Row:
 
 
 def measure_call(row: Row) -> Row:
-    """Milliseconds that one evaluation of a shipped network works, one sample at a time."""
-    speed = latency.measure(weights.load(row["network"])[0], (row["batch"],), turns=20, clock=time.process_time)
-    return {"ms": 1000 * speed.seconds(row["batch"])}
+    """Milliseconds that one evaluation of a shipped network works, n samples at a time."""
+    speed = latency.measure(weights.load(row["network"])[0], (row["n"],), turns=20, clock=time.process_time)
+    return {"ms": 1000 * speed.seconds(row["n"])}
 
 
 def start_for(solver: str, nfe: int) -> Row:
@@ -328,7 +328,7 @@ def wanted(name: str) -> Iterator[Row]:
     elif name == "paradigms":
         yield from ({"paradigm": name, "seed": seed} for seed in range(5) for name in paradigms.PARADIGMS)
     elif name == "call":
-        yield {"network": "digits", "batch": 1}
+        yield {"network": "digits", "n": 1}
     else:
         yield from ({"recipe": recipe, "seed": seed} for seed in (0, 1) for recipe in RECIPES)
 

@@ -18,7 +18,9 @@ from lessons_src.lessons.lesson_09.front import as_good
 from lessons_src.lessons.lesson_14 import choice, closing, explorer, figures, paradigms, scope, shipping
 from lessons_src.lessons.lesson_14.choice import ALL, NO, ONE, YES, Answers, advise
 from lessons_src.make.pages import NOTEBOOKS
+from lessons_src.measurements import digits_of
 from lessons_src.show import plots, quiz
+from lessons_src.show.panels import grey
 
 
 def two_lines(x=1, eps=0.5, ab_t=0.64, ab_s=0.81):
@@ -99,7 +101,7 @@ def test_what_would_change_it_does():
     answers = Answers()
     for said in choice.changes(answers):
         question, there = said.split(": ")[0], said.split(" → ")[1]
-        (name,) = (name for name, (asked, _) in choice.QUESTIONS.items() if asked.rstrip("?") == question)
+        (name,) = (name for name, (asked, _) in choice.QUESTIONS.items() if asked == question)
         titles = {advise(other).title for _, other in answers.others() if _.startswith(question)}
         assert there in titles
         assert there.partition(",")[0] != advise(answers).title.partition(",")[0], name
@@ -115,13 +117,15 @@ def test_a_picture_of_the_explorer():
     start = {name: getattr(Answers(), name) for name in choice.QUESTIONS}
     plot, drawn = explorer.choice_picture(**start).panels
     assert plot.groups.tolist().count(0) == 1
-    assert drawn.title.endswith(advise(Answers()).taken.name)
+    assert drawn.frames.shape == (1, 2, 56, 56)
+    own = digits_of(advise(Answers()).taken.row)[:8, 0]
+    assert (drawn.frames[0, 1, 28:, :28] == grey(own)[6]).all(), "0 1 over 2 3, then 4 5 over 6 7"
     assert (abs(plot.frames) < plot.limit).all(), "no plan lies outside the picture"
     assert list(plot.y_ticks.values()) == ["1", "2", "5"]
     nothing = explorer.choice_picture(**start | {"variety": ONE})
     assert nothing.sentence().startswith("No generator.")
     ring = explorer.choice_picture(**start | {"likelihood": YES, "budget": 2000}).panels[1]
-    assert ring.title == "autoregressive, on the ring"
+    assert ring.title == "Its points of the ring"
 
 
 # --- Four paradigms

@@ -9,6 +9,7 @@ from lessons_src import measurements
 from lessons_src.lessons.lesson_11 import ring
 from lessons_src.lessons.lesson_12 import measured, rivals
 from lessons_src.lessons.lesson_13 import detection
+from lessons_src.lessons.lesson_14 import paradigms
 from lessons_src.make import measurements as make
 from lessons_src.make.measurements import MEASURE, SCALES, N, measure, measure_recipes, measure_steps, wanted
 from lessons_src.measurements import NAMES, digits_of, jackknife_error, load, resample, resampled, start_noise
@@ -22,8 +23,8 @@ def test_every_wanted_row_is_there_once(name):
     for row in wanted(name):
         assert sum(row.items() <= done.items() for done in rows) == 1, row
     assert len(rows) == len(list(wanted(name)))
-    others = {"detection": detection.N, "reading": 2000, "ring": ring.JUDGED, "ends": ring.EXPLORED}
-    others |= dict.fromkeys(("captions", "latent scale"), measured.JUDGED)
+    others = {"detection": detection.N, "reading": 2000, "ring": ring.JUDGED, "ends": ring.EXPLORED, "call": 1}
+    others |= dict.fromkeys(("captions", "latent scale"), measured.JUDGED) | {"paradigms": paradigms.JUDGED}
     n = (others | dict.fromkeys(("pixels", "rates"), rivals.JUDGED) | {"edits": rivals.EDITED}).get(name, N)
     assert all(row["n"] == n for row in rows)
 

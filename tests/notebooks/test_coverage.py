@@ -16,7 +16,7 @@ from lessons_src.show import quiz
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 ITEMS = 244
-LESSONS = [f"{number:02}" for number in range(15)]  # those there will be
+LESSONS = [f"{folder}{number:02}" for folder in ("", "deeper/") for number in range(15)]  # those there will be
 COVERAGE = tomllib.loads(Path(__file__).with_name("coverage.toml").read_text(encoding="utf-8"))
 
 

@@ -20,14 +20,14 @@ from lessons_src.solvers import SOLVERS
 PIXELS = 28 * 28  # an autoregressive model makes one after the other
 RECALL_MARGIN = 0.05  # how much less recall than DDPM in a thousand calls still counts as all the variety
 BUDGETS = (1, 2, 5, 10, 20, 50, 200, 2000)
-ONE, SOME, ALL = "none: one right answer", "some", "all that the data have"
+ONE, SOME, ALL = "none: one right answer", "some", "all of the data's"
 NO, YES = "no", "yes"
 QUESTIONS: dict[str, tuple[str, tuple[int | str, ...]]] = {  # argument: the question, its answers
-    "budget": ("Milliseconds a digit may take", BUDGETS),
-    "variety": ("Variety wanted", (ONE, SOME, ALL)),
-    "same": ("Same start noise, same digit?", (NO, YES)),
-    "likelihood": ("Its likelihood wanted?", (NO, YES)),
-    "steered": ("Guidance chosen at use?", (NO, YES)),
+    "budget": ("Milliseconds a digit", BUDGETS),
+    "variety": ("Variety", (ONE, SOME, ALL)),
+    "same": ("Same noise, same digit", (NO, YES)),
+    "likelihood": ("Likelihood", (NO, YES)),
+    "steered": ("Guidance chosen at use", (NO, YES)),
 }
 
 
@@ -52,7 +52,7 @@ class Answers:
             now = options.index(getattr(self, name))
             for option in sorted(options, key=lambda option: abs(options.index(option) - now)):
                 if option != options[now]:
-                    yield f"{question.rstrip('?')}: {option}", replace(self, **{name: option})
+                    yield f"{question}: {option}", replace(self, **{name: option})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """To play with in lesson 14: five questions, and what the course's own measurements advise."""
 
 import math
-from functools import cache
 
 import numpy as np
 import torch
@@ -15,14 +14,14 @@ from lessons_src.show.panels import Images, Picture, Points, grey
 from lessons_src.show.widgets import Choice, Explorer
 
 LIMIT = 2.2
-TAKEN, FITS, OUT = "taken", "would do", "ruled out"
+TAKEN, FITS, OUT = "taken", "fits", "ruled out"
 WORST = 5.0  # the distance at the upper end
 CALLS = (1, 2, 4, 6, 8, 10, 20, 50, 100, 1000)  # of the plans drawn, beside that taken: all would hide each other
 
 
 def _x(ms: float) -> float:
-    """The place of so many milliseconds, from 1 to 10,000."""
-    return LIMIT * 0.95 * (math.log10(ms) / 2 - 1)
+    """The place of so many milliseconds, from 1 to 4,000."""
+    return LIMIT * 0.95 * (2 * math.log(ms) / math.log(4000) - 1)
 
 
 def _y(distance: float) -> float:
@@ -38,14 +37,14 @@ def field(answers: Answers, advice: Advice) -> Points:
     state = [0 if maker is advice.taken else 1 if maker in advice.fit else 2 for maker in rows]
     names = {k: name for k, name in enumerate((TAKEN, FITS, OUT)) if k in state}
     return Points(
-        "Diffusion, measured on digits",
+        "Diffusion on digits",
         place[None],
         limit=LIMIT,
         groups=np.array(state),
         names=names,
         x_label="milliseconds a digit",
         y_label="distance from real digits",
-        x_ticks={_x(ms): f"{ms:,}" for ms in (1, 10, 100, 1000, 10000)},
+        x_ticks={_x(ms): f"{ms:,}" for ms in (1, 10, 100, 1000)},
         y_ticks={_y(distance): f"{distance:g}" for distance in (1, 2, WORST)},
     )
 
@@ -53,18 +52,19 @@ def field(answers: Answers, advice: Advice) -> Points:
 def drawn(maker: Maker | None, title: str) -> Images | Points:
     """What a maker draws: digits, or points of the ring; without one, stored digits."""
     if maker is None:
-        return Images("Real digits, stored" if title == "No generator" else "Nothing", grey(_stored(title)))
+        stored = data.one_each() if title == "No generator" else torch.full((10, 1, 28, 28), -1.0)
+        return Images("Real digits, stored" if title == "No generator" else "Nothing", sheets(stored))
     if maker.row:
-        return Images(f"Drawn by {maker.name}", grey(digits_of(maker.row)[:10, 0])[None])
+        return Images("Its digits", sheets(digits_of(maker.row)[:10]))
     (row,) = (row for row in measurements.load("paradigms") if (row["paradigm"], row["seed"]) == (maker.name, 0))
     ring = RING.sample(1000, torch.Generator().manual_seed(1))[0].numpy()
-    return Points(f"{maker.name}, on the ring", points_of(row).numpy()[None], ring, LIMIT, target_name="data")
+    return Points("Its points of the ring", points_of(row).numpy()[None], ring, LIMIT, target_name="data")
 
 
-@cache
-def _stored(title: str) -> Tensor:
-    found = data.one_each()[None, :, 0]
-    return found if title == "No generator" else torch.full_like(found, -1)
+def sheets(digits: Tensor) -> np.ndarray:
+    """Eight of ten digits (10, 1, 28, 28), four to an image, uint8 (1, 2, 56, 56): they fit beside the plot."""
+    squares = digits[:8, 0].view(2, 2, 2, 28, 28).transpose(2, 3)
+    return grey(squares.reshape(1, 2, 56, 56))
 
 
 def choice_picture(**values: int | str) -> Picture:

@@ -275,4 +275,4 @@ def measured(name: str, seed: int) -> dict[str, Any]:
         points = model.sample(KEPT, torch.Generator().manual_seed(99)).float()
     times = {"ms": milliseconds(model, 1), "ms of a thousand": milliseconds(model, 1000, 5)}
     stored = {"points": base64.b64encode(points.numpy().tobytes()).decode("ascii")}
-    return {"calls": model.calls, "steps": steps} | scores(model) | times | stored
+    return {"n": JUDGED, "calls": model.calls, "steps": steps} | scores(model) | times | stored
