@@ -146,8 +146,8 @@ def advise(answers: Answers) -> Advice:
         best = min(measured, key=lambda maker: maker.row["frechet"])
         good = [m for m in measured if m is best or gap(m.row, best.row) < MARGIN]
         taken = min(good, key=lambda maker: (maker.calls, maker.row["frechet"]))
-        what = "It is the nearest to real digits" if taken is best else "The cheapest that is as good as the best"
-        reasons += f" {what}: {taken.row['frechet']:.3g}."
+        what = "the nearest to real digits" if taken is best else "the cheapest that is as good as the best"
+        reasons += f" This is {what}: distance {taken.row['frechet']:.3g}."
         if answers.likelihood == YES:
             reasons += " Its likelihood costs an ODE solved upwards, with gradients."
     calls = taken.calls * (2 if answers.steered == YES else 1)

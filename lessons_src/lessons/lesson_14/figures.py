@@ -123,8 +123,8 @@ def show_reading() -> None:
             "calls a digit": ["1", str(len(TIMES) * shipped()[0].num_classes)],
             f"right, of {READ}": [str(judge), str(generator)],
         },
-        "Drawing reads so: put noise on the digit, ask for it with each of ten labels, at three times; take the label "
-        "under which the noise is told best.",
+        "To read by drawing: put noise on the digit, and ask for it with each of the ten labels, at three times. Take the "
+        "label with which it is told best.",
     )
 
 

@@ -86,7 +86,7 @@ def show_traps(net: NoisePredictor, pipe: Any) -> None:
     plots.table(
         {
             "in diffusers": list(found),
-            "differs by": [f"{value:.0e}" if value < 1e-3 else f"{value:.2g}" for value in found.values()],
+            "differs by": ["less than 0.001" if value < 1e-3 else f"{value:.2g}" for value in found.values()],
             "why": [
                 "rounding alone",
                 "starts at t = 951, not in pure noise; say `trailing`",
