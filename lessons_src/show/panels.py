@@ -110,9 +110,9 @@ class Points:
     (unless `paths` is False). target: (M, 2), drawn faintly behind, called `target_name` in the key. groups: (N,) whole
     numbers from 0 up, such as where the exact flow takes each point: a group has its own colour and, as a second cue,
     its own shape. names: group -> what the key calls it. The square shown is [-limit, limit]^2; a point outside it is a
-    wedge on the border, on its way from the middle, and is counted in the key. x_ticks, y_ticks: place -> name, where an
-    axis tells something else than x or y. arrows: name -> (A, 4), from (x, y) by (u, v), the same at every frame; of at
-    most two names, the first one's arrows are broad and lie below. An arrow that would leave the square ends at its
+    wedge on the border, on its way from the middle, and is counted in the key. x_ticks, y_ticks: place -> name, where
+    an axis tells something else than x or y. arrows: name -> (A, 4), from (x, y) by (u, v), the same at every frame; of
+    at most two names, the first one's arrows are broad and lie below. An arrow that would leave the square ends at its
     border.
     """
 

@@ -123,8 +123,8 @@ def show_reading() -> None:
             "calls a digit": ["1", str(len(TIMES) * shipped()[0].num_classes)],
             f"right, of {READ}": [str(judge), str(generator)],
         },
-        "To read by drawing: put noise on the digit, and ask for it with each of the ten labels, at three times. Take the "
-        "label with which it is told best.",
+        "To read by drawing: put noise on the digit, and ask for it with each of the ten labels, at three times. Take "
+        "the label with which it is told best.",
     )
 
 
