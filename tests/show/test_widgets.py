@@ -121,6 +121,7 @@ def test_a_choice_returns_the_option_itself():
         (lambda: Points("p", FRAMES, x_label=""), V, "Points x_label is ''; expected text"),
         (lambda: Points("p", FRAMES, x_ticks={9: "far"}), V, "Points x_ticks is 9; expected .* 3.5"),
         (lambda: Points("p", FRAMES, x_ticks={0: ""}), V, "Points x_ticks name is ''; expected text"),
+        (lambda: Points("p", FRAMES, y_ticks={-4: "low"}), V, "Points y_ticks is -4; expected .* 3.5"),
         (lambda: Points("p", [[[1, 2], [3]]]), T, "Points frames is <class 'list'>; expected .*inhomogeneous"),
         (lambda: Points("p", torch.ones(1, 4, 2, requires_grad=True)), T, "frames is .*requires grad"),
         (lambda: Points("p", FRAMES, limit=0), V, "Points limit is 0.0; expected a number above 0"),
