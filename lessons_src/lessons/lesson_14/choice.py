@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lessons_src import measurements
 from lessons_src.checks import refuse
-from lessons_src.lessons.lesson_09.front import LIT, MARGIN, REFERENCE, difference, find
+from lessons_src.lessons.lesson_09.front import LIT, REFERENCE, as_good, find
 from lessons_src.lessons.lesson_14.paradigms import PARADIGMS, RING
 from lessons_src.measurements import Row
 from lessons_src.solvers import SOLVERS
@@ -139,12 +139,12 @@ def advise(answers: Answers) -> Advice:
     measured = [maker for maker in left if maker.row]
     if answers.likelihood == YES and any(maker.likelihood == "exact" for maker in left):
         taken = next(maker for maker in left if maker.likelihood == "exact")
-        reasons += " It tells the likelihood exactly, in one pass; an ODE must be solved for it."
-    elif not measured:
-        taken = left[0]
+        reasons += (
+            " It tells the likelihood exactly, in one pass; the others must solve an ODE. (It learned the ring only.)"
+        )
     else:
         best = min(measured, key=lambda maker: maker.row["frechet"])
-        good = [m for m in measured if m is best or gap(m.row, best.row) < MARGIN]
+        good = [m for m in measured if m is best or _as_good(m.name, m.calls, best.name, best.calls)]
         taken = min(good, key=lambda maker: (maker.calls, maker.row["frechet"]))
         what = "the nearest to real digits" if taken is best else "the cheapest that is as good as the best"
         reasons += f" This is {what}: distance {taken.row['frechet']:.3g}."
@@ -160,15 +160,11 @@ def _round(ms: float) -> str:
     return f"{ms:,.0f}" if ms >= 10 else f"{ms:.2g}"
 
 
-def gap(row: Row, best: Row) -> float:
-    """How much worse a row may be than the best, at the upper end of the interval."""
-    return _highs(row["solver"], row["nfe"], best["solver"], best["nfe"])
-
-
 @cache
-def _highs(solver: str, nfe: int, best: str, calls: int) -> float:
+def _as_good(name: str, calls: int, best: str, calls_of_best: int) -> bool:
+    """Whether a maker's digits are as good as the best's, by lesson 09's margin; remembered, as it draws resamples."""
     found = [*rows("pareto"), *rows("students")]
-    return difference(find(found, solver, nfe), find(found, best, calls)).high
+    return as_good(find(found, name, calls), find(found, best, calls_of_best))
 
 
 @cache
