@@ -20,6 +20,7 @@ from lessons_src.students import Student
 
 SHARES = torch.arange(1, 20, dtype=torch.float64) / 20  # of the noise, and of the data, that lie below a path
 CALLS = (1, 4, 16)
+HEIGHT = (-2.7, 2.7)  # of both pictures of the map
 DRAWN = 500  # points on the ring
 ROWS = (  # of the picture of digits
     ("DDIM", 1),
@@ -49,15 +50,15 @@ def show_map() -> None:
     times = time_grid(schedule, 100)
     paths = trajectory(noise, unipc(net, noise, schedule, times, 3))[:, :, 0]
     for path in paths.T:
-        left.plot(times, path, color=plots.BLUE if path[-1] > 0 else plots.VERMILLION, linewidth=1.2)
-    left.set(title="exact paths", xlabel="t, from noise to data", ylabel="x", xlim=(1000, 0))
+        left.plot(times, path, "-" if path[-1] > 0 else "--", color=plots.BLUE, linewidth=1.2)
+    left.set(title="exact paths", xlabel="t, from noise to data", ylabel="x", xlim=(1000, 0), ylim=HEIGHT)
     x = torch.linspace(-2.6, 2.6, 201, dtype=torch.float64)[:, None]
     exact = exact_flow(humps.eps, x, schedule.alpha_bar[-1].item())
     right.plot(x, exact, color=plots.INK, linewidth=4, alpha=0.5, label="exact")
     for calls, color, dash in zip(CALLS, plots.COLOURS[1:], plots.DASHES, strict=False):
         end = sample(ddim(net, x, schedule, time_grid(schedule, calls)))
         right.plot(x, end, dash, color=color, linewidth=1.6, label=f"DDIM, {calls} call{'s' * (calls > 1)}")
-    right.set(title="from each noise to its end", xlabel="noise", ylabel="end")
+    right.set(title="from each noise to its end", xlabel="noise", ylabel="end", ylim=HEIGHT)
     right.legend(fontsize=10)
     plots.show(
         fig,
@@ -96,8 +97,8 @@ def show_renoised(student: Student, n: int = 5000) -> None:
     one, four = told
     plots.show(
         fig,
-        f"In one call {one}; in four {four}. Stray: outside every cluster. Colour and shape name the cluster of the "
-        "exact end.",
+        f"In one call {one}; in four {four} (of {n:,} points). Stray: outside every cluster. Colour and shape name the "
+        "cluster of the exact end.",
     )
 
 
@@ -127,8 +128,8 @@ def show_digits() -> None:
     }
     plots.image_rows(
         {names[row]: digits_of(found) for row, found in picked.items()},
-        "The same ten noises in every row; DDPM adds fresh noise, so its digits are others. Below each name: the "
-        f"distance of 1,000 such digits from real ones. Other real digits have {picked[ROWS[0]]['floor']:.2f}.",
+        "The same ten noises in every row; DDPM adds fresh noise, so its digits are others. Below each name: how far "
+        f"1,000 such digits are from real ones, by lesson 13's judge. Other real ones: {picked[ROWS[0]]['floor']:.2f}.",
     )
 
 
@@ -136,13 +137,13 @@ def show_digits() -> None:
 
 
 def show_collapse(classes: int = 4) -> None:
-    """Three digits a class of the one-call student, and by distribution matching without and with a second network."""
-    alone, _, warm = measurements.load("collapse")
+    """Three digits a class: of the one-call student, and of the teacher pulled alone and by a difference."""
+    alone, pulled, _ = measurements.load("collapse")
     old = find(measurements.load("students"), "student", 1)
     shown = {
         "the old student": (digits.drawn(weights.load("student-1")[0], *measurements.start_noise(30)), old),
         "pulled": (digits_of(alone), alone),
-        "pulled by a difference": (digits_of(warm), warm),
+        "pulled by a difference": (digits_of(pulled), pulled),
     }
     strips = {
         f"{name}\nread {100 * row['accuracy']:.0f} %, spread {row['spread']:.2f}\n"
@@ -151,10 +152,9 @@ def show_collapse(classes: int = 4) -> None:
     }
     plots.image_rows(
         strips,
-        f"Three digits each of 0 to {classes - 1}; numbers are of 1,000. Pulled, {100 * alone['accuracy']:.0f} % are "
-        f"read right, but the spread within classes is {alone['spread']:.2f} of that of real digits, the distance "
-        f"{alone['frechet']:.0f}. Pulled by a difference, the spread is {warm['spread']:.2f}, the distance "
-        f"{warm['frechet']:.1f}.",
+        f"Three digits each of 0 to {classes - 1}; numbers are of 1,000. The last two start as the teacher and learn "
+        f"for {digits.COLLAPSE_STEPS} steps. Pulled, {100 * alone['accuracy']:.0f} % are read right, but digits of a "
+        f"class spread {alone['spread']:.2f} times as much as real ones.",
     )
 
 
@@ -164,26 +164,17 @@ def adapters(how: str) -> dict[int, Row]:
 
 
 def show_adapter(rank: int = digits.SHIPPED) -> None:
-    """Distance of digits without and with an adapter, in its own network and in one from other first weights."""
-    own = adapters("none")[0], adapters("trained")[rank]
-    strange = adapters("another seed")
-    pairs = {"its own network": own, "a network trained\nfrom another start": (strange[0], strange[rank])}
-    fig, axes = plots.figure(width=7.4, height=2.5)
-    axis = axes[0, 0]
-    for shift, color, name in ((-0.18, plots.INK, "without"), (0.18, plots.BLUE, "with the adapter")):
-        found = [pair[name != "without"]["frechet"] for pair in pairs.values()]
-        places = [place + shift for place in range(len(pairs))]
-        bars = axis.barh(places, found, 0.34, color=color, label=name)
-        axis.bar_label(bars, [f"{value:.3g}" for value in found], padding=4, color=plots.INK)
-    axis.set(yticks=range(len(pairs)), yticklabels=list(pairs), xlabel="distance from real digits", xlim=(0, 78))
-    axis.invert_yaxis()
-    axis.legend()
-    axis.grid(False)
-    every = adapters("trained")[digits.EVERY]
-    plots.show(
-        fig,
-        f"Two calls, guidance folded in, 1,000 digits. The adapter has {own[1]['kB']:.0f} kB: in its own network "
-        f"{own[0]['frechet']:.0f} becomes {own[1]['frechet']:.1f} (all weights, {every['kB']:.0f} kB: "
-        f"{every['frechet']:.1f}), in the other {strange[0]['frechet']:.0f} becomes {strange[rank]['frechet']:.0f}. "
-        "Guided digits are clear and less varied, so none is near 1.5.",
+    """The same ten digits without and with an adapter, in its own network and in one from other first weights."""
+    plain, trained, strange = (adapters(how) for how in ("none", "trained", "another seed"))
+    shown = {
+        "its own network": plain[0],
+        "with the adapter": trained[rank],
+        "another network": strange[0],
+        "with that adapter": strange[rank],
+    }
+    plots.image_rows(
+        {f"{name}: {row['frechet']:.3g}": digits_of(row) for name, row in shown.items()},
+        f"The same ten noises, two calls; the numbers are distances of 1,000 digits. The adapter has "
+        f"{trained[rank]['kB']:.0f} kB. All weights, {trained[digits.EVERY]['kB']:.0f} kB, would give "
+        f"{trained[digits.EVERY]['frechet']:.1f}.",
     )
