@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 from lessons_src.checks import refuse
 from lessons_src.files import write_whole
 from lessons_src.lessons import Lesson, all_lessons
+from lessons_src.make import glossary
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
@@ -128,6 +129,7 @@ def made() -> dict[Path, str]:
             ways[NOTEBOOKS / "deeper" / f"{lesson.name}.ipynb"] = (deeper_links(lessons, place),) * 2
         for path, (top, end) in ways.items():
             found[path] = nbformat.writes(navigated(nbformat.read(path, as_version=4), top, end)) + "\n"
+    found[NOTEBOOKS / "glossary.ipynb"] = nbformat.writes(glossary.page(NOTEBOOKS)) + "\n"
     return found
 
 
@@ -135,7 +137,7 @@ def main() -> None:
     """Write the pages and notebooks that differ from what the list of lessons says, and name them."""
     argparse.ArgumentParser(prog="python -m lessons_src.make.pages", description=main.__doc__).parse_args()
     for path, content in made().items():
-        if path.read_text(encoding="utf-8") != content:
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
             write_whole(path, lambda part, content=content: part.write_text(content, encoding="utf-8"))
             print(path.relative_to(ROOT))
 
