@@ -19,7 +19,7 @@ from lessons_src.optimizers import make_optimizers
 from lessons_src.process import noise_like, rotate
 from lessons_src.samplers import State, steps
 from lessons_src.schedules import NoiseSchedule
-from lessons_src.students import Teacher, clean, levels, step
+from lessons_src.students import Teacher, check_step, check_teacher, clean, levels, step
 
 # --- What all methods share -------------------------------------------------------------------------------------------
 
@@ -30,6 +30,7 @@ def v_to(schedule: NoiseSchedule, x: Tensor, end: Tensor, t: Tensor, s: Tensor) 
     The inverse of `students.step`: x0 = (end - r x) / (a_s - r a_t) with r = b_s / b_t, and v = (a_t x - x0) / b_t.
     """
     (a_t, b_t), (a_s, b_s) = levels(schedule, t, x), levels(schedule, s, x)
+    check_step(x, end, t, s)
     ratio = b_s / b_t
     x0 = (end - ratio * x) / (a_s - ratio * a_t)
     return (a_t * x - x0) / b_t
@@ -37,6 +38,8 @@ def v_to(schedule: NoiseSchedule, x: Tensor, end: Tensor, t: Tensor, s: Tensor) 
 
 def segments(times: Sequence[int], B: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Steps t -> s (B,) of a grid, each as often as any other, spread evenly from one random offset."""
+    if len(times) < 2:
+        refuse("times", list(times), "at least two times")
     i = draw_times(len(times) - 1, B, generator)[0]
     grid = torch.tensor(times, device=generator.device)
     return grid[i - 1], grid[i]
@@ -44,18 +47,43 @@ def segments(times: Sequence[int], B: int, generator: torch.Generator) -> tuple[
 
 def squared(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference of each of a batch, (B,)."""
+    check_shape(a, b)
     return (a.float() - b.float()).square().flatten(1).mean(1)
 
 
+def check_shape(a: Tensor, b: Tensor) -> None:
+    """Refuse to compare what has not one shape."""
+    if a.shape != b.shape:
+        refuse("b", b, f"shape {tuple(a.shape)}, that of a")
+
+
+def falling(times: Any) -> list[int]:
+    """times as a list, refused unless they are at least two whole numbers that fall, the last at least 0."""
+    try:
+        whole = [check_int("times", time, 0) for time in times]
+    except TypeError:
+        refuse("times", times, "falling times, whole numbers", TypeError)
+    if len(whole) < 2 or any(s >= t for t, s in pairwise(whole)):
+        refuse("times", whole, "falling times, at least two")
+    return whole
+
+
 def check_student(net: Any, batches: Any = None, teacher: Teacher | None = None) -> None:
-    """Refuse a network that does not predict v, samples it does not take, and a teacher of another schedule."""
+    """Refuse a network that does not predict v, samples it does not take, and a teacher of another schedule.
+
+    So is a teacher that is the student itself, whose every step would change it.
+    """
     if not isinstance(net, NoisePredictor) or net.prediction != "v":
         found = getattr(net, "prediction", type(net).__name__)
         refuse("prediction", found, "'v' of a student: at T an error of eps is 20,000 times as large in x0")
+    if isinstance(batches, Trajectories):
+        refuse("batches", "Trajectories", "samples of data, which are noised here")
     if isinstance(batches, Samples):
-        batches.check(net.body.event, net.num_classes)
+        batches.check(net.body.event, net.num_classes, net.body.condition_shape)
     if teacher is not None and not torch.equal(teacher.schedule.alpha_bar, net.schedule.alpha_bar):
-        refuse("teacher", teacher, "a teacher of the same schedule as the student's")
+        refuse("teacher", type(teacher).__name__, "a teacher of the same schedule as the student's")
+    if net in (teacher, getattr(teacher, "net", None)):
+        refuse("teacher", "the student itself", "another network, such as a copy: this one changes")
 
 
 # --- Regression -------------------------------------------------------------------------------------------------------
@@ -68,20 +96,19 @@ class Trajectories:
     """
 
     def __init__(self, states: Tensor, times: Sequence[int], condition: Tensor | None = None) -> None:
-        if check_batch("states", states).ndim < 3 or len(states) != len(times) or len(times) < 2:
-            refuse("states", states, f"shape ({len(times)}, N, *event), a state at each of at least two times")
-        if any(s >= t for t, s in pairwise(times)):
-            refuse("times", list(times), "falling times")
-        if condition is not None and len(condition) != states.shape[1]:
-            refuse("condition", condition, f"one for each of {states.shape[1]} paths")
-        self.states, self.times, self.condition = states, list(times), condition
+        times = falling(times)
+        if check_batch("states", states).ndim < 3 or len(states) != len(times) or not states.shape[1]:
+            refuse("states", states, f"shape ({len(times)}, N, *event), a state at each time of at least one path")
+        if condition is not None and (not isinstance(condition, Tensor) or len(condition) != states.shape[1]):
+            refuse("condition", condition, f"a tensor, one for each of {states.shape[1]} paths, or None")
+        self.states, self.times, self.condition = states, times, condition
 
     @classmethod
     def record(
         cls, x: Tensor, states: Iterable[State], times: Sequence[int], condition: Tensor | None = None
     ) -> "Trajectories":
         """Run a sampler from noise x and keep its states at `times`, the first of which is that of x."""
-        found = {state.t: state.x for state in states}
+        times, found = falling(times), {state.t: state.x for state in states}
         if missing := [t for t in times[1:] if t not in found]:
             refuse("times", list(times), f"times that the sampler visits; it does not visit {missing}")
         return cls(torch.stack([x, *(found[t] for t in times[1:])]), times, condition)
@@ -91,6 +118,18 @@ class Trajectories:
         if (len(self.times) - 1) % check_int("stride", stride, 1):
             refuse("stride", stride, f"a divisor of {len(self.times) - 1}, the number of steps")
         return Trajectories(self.states[::stride], self.times[::stride], self.condition)
+
+    def check(self, net: NoisePredictor) -> None:
+        """Refuse a network that does not take these paths, their times or their condition."""
+        if self.states.shape[2:] != net.body.event:
+            refuse("states", self.states, f"shape (K + 1, N, {', '.join(map(str, net.body.event))})")
+        if self.states.dtype != (dtype := next(net.parameters()).dtype):
+            refuse("states", self.states, f"{dtype}, as the network's weights are", TypeError)
+        if self.times[0] > net.schedule.T:
+            refuse("times", self.times, f"times from 0 to {net.schedule.T}")
+        if self.condition is not None and not net.num_classes:
+            refuse("condition", self.condition, "None: the network takes none")
+        net.body.condition(self.condition, self.states.shape[1], self.states.device)
 
     def __call__(self, size: int, generator: torch.Generator) -> Batch:
         """A batch of `size` steps, on the generator's device."""
@@ -120,8 +159,9 @@ class Regression:
     def check(self, net: NoisePredictor, batches: Any) -> None:
         """Refuse what is not a student and its trajectories."""
         check_student(net)
-        if not isinstance(batches, Trajectories) or batches.states.shape[2:] != net.body.event:
+        if not isinstance(batches, Trajectories):
             refuse("batches", batches, f"Trajectories of events {net.body.event}")
+        batches.check(net)
 
 
 # --- Progressive distillation -----------------------------------------------------------------------------------------
@@ -135,7 +175,8 @@ class Progressive:
     """
 
     def __init__(self, teacher: Teacher, times: Sequence[int]) -> None:
-        self.teacher, self.times = teacher, [t for t, *_ in steps(teacher.schedule, times)] + [0]
+        self.teacher = check_teacher("teacher", teacher)
+        self.times = [t for t, *_ in steps(teacher.schedule, times)] + [0]
         if len(self.times) % 2 == 0:
             refuse("times", self.times, "an even number of steps: each of the student's replaces two")
         self.grid = self.times[::2]
@@ -155,8 +196,11 @@ class Progressive:
     @torch.no_grad()
     def two_steps(self, x: Tensor, t: Tensor, s: Tensor, condition: Any = None) -> Tensor:
         """Where the teacher is at s after a step t -> m and a step m -> s of its grid."""
-        schedule, middle = self.teacher.schedule, dict(zip(self.grid, self.times[1::2], strict=False))
-        m = torch.tensor([middle[time] for time in t.tolist()], device=t.device)
+        schedule, asked = self.teacher.schedule, list(zip(t.tolist(), s.tolist(), strict=True))
+        middle = dict(zip(pairwise(self.grid), self.times[1::2], strict=True))
+        if unknown := set(asked) - set(middle):
+            refuse("(t, s)", sorted(unknown), f"steps of the student's grid {self.grid}")
+        m = torch.tensor([middle[one] for one in asked], device=t.device)
         x_m = step(schedule, x, clean(self.teacher, x, t, condition), t, m)
         return step(schedule, x_m, clean(self.teacher, x_m, m, condition), m, s)
 
@@ -179,7 +223,8 @@ class Consistency:
     """
 
     def __init__(self, times: Sequence[int], teacher: Teacher | None = None, decay: float = 0.9) -> None:
-        self.times, self.teacher, self.decay = list(times), teacher, check_real("decay", decay, 0.0, 1.0)
+        self.times, self.decay = falling(times), check_real("decay", decay, 0.0, 1.0)
+        self.teacher = None if teacher is None else check_teacher("teacher", teacher)
         self.average: NoisePredictor | None = None
 
     def __repr__(self) -> str:
@@ -216,6 +261,8 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float = 0.1) -> Tensor:
 
     Song & Dhariwal take c = 0.00054 for photographs; what is small there is smaller than what is small here.
     """
+    check_shape(a, b)
+    check_real("c", c, 1e-9)
     difference = (a.float() - b.float()).flatten(1)
     bend = c * difference.shape[1] ** 0.5
     return (difference.square().sum(1) + bend**2).sqrt() - bend
@@ -247,7 +294,11 @@ class DistributionMatching:
         updates: int = 2,
         warmup: int = 60,
     ) -> None:
-        self.teacher, self.fake, self.times = teacher, fake, list(times)
+        self.teacher, self.fake, self.times = check_teacher("teacher", teacher), fake, falling(times)
+        if fake is not None and not isinstance(fake, NoisePredictor):
+            refuse("fake", type(fake).__name__, "a NoisePredictor, or None", TypeError)
+        if fake is not None and fake in (teacher, getattr(teacher, "net", None)):
+            refuse("fake", "the teacher itself", "another network, such as a copy: this one is trained")
         self.regression, self.updates = check_real("regression", regression, 0.0), check_int("updates", updates, 1)
         self.warmup, self.count = check_int("warmup", warmup, 0), 0
         check_real("rate", rate, 1e-9)
@@ -296,6 +347,9 @@ class DistributionMatching:
         check_student(net, teacher=self.teacher)
         if self.fake is not None:
             check_student(self.fake, teacher=self.teacher)
+        if self.fake is net:
+            refuse("fake", "the student itself", "another network, such as a copy of the teacher")
         if not isinstance(batches, Trajectories) or batches.times != [self.times[0], 0]:
             refuse("batches", batches, f"Trajectories from {self.times[0]} to 0: noises and their ends")
+        batches.check(net)
         steps(net.schedule, self.times)

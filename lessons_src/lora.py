@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lessons_src.checks import check_int, refuse
+from lessons_src.checks import check_floating, check_int, refuse
 
 Adapter = Mapping[str, Tensor]
 
@@ -21,11 +21,13 @@ Adapter = Mapping[str, Tensor]
 class LowRank(nn.Module):
     """A fixed Conv2d or Linear with a trainable change of rank r, at most the weight's own; it begins as no change.
 
-    Raises ValueError for convolutions in groups, or padded with anything but zeros.
+    Raises TypeError for other layers, ValueError for convolutions in groups, or padded with anything but zeros.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, rank: int) -> None:
         super().__init__()
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            refuse("layer", type(layer).__name__, "a Conv2d or a Linear", TypeError)
         if isinstance(layer, nn.Conv2d) and (layer.groups != 1 or layer.padding_mode != "zeros"):
             refuse("layer", layer, "a convolution of one group that is padded with zeros")
         outputs, inputs = layer.weight.flatten(1).shape
@@ -51,9 +53,17 @@ class LowRank(nn.Module):
 
 
 def adapt(net: nn.Module, rank: int) -> nn.Module:
-    """A copy of a network in which every Conv2d and Linear is fixed and has a trainable change; the rest is fixed."""
-    adapted = copy.deepcopy(net).requires_grad_(False)
-    for parent, name, layer in list(_layers(adapted, (nn.Conv2d, nn.Linear))):
+    """A copy of a network in which every Conv2d and Linear is fixed and has a trainable change; the rest is fixed.
+
+    Raises ValueError for a network that has changes already, or no such layer inside.
+    """
+    adapted = copy.deepcopy(_module(net)).requires_grad_(False)
+    if any(isinstance(module, LowRank) for module in adapted.modules()):
+        refuse("net", type(net).__name__, "a network without an adapter: `merge` first")
+    layers = list(_layers(adapted, (nn.Conv2d, nn.Linear)))
+    if not layers:
+        refuse("net", type(net).__name__, "a network with a Conv2d or Linear inside")
+    for parent, name, layer in layers:
         setattr(parent, name, LowRank(layer, rank))
     return adapted
 
@@ -62,7 +72,7 @@ def adapter(net: nn.Module) -> dict[str, Tensor]:
     """The changes of an adapted network, by layer: NAME.down (r, inputs) and NAME.up (outputs, r)."""
     found = {
         f"{name}.{part}": getattr(module, part).detach().clone()
-        for name, module in net.named_modules()
+        for name, module in _module(net).named_modules()
         if isinstance(module, LowRank)
         for part in ("down", "up")
     }
@@ -78,25 +88,37 @@ def extract(net: nn.Module, tuned: nn.Module, rank: int) -> dict[str, Tensor]:
     Only weights of Conv2d and Linear are looked at; biases, norms and embeddings stay the network's.
     """
     check_int("rank", rank, 1)
-    before, after = (dict(_named(one)) for one in (net, tuned))
+    before, after = (dict(_named(_module(one))) for one in (net, tuned))
     if {name: layer.weight.shape for name, layer in before.items()} != {
         name: layer.weight.shape for name, layer in after.items()
     }:
         refuse("tuned", type(tuned).__name__, "a network with layers of the names and shapes of net's")
     found = {}
     for name, layer in before.items():
-        u, s, v = torch.linalg.svd((after[name].weight - layer.weight).flatten(1), full_matrices=False)
+        change = (after[name].weight - layer.weight).flatten(1)
+        if not change.isfinite().all():
+            refuse(f"tuned, {name}", after[name].weight, "finite weights, as net's must be")
+        u, s, v = torch.linalg.svd(change, full_matrices=False)
         found[f"{name}.down"], found[f"{name}.up"] = v[:rank], u[:, :rank] * s[:rank]
     return found
 
 
 def plug(net: nn.Module, changes: Adapter) -> nn.Module:
-    """A copy of a network with these changes; ValueError if they are not of its layers' names and shapes."""
-    plugged = copy.deepcopy(net).requires_grad_(False)
+    """A copy of a network with these changes, in the precision of its weights.
+
+    Raises ValueError if they are not of its layers' names and shapes, or not finite.
+    """
+    plugged = copy.deepcopy(_module(net)).requires_grad_(False)
     places = dict(_named(plugged))
-    names = {name.rpartition(".")[0] for name in changes}
-    if names != set(places):
-        refuse("changes", sorted(names ^ set(places)), "changes of just the layers of the network")
+    if not isinstance(changes, Mapping):
+        refuse("changes", type(changes).__name__, "changes by NAME.down and NAME.up", TypeError)
+    names = {f"{name}.{part}" for name in places for part in ("down", "up")}
+    if names != set(changes):
+        expected = "changes of just the layers of the network, NAME.down and NAME.up"
+        refuse("changes", sorted(names ^ set(changes)), expected)
+    for name, value in changes.items():
+        if not check_floating(f"changes, {name},", value).isfinite().all():
+            refuse(f"changes, {name},", value, "finite values")
     for parent, name, layer in list(_layers(plugged, (nn.Conv2d, nn.Linear))):
         full = next(key for key, module in places.items() if module is layer)
         down, up = changes[f"{full}.down"], changes[f"{full}.up"]
@@ -104,17 +126,26 @@ def plug(net: nn.Module, changes: Adapter) -> nn.Module:
         if down.shape[1:] != (inputs,) or up.shape != (outputs, len(down)):
             refuse(f"changes, {full}.down", down, f"shape (r, {inputs}), and .up of ({outputs}, r): those of the layer")
         low = LowRank(layer, len(down))
-        low.down, low.up = nn.Parameter(down.clone()), nn.Parameter(up.clone())
+        low.down, low.up = (nn.Parameter(part.to(layer.weight, copy=True)) for part in (down, up))
         setattr(parent, name, low)
     return plugged
 
 
 def merge(net: nn.Module) -> nn.Module:
     """A copy of an adapted network with the changes added to its weights: as fast as before, and as large."""
-    merged = copy.deepcopy(net)
-    for parent, name, low in list(_layers(merged, (LowRank,))):
+    merged = copy.deepcopy(_module(net))
+    changed = list(_layers(merged, (LowRank,)))
+    if not changed:
+        refuse("net", type(net).__name__, "a network from `adapt` or `plug`, not merged yet")
+    for parent, name, low in changed:
         setattr(parent, name, low.merged())
     return merged.requires_grad_(True)
+
+
+def _module(net: Any) -> nn.Module:
+    if not isinstance(net, nn.Module):
+        refuse("net", net, "a network", TypeError)
+    return net
 
 
 def _named(net: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from lessons_src.distillation import (
     Trajectories,
     pseudo_huber,
     segments,
+    squared,
     v_to,
 )
 from lessons_src.losses import Samples
@@ -245,6 +246,129 @@ def test_matching_waits_for_the_fake_network_and_then_moves_both():
     assert any(not torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
+# --- Who is asked what
+
+HEARD = []
+
+
+class Listening(PointMLP):
+    """Writes down which network is asked with which labels."""
+
+    def __init__(self, name):
+        super().__init__(3)
+        self.name = name
+
+    def forward(self, x, time, label):
+        HEARD.append((self.name, label.tolist()))
+        return super().forward(x, time, label)
+
+
+def listening(name):
+    torch.manual_seed(0)
+    return NoisePredictor(Listening(name), COSINE, "v")
+
+
+GRID = [1000, 500, 0]
+ASKED = {  # the loss, and whom it asks how often
+    "regression": (lambda: Regression(), {"student": 1}),
+    "progressive": (lambda: Progressive(listening("teacher"), GRID), {"student": 1, "teacher": 2}),
+    "consistency": (lambda: Consistency(GRID, listening("teacher")), {"student": 2, "teacher": 1}),
+    "training": (lambda: Consistency(GRID), {"student": 2}),
+    "matching": (
+        lambda: DistributionMatching(listening("teacher"), listening("fake"), GRID, updates=3),
+        {"student": 2, "teacher": 1, "fake": 4},
+    ),
+    "no fake": (lambda: DistributionMatching(listening("teacher"), None, GRID), {"student": 2, "teacher": 1}),
+}
+
+
+@pytest.mark.parametrize("method", ASKED)
+def test_everybody_is_asked_about_the_condition_and_as_often_as_said(method):
+    make, often = ASKED[method]
+    loss, label, x = make(), torch.arange(12) % 3, some(12).float()
+    paths = method in ("regression", "matching", "no fake")
+    batch = (x, times(1000, x), times(0, x), some(12, 1).float(), label) if paths else (x, label)
+    HEARD.clear()
+    loss(listening("student"), batch, generator())
+    assert [name for name, labels in HEARD if labels != label.tolist()] == []
+    assert {name: sum(own == name for own, _ in HEARD) for name, _ in HEARD} == often
+
+
+def test_a_batch_is_of_one_path_each():
+    """States, times and condition of the same path and step; also of every second state, and of recorded ones."""
+    states = 100.0 * torch.arange(5)[:, None] + torch.arange(7)
+    whole = Trajectories(states[:, :, None].expand(5, 7, 2), [40, 30, 20, 10, 0], torch.arange(7))
+    for paths, stride in ((whole, 1), (whole.every(2), 2)):
+        x, t, s, end, condition = paths(50, generator())
+        assert torch.equal(x[:, 0], 100 * (40 - t) / 10 + condition)
+        assert torch.equal(s, t - 10 * stride)
+        assert torch.equal(end[:, 0], x[:, 0] + 100 * stride)
+        assert len(t.unique()) == 4 // stride
+    label = torch.arange(6) % 3
+    net, noise = network(labels=3), some(6).float()
+    walk = ddim(lambda x, t: net(x, t, label), noise, COSINE, GRID)
+    assert torch.equal(Trajectories.record(noise, walk, GRID, label).condition, label)
+
+
+def test_the_target_of_consistency_is_asked_of_the_average():
+    """With decay 1 the first weights stay the target's, however the network changes."""
+    loss, net, x0 = Consistency(GRID, decay=1.0), network(), points(64).float()
+    first = copy.deepcopy(net)
+    loss(net, (x0, None), generator())
+    with torch.no_grad():
+        net.body.leave.bias += 1.0
+    found = loss(net, (x0, None), generator()).each
+    g = generator()
+    t, s = segments(GRID, 64, g)
+    a, b = (part.float()[:, None] for part in (COSINE.alpha_bar[t].sqrt(), (1 - COSINE.alpha_bar[t]).sqrt()))
+    x = a * x0 + b * torch.randn(x0.shape, generator=g)
+    x_s = step(COSINE, x, x0, t, s)
+    expected, own = (pseudo_huber(clean(net, x, t), clean(aim, x_s, s)) for aim in (first, net))
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert (own - expected).abs().max() > 0.1
+
+
+def test_the_pull_is_the_difference_in_units_of_the_teachers():
+    oracle = gaussian().network(COSINE)
+    fake = NoisePredictor(ExactMean(MEAN + 1), COSINE, "v").double()
+    x = MEAN + 1 + STD * some(50)
+    found = DistributionMatching(oracle, fake, [1000, 0]).pull(x, None, generator())
+    g = generator()
+    u, _ = segments(range(20, 980), 50, g)
+    a, b = COSINE.alpha_bar[u].sqrt()[:, None], (1 - COSINE.alpha_bar[u]).sqrt()[:, None]
+    noisy = a * x + b * torch.randn(x.shape, generator=g, dtype=torch.float64)
+    true, own = clean(oracle, noisy, u), clean(fake, noisy, u)
+    torch.testing.assert_close(found, (own - true) / (x - true).abs().mean(1, keepdim=True))
+
+
+class Answer(PointMLP):
+    """Always the same clean sample, which is learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.answer = torch.nn.Parameter(torch.tensor([2.0, -1.0], dtype=torch.float64))
+
+    def forward(self, x, time, label):
+        a = COSINE.alpha_bar[time.round().long()].sqrt()[:, None]
+        return (a * x - self.answer) / (1 - a**2).sqrt()
+
+
+def test_matching_moves_against_the_pull_and_to_the_end_of_the_path(monkeypatch):
+    net, noise, end = NoisePredictor(Answer(), COSINE, "v").double(), some(20), some(20, 1)
+    loss = DistributionMatching(gaussian().network(COSINE), network(), [1000, 0], regression=0.5, warmup=0)
+    pull, taught = torch.tensor([0.3, -0.1], dtype=torch.float64), []
+    monkeypatch.setattr(loss, "pull", lambda x, condition, generator: pull.expand_as(x))
+    monkeypatch.setattr(loss, "teach", lambda fake, x, condition, generator: taught.append(x))
+    batch = noise, times(1000, noise), times(0, noise), end, None
+    each = loss(net, batch, generator()).each
+    drawn = net.body.answer.detach()
+    expected = pull.square().mean() / 2 + 0.5 * (drawn - end).square().mean(1)
+    torch.testing.assert_close(each.double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(taught[0], drawn.expand(20, 2), atol=1e-6, rtol=0)
+    (found,) = torch.autograd.grad(each.mean(), net.body.answer)
+    torch.testing.assert_close(found, pull / 2 + 0.5 * (drawn - end).mean(0), atol=1e-5, rtol=1e-5)
+
+
 def test_the_target_of_consistency_is_a_running_average():
     loss, net = Consistency([1000, 500, 0], decay=0.75), network()
     before = net.body.leave.bias.detach().clone()
@@ -289,6 +413,10 @@ def test_a_trained_student_comes_close_to_the_flow():
 # --- Bad input
 
 
+def pairs_of(x, condition=None, T=1000):
+    return Trajectories(torch.stack([x, x]), [T, 0], condition)
+
+
 def test_bad_input_is_refused_by_name():
     net, x = network(), some(10).float()
     oracle, samples = gaussian().network(COSINE), Samples(some(10).float())
@@ -315,6 +443,38 @@ def test_bad_input_is_refused_by_name():
             "batches is .*noises and their",
         ),
         (lambda: Guided(net, float("nan")), "w is nan"),
+        (lambda: Trajectories(torch.zeros(2, 0, 2), [1000, 0]), "states is .*at least one path"),
+        (lambda: Trajectories(torch.stack([x, x]), [1000.5, 0]), "times is .*expected falling times, whole numbers"),
+        (lambda: Trajectories(torch.stack([x, x]), [1000, -5]), "times is -5; expected a whole number, at least 0"),
+        (lambda: Trajectories(torch.stack([x, x]), [1000, 0], [1] * 10), "condition is .*expected a tensor, one for"),
+        (lambda: Regression().check(net, pairs_of(x, torch.zeros(10, dtype=torch.int64))), "condition is .*takes none"),
+        (lambda: Regression().check(network(labels=3), pairs_of(x, torch.full((10,), 7))), "label is .*from 0 to 3"),
+        (lambda: Regression().check(net, pairs_of(x.double())), "states is .*expected torch.float32"),
+        (lambda: Regression().check(net, pairs_of(some(10)[:, :1].float())), r"states is .*\(K \+ 1, N, 2\)"),
+        (lambda: Regression().check(net, pairs_of(x, T=2000)), r"times is \[2000, 0\]; expected times from 0 to 1000"),
+        (lambda: Progressive(None, GRID), "teacher is 'NoneType'; expected a NoisePredictor"),
+        (lambda: Progressive(oracle, GRID).check(net, pairs), "batches is 'Trajectories'; expected samples of data"),
+        (lambda: Progressive(net, GRID).check(net, samples), "teacher is 'the student itself'; expected another"),
+        (lambda: Consistency(GRID, net).check(net, samples), "teacher is 'the student itself'; expected another"),
+        (lambda: Progressive(oracle, GRID).two_steps(x, times(700, x), times(0, x)), r"\(t, s\) is \[\(700, 0\)\]"),
+        (
+            lambda: Progressive(Student(net.body, COSINE, [1000, 0]), GRID).two_steps(x, times(1000, x), times(0, x)),
+            "t is 500; expected a time of this student's grid",
+        ),
+        (lambda: Consistency(GRID, 0.9), "teacher is 'float'; expected a NoisePredictor"),
+        (lambda: Consistency(1000), "times is 1000; expected falling times"),
+        (lambda: Consistency([]), r"times is \[\]; expected falling times"),
+        (lambda: DistributionMatching(oracle, oracle, [1000, 0]), "fake is 'OracleNetwork'; expected a NoisePredictor"),
+        (lambda: DistributionMatching(net, net, [1000, 0]), "fake is 'the teacher itself'; expected another"),
+        (lambda: DistributionMatching(oracle, net, [1000, 0]).check(net, pairs), "fake is 'the student itself'"),
+        (lambda: DistributionMatching(oracle, None, [1000, 0]).check(net, pairs_of(some(9)[:, :1].float())), "states"),
+        (lambda: DistributionMatching(oracle, None, 1000), "times is 1000; expected falling times"),
+        (lambda: v_to(COSINE, x, x, times(500, x), times(500, x)), "s is .*expected times below t"),
+        (lambda: v_to(COSINE, x, x[:1], times(500, x), times(0, x)), "x0, or end, is a tensor of shape"),
+        (lambda: segments([1000], 5, generator()), r"times is \[1000\]; expected at least two times"),
+        (lambda: squared(x, x[:, :1]), r"b is a tensor of shape \(10, 1\).*expected shape \(10, 2\), that of a"),
+        (lambda: pseudo_huber(x, x[:1]), "b is a tensor"),
+        (lambda: pseudo_huber(x, x, 0.0), "c is 0.0"),
     ]
     for case, message in cases:
         with pytest.raises((ValueError, TypeError), match=message):

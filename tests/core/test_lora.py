@@ -48,7 +48,9 @@ def test_an_adapter_begins_as_no_change_and_alone_is_trained():
 
 
 @pytest.mark.parametrize(
-    "layer", [nn.Linear(7, 5), nn.Conv2d(3, 6, 3, padding=1, stride=2), nn.Conv2d(4, 2, 1)], ids=str
+    "layer",
+    [nn.Linear(7, 5), nn.Conv2d(3, 6, 3, padding=1, stride=2), nn.Conv2d(3, 4, 3, dilation=2), nn.Conv2d(4, 2, 1)],
+    ids=str,
 )
 def test_full_rank_is_every_change(layer):
     """Singular values and vectors of any difference fit into it, and then the layer is the other one."""
@@ -74,6 +76,7 @@ def wanted(layer):
         "kernel_size": layer.kernel_size,
         "stride": layer.stride,
         "padding": layer.padding,
+        "dilation": layer.dilation,
     }
 
 
@@ -92,6 +95,26 @@ def test_merged_is_plugged_in_to_a_millionth(rank):
         name: value.shape for name, value in other.state_dict().items()
     }
     assert torch.equal(plug(network(0), adapter(adapted))(x, t, label), adapted(x, t, label))
+
+
+def test_merging_and_taking_out_leave_the_network_as_it_was():
+    """Merged twice from one network, a change is in the weights once; the merged one may be trained again."""
+    given_to, adapted = given(), shaken(adapt(network(0), 3))
+    before, changes = adapted(*given_to), adapter(adapted)
+    kept = {name: value.clone() for name, value in changes.items()}
+    merged, again = merge(adapted), merge(adapted)
+    assert all(isinstance(module, LowRank) for module in (adapted.body.enter, adapted.body.up[0].conv1))
+    assert torch.equal(merged(*given_to), again(*given_to))
+    assert torch.equal(adapted(*given_to), before)
+    assert all(weight.requires_grad for weight in merged.parameters())
+    shaken(adapted, 0.5)
+    assert all(torch.equal(kept[name], value) for name, value in changes.items())
+
+
+def test_an_adapter_takes_on_the_precision_of_the_network():
+    changes = adapter(shaken(adapt(network(0), 3)))
+    half = {name: value.half() for name, value in changes.items()}
+    assert torch.allclose(plug(network(0), half)(*given()), plug(network(0), changes)(*given()), atol=0.05)
 
 
 def test_what_training_did_is_extracted():
@@ -135,6 +158,36 @@ def test_adapters_of_other_shapes_are_refused_by_name():
         adapter(network())
     with pytest.raises(ValueError, match="rank is 0"):
         adapt(network(), 0)
+    name, value = next(iter(changes.items()))
+    others = {
+        "expected changes of just the layers of the network, NAME.down": {
+            n: v for n, v in changes.items() if n != name
+        },
+        r"changes is \['more'\]": changes | {"more": value},
+        "expected finite values": changes | {name: value / 0},
+        "expected a floating-point tensor": changes | {name: value.tolist()},
+        "changes is 'NoneType'": None,
+    }
+    for message, wrong in others.items():
+        with pytest.raises((ValueError, TypeError), match=message):
+            plug(network(0), wrong)
+
+
+def test_networks_that_have_nothing_to_adapt_or_to_merge_are_refused_by_name():
+    adapted, broken = adapt(network(), 2), network()
+    broken.body.enter.weight.data.fill_(float("nan"))
+    cases = [
+        (lambda: adapt(adapted, 2), "net is 'NoisePredictor'; expected a network without an adapter: `merge` first"),
+        (lambda: adapt(nn.Sequential(nn.ReLU()), 2), "net is 'Sequential'; expected a network with a Conv2d or Linear"),
+        (lambda: adapt(None, 2), "net is None; expected a network"),
+        (lambda: merge(merge(adapted)), "net is 'NoisePredictor'; expected a network from `adapt` or `plug`, not merg"),
+        (lambda: extract(network(), broken, 2), "tuned, body.enter is .*expected finite weights"),
+        (lambda: LowRank(nn.Embedding(3, 4), 2), "layer is 'Embedding'; expected a Conv2d or a Linear"),
+        (lambda: LowRank(nn.ConvTranspose2d(3, 4, 2), 2), "layer is 'ConvTranspose2d'; expected a Conv2d or a Linear"),
+    ]
+    for case, message in cases:
+        with pytest.raises((ValueError, TypeError), match=message):
+            case()
 
 
 @pytest.mark.parametrize(

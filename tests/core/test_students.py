@@ -7,6 +7,7 @@ from gaussian_student import COSINE, MEAN, STD, ExactBody, gaussian, some
 from lessons_src import weights
 from lessons_src.guidance import classifier_free
 from lessons_src.networks import NoisePredictor, PointMLP
+from lessons_src.oracle import GaussianMixture
 from lessons_src.process import noise_like, velocity
 from lessons_src.samplers import Counted, ddim, sample
 from lessons_src.schedules import time_grid
@@ -35,12 +36,12 @@ def test_the_gaussian_formula_is_where_the_flow_ends():
 
 def test_the_gaussian_formula_is_consistent_on_a_path():
     """Every point of an exact path has the end of the first."""
-    x = some(50)
-    end = clean(exact([1000, 0]), x, times(1000, x))
+    x, student = some(50), exact([1000, 900, 500, 40, 0])
+    end = clean(student, x, times(1000, x))
     for t in (900, 500, 40):
         a, variance = COSINE.alpha_bar[t].sqrt(), STD**2 * COSINE.alpha_bar[t] + 1 - COSINE.alpha_bar[t]
         on_path = a * MEAN + variance.sqrt() / STD * (end - MEAN)
-        assert torch.allclose(clean(exact([1000, 0]), on_path, times(t, x)), end, atol=1e-9)
+        assert torch.allclose(clean(student, on_path, times(t, x)), end, atol=1e-9)
 
 
 @pytest.mark.parametrize("grid", [[1000, 0], [1000, 600, 0], [1000, 750, 500, 250, 0]])
@@ -97,7 +98,29 @@ def test_few_steps_are_those_of_ddim():
     assert counted.nfe == 2
     states = list(few_steps(net, x, label))
     assert [state.t for state in states] == [500, 0]
+    a, b = net.level(times(500, x), x)
+    assert torch.allclose(a * states[0].x0 + b * states[0].eps, states[0].x, atol=1e-5), "the noise goes on"
     assert torch.allclose(states[-1].x, by_ddim, atol=0.01), "DDIM divides by 5e-5 in single precision"
+
+
+def test_re_noising_asks_with_the_condition_and_draws_from_the_generator():
+    net, _ = weights.load("student-2")
+    x, label = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(3)), torch.arange(4)
+
+    def drawn(seed, label=label):
+        return sample(consistency(net, x, net.times, label, torch.Generator().manual_seed(seed)))
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert (drawn(1) - drawn(2)).abs().mean() > 0.01
+    assert (drawn(1) - drawn(1, label.flip(0))).abs().mean() > 0.1
+
+
+def test_an_oracle_is_asked_with_the_label():
+    two = GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], 0.04 * torch.eye(2).expand(2, 2, 2)).network(COSINE)
+    x, label = some(40), torch.arange(40) % 2
+    end = clean(two, x, times(900, x), label)
+    assert torch.equal(end[:, 0] > 0, label == 1)
+    assert (clean(two, x, times(900, x))[:, 0].abs() < 0.9).all()
 
 
 def test_clean_of_a_network_and_of_an_oracle_agree_with_its_eps():
@@ -144,3 +167,33 @@ def test_other_bad_input_of_students():
         Student(PointMLP(), COSINE, [1000, 0], float("inf"))
     with pytest.raises(ValueError, match=r"x is a tensor of shape \(2, 3\)"):
         sample(few_steps(exact([1000, 0]), torch.zeros(2, 3)))
+    net, labelled = (NoisePredictor(PointMLP(n), COSINE, "v") for n in (0, 3))
+    x = some(6).float()
+    student = Student(labelled.body, COSINE, [1000, 0])
+    cases = [
+        (lambda: Student(net, COSINE, [1000, 0]), "body is 'NoisePredictor'; expected a Body"),
+        (lambda: sample(few_steps(net, x)), "student is 'NoisePredictor'; expected a Student"),
+        (lambda: sample(consistency(net, x, [1000, 0])), "student is 'NoisePredictor'; expected a Student"),
+        (lambda: sample(few_steps(student, x)), "condition is None; expected labels: w = 1 is folded"),
+        (lambda: sample(consistency(student, x, [1000, 0])), "condition is None; expected labels"),
+        (lambda: clean(exact([1000, 0]), x, times(500, x)), "t is 500; expected a time of this student's grid"),
+        (lambda: clean("ring", x, times(500, x)), "net is 'str'; expected a NoisePredictor, an OracleNetwork"),
+        (lambda: clean(net, x, 500), r"t is 500; expected an int64 tensor of shape \(6,\)"),
+        (lambda: clean(net, x, times(500, x).float()), "t is a tensor of .*expected an int64 tensor"),
+        (lambda: clean(net, x, times(500, x)[:3]), r"t is a tensor of shape \(3,\).*expected an int64 tensor"),
+        (lambda: clean(net, x, times(-1, x)), r"t is \[-1, .*expected times from 0 to 1000"),
+        (lambda: clean(gaussian().network(COSINE), x, times(-1, x)), r"t is \[-1, .*expected times from 0 to 1000"),
+        (lambda: clean(net, x[:, :1], times(500, x)), r"x is a tensor of shape \(6, 1\).*expected shape \(B, 2\)"),
+        (lambda: step(COSINE, x, x, times(100, x), times(200, x)), "s is .*expected times below t, which is"),
+        (lambda: step(COSINE, x, x, times(0, x), times(0, x)), "s is .*expected times below t, which is"),
+        (lambda: step(COSINE, x, x[:1], times(100, x), times(0, x)), "x0, or end, is a tensor of shape"),
+        (lambda: step(COSINE, x, x, times(1001, x), times(0, x)), "t is .*expected times from 0 to 1000"),
+        (lambda: Guided(None, 2.0), "net is 'NoneType'; expected a NoisePredictor"),
+        (lambda: Guided(net, 2.0), "w is 2.0; expected 0 or 1: the network takes no condition"),
+        (lambda: Guided(labelled, 2.0)(x, times(5, x)), "condition is None; expected labels: guidance w = 2"),
+        (lambda: clean(Guided(labelled, 1.0), x, times(5, x)), "condition is None; expected labels: guidance w = 1"),
+    ]
+    for case, message in cases:
+        with pytest.raises((ValueError, TypeError), match=message):
+            case()
+    assert clean(Guided(labelled, 0.0), x, times(5, x)).shape == x.shape
