@@ -1,8 +1,10 @@
 """Right answers to lesson 11's exercises that are not the reference, and who is told what."""
 
 import math
+import re
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,6 +45,30 @@ def target_by_angles(teacher, x, times, k):
     return (turn.cos() * x - end) / turn.sin()
 
 
+def target_step_by_step_in_place(teacher, x, times, k):
+    ab = teacher.schedule.alpha_bar.tolist()
+    end = x.clone()
+    for t, s in pairwise(times[2 * k : 2 * k + 3]):
+        eps = teacher(end, torch.ones(len(x), dtype=torch.long) * t)
+        end -= math.sqrt(1 - ab[t]) * eps
+        end *= math.sqrt(ab[s] / ab[t])
+        end += math.sqrt(1 - ab[s]) * eps
+    t, s = times[2 * k], times[2 * k + 2]
+    across = math.sqrt((1 - ab[s]) / (1 - ab[t]))
+    return (math.sqrt(ab[t]) * x - (end - across * x) / (math.sqrt(ab[s]) - across * math.sqrt(ab[t]))) / math.sqrt(
+        1 - ab[t]
+    )
+
+
+def target_through_eps(teacher, x, times, k):
+    """Which eps would lead there in one step? Then v = a eps - b x0."""
+    ab, (t, m, s) = teacher.schedule.alpha_bar, times[2 * k : 2 * k + 3]
+    middle = exercises.ddim(x, teacher(x, torch.tensor([t] * len(x))), ab[t], ab[m])
+    end = exercises.ddim(middle, teacher(middle, torch.tensor([m] * len(x))), ab[m], ab[s])
+    eps = (end - (ab[s] / ab[t]).sqrt() * x) / ((1 - ab[s]).sqrt() - (ab[s] * (1 - ab[t]) / ab[t]).sqrt())
+    return ab[t].sqrt() * eps - (1 - ab[t]).sqrt() * (x - (1 - ab[t]).sqrt() * eps) / ab[t].sqrt()
+
+
 def gradient_by_hand(weight, average, x_t, x_s, ab_t, ab_s, std):
     def parts(ab):
         v = ab * std**2 + 1 - ab
@@ -67,6 +93,27 @@ def gradient_by_backward(weight, average, x_t, x_s, ab_t, ab_s, std):
     return learned.grad
 
 
+def gradient_by_a_transform(weight, average, x_t, x_s, ab_t, ab_s, std):
+    def f(w, x, ab):
+        v = ab * std**2 + 1 - ab
+        return (ab.sqrt() * std**2 / v).unsqueeze(1) * x + (std * ((1 - ab) / v).sqrt()).unsqueeze(1) * x.matmul(w)
+
+    target = f(average, x_s, ab_s)
+    return torch.func.grad(lambda w: (f(w, x_t, ab_t) - target).pow(2).sum(-1).mean())(weight)
+
+
+def gradient_of_a_flagged_argument(weight, average, x_t, x_s, ab_t, ab_s, std):
+    (skip_t, out_t), (skip_s, out_s) = (
+        ((ab.sqrt() * std**2 / v)[:, None], (std * (1 - ab).sqrt() / v.sqrt())[:, None])
+        for ab in (ab_t, ab_s)
+        for v in [ab * std**2 + 1 - ab]
+    )
+    weight.requires_grad_(True)
+    target = (skip_s * x_s + out_s * (x_s @ average)).detach()
+    loss = nn.functional.mse_loss(skip_t * x_t + out_t * (x_t @ weight), target, reduction="sum") / len(x_t)
+    return torch.autograd.grad(loss, [weight])[0]
+
+
 def jumps_by_places(x, noise, alpha_bar, times, mean, std):
     """A point keeps its place, in spreads from the mean."""
     for fresh, t, s in zip(noise, times, times[1:], strict=False):
@@ -87,6 +134,25 @@ def jumps_one_by_one(x, noise, alpha_bar, times, mean, std):
     return end
 
 
+def jumps_in_arrays(x, noise, alpha_bar, times, mean, std):
+    x, noise, ab, mean = (tensor.numpy() for tensor in (x, noise, alpha_bar, mean))
+    for i in range(len(times) - 1):
+        a, b = ab[times[i]], ab[times[i + 1]]
+        x = (
+            np.sqrt(b) * (mean + std * (x - np.sqrt(a) * mean) / np.sqrt(a * std**2 + 1 - a))
+            + np.sqrt(1 - b) * noise[i]
+        )
+    return torch.from_numpy(x)
+
+
+def jumps_by_recursion(x, noise, alpha_bar, times, mean, std):
+    if len(times) == 1:
+        return x
+    a, b = alpha_bar[times[0]], alpha_bar[times[1]]
+    y = mean + std * (a * std * std + 1 - a).rsqrt() * (x - a.sqrt() * mean)
+    return jumps_by_recursion(b.sqrt() * y + (1 - b).sqrt() * noise[0], noise[1:], alpha_bar, times[1:], mean, std)
+
+
 def bill_by_counting(times, a_step, w, folded):
     answers = ["blend"] if folded else [part for part, weight in (("eps_u", 1 - w), ("eps_c", w)) if weight]
     asked = [answer for _ in pairwise(times) for _ in range(a_step) for answer in answers]
@@ -99,6 +165,12 @@ def bill_by_cases(times, a_step, w, folded):
     if w in (0, 1):
         return [plain, 1000 / plain]
     return [plain, 2000 / plain] if folded else [2 * plain, 1000 / plain]
+
+
+def bill_in_tensors(times, a_step, w, folded):
+    double = torch.tensor(w not in (0.0, 1.0)).long() + 1
+    n = torch.tensor(times).diff().numel() * a_step * (torch.tensor(1) if folded else double)
+    return n, 1000 * double / n
 
 
 def merged_by_one_wide_adapter(weight, adapters, scales):
@@ -118,6 +190,20 @@ def merged_by_the_library(weight, adapters, scales):
     return layer.weight
 
 
+def merged_in_place_of_a_copy(weight, adapters, scales):
+    flat = weight.clone().flatten(1)
+    for (down, up), scale in zip(adapters, scales, strict=True):
+        flat.add_(up @ down, alpha=scale)
+    return flat.unflatten(1, weight.shape[1:])
+
+
+def merged_by_windows(weight, adapters, scales):
+    return weight + sum(
+        scale * torch.tensordot(up, down.view(-1, *weight.shape[1:]), dims=1)
+        for (down, up), scale in zip(adapters, scales, strict=True)
+    )
+
+
 def claim_by_the_library(read, label, features, real, real_label):
     accuracy = (read == label).sum() / len(label)
     return accuracy.double(), class_spread(features, label) / class_spread(real, real_label)
@@ -131,14 +217,162 @@ def claim_by_variances(read, label, features, real, real_label):
     return sum(right) / len(right), (within(features, label) / within(real, real_label)).sqrt()
 
 
+def claim_in_single_precision(read, label, features, real, real_label):
+    """As most would write the share; and the means by sums."""
+
+    def spread(x, own):
+        means = torch.zeros(int(own.max()) + 1, x.shape[1], dtype=x.dtype).index_add_(0, own, x)
+        return torch.linalg.vector_norm(x - (means / own.bincount()[:, None])[own]) / len(x) ** 0.5
+
+    return (read == label).float().mean(), spread(features, label) / spread(real, real_label)
+
+
+def claim_by_a_loop(read, label, features, real, real_label):
+    def spread(x, own):
+        x = x.clone()
+        for c in own.unique():
+            x[own == c] -= x[own == c].mean(0, keepdim=True)
+        return math.sqrt(x.norm(dim=1).square().sum().item() / len(x))
+
+    return torch.sum(read == label) / label.numel(), spread(features, label) / spread(real, real_label)
+
+
 RIGHT = {
-    "progressive_target": (target_by_the_library, target_by_angles),
-    "consistency_gradient": (gradient_by_hand, gradient_by_backward),
-    "gaussian_jumps": (jumps_by_places, jumps_one_by_one),
-    "bill": (bill_by_counting, bill_by_cases),
-    "merged_weight": (merged_by_one_wide_adapter, merged_by_the_library),
-    "accuracy_and_variety": (claim_by_the_library, claim_by_variances),
+    "progressive_target": (
+        target_by_the_library,
+        target_by_angles,
+        target_step_by_step_in_place,
+        target_through_eps,
+    ),
+    "consistency_gradient": (
+        gradient_by_hand,
+        gradient_by_backward,
+        gradient_by_a_transform,
+        gradient_of_a_flagged_argument,
+    ),
+    "gaussian_jumps": (jumps_by_places, jumps_one_by_one, jumps_in_arrays, jumps_by_recursion),
+    "bill": (bill_by_counting, bill_by_cases, bill_in_tensors),
+    "merged_weight": (
+        merged_by_one_wide_adapter,
+        merged_by_the_library,
+        merged_in_place_of_a_copy,
+        merged_by_windows,
+    ),
+    "accuracy_and_variety": (
+        claim_by_the_library,
+        claim_by_variances,
+        claim_in_single_precision,
+        claim_by_a_loop,
+    ),
 }
+
+
+# --- Wrong answers in other words than those of the mistakes
+
+
+def first_prediction_alone(teacher, x, times, k):
+    """The teacher's v at t: the same as a target at m."""
+    a, b = (f(teacher.schedule.alpha_bar[times[2 * k]]).sqrt() for f in (lambda ab: ab, lambda ab: 1 - ab))
+    eps = teacher(x, torch.full((len(x),), times[2 * k]))
+    return a * eps - b * (x - b * eps) / a
+
+
+def one_prediction_for_both_steps(teacher, x, times, k):
+    t, _, s = times[2 * k : 2 * k + 3]
+    ab = teacher.schedule.alpha_bar
+    end = exercises.ddim(x, teacher(x, torch.full((len(x),), t)), ab[t], ab[s])
+    zero = torch.zeros(len(x), dtype=torch.int64)
+    return v_to(teacher.schedule, x, end, zero + t, zero + s)
+
+
+def mean_of_two_v(teacher, x, times, k):
+    t, m, _ = times[2 * k : 2 * k + 3]
+    ab = teacher.schedule.alpha_bar
+    middle = exercises.ddim(x, teacher(x, torch.full((len(x),), t)), ab[t], ab[m])
+
+    def v(x, t):
+        eps = teacher(x, torch.full((len(x),), t))
+        return ab[t].sqrt() * eps - (1 - ab[t]).sqrt() * (x - (1 - ab[t]).sqrt() * eps) / ab[t].sqrt()
+
+    return (v(x, t) + v(middle, m)) / 2
+
+
+def half_a_gradient(weight, average, x_t, x_s, ab_t, ab_s, std):
+    return gradient_by_hand(weight, average, x_t, x_s, ab_t, ab_s, std) / 2
+
+
+def transposed_gradient(*arguments):
+    return gradient_by_hand(*arguments).T
+
+
+def gradient_left_behind(weight, average, x_t, x_s, ab_t, ab_s, std):
+    wanted = gradient_by_hand(weight, average, x_t, x_s, ab_t, ab_s, std)
+    (weight.requires_grad_() * wanted).sum().backward()
+    return weight.grad
+
+
+def jumps_by_ddim(x, noise, alpha_bar, times, mean, std):
+    for t, s in pairwise(times):
+        a, b = alpha_bar[t], alpha_bar[s]
+        x0 = mean + std / (a * std**2 + 1 - a).sqrt() * (x - a.sqrt() * mean)
+        x = b.sqrt() * x0 + (1 - b).sqrt() * (x - a.sqrt() * x0) / (1 - a).sqrt()
+    return x
+
+
+def jumps_with_own_noise(x, noise, alpha_bar, times, mean, std):
+    drawn = torch.randn(noise.shape, generator=seeded(7), dtype=noise.dtype)
+    return jumps_by_places(x, drawn, alpha_bar, times, mean, std)
+
+
+def bill_above_one(times, a_step, w, folded):
+    guided = 2 if w > 1 else 1
+    n = (len(times) - 1) * a_step * (1 if folded else guided)
+    return n, 1000 * guided / n
+
+
+def bill_of_a_rival_that_asks_as_often(times, a_step, w, folded):
+    n, factor = exercises.bill(times, a_step, w, folded)
+    return n, factor * a_step
+
+
+def up_for_down(weight, adapters, scales):
+    flat = weight.flatten(1)
+    for (up, down), scale in zip(adapters, scales, strict=True):
+        flat = flat + scale * (up @ down)
+    return flat.view_as(weight)
+
+
+def mean_change(weight, adapters, scales):
+    changes = [scale * (up @ down).view_as(weight) for (down, up), scale in zip(adapters, scales, strict=True)]
+    return weight + torch.stack(changes).mean(0)
+
+
+def per_cent(*arguments):
+    accuracy, variety = claim_by_variances(*arguments)
+    return 100 * accuracy, variety
+
+
+def spread_of_features(read, label, features, real, real_label):
+    return (read == label).double().mean(), features.std() / real.std()
+
+
+OFF = "belongs|expected"  # no mistake is named: what is off is said in numbers
+WRONG = (
+    ("progressive_target", first_prediction_alone, "Only the teacher's first prediction"),
+    ("progressive_target", one_prediction_for_both_steps, "Only the teacher's first prediction"),
+    ("progressive_target", mean_of_two_v, OFF),
+    ("consistency_gradient", half_a_gradient, "This is half the gradient"),
+    ("consistency_gradient", transposed_gradient, OFF),
+    ("consistency_gradient", gradient_left_behind, "It left a gradient on its argument number 1"),
+    ("gaussian_jumps", jumps_by_ddim, "You re-noised with the old noise"),
+    ("gaussian_jumps", jumps_with_own_noise, OFF),
+    ("bill", bill_above_one, "Guidance is forgotten: with w other than 0 and 1, below 1 too"),
+    ("bill", bill_of_a_rival_that_asks_as_often, "This compares steps with steps"),
+    ("merged_weight", up_for_down, "The product is turned round"),
+    ("merged_weight", mean_change, "This adds the mean of the changes"),
+    ("accuracy_and_variety", per_cent, "This is a percentage"),
+    ("accuracy_and_variety", spread_of_features, OFF),
+)
 CLAIMS = {
     "480": lambda: 48 * 9 + 48,
     "0.02": lambda: 480 / (48 * 48 * 9),
@@ -162,11 +396,21 @@ def test_a_mistake_is_called_by_its_own_name_and_by_no_other(name, number):
         assert set(said(name, wrong, seed)) - {""} == {says}
 
 
+@pytest.mark.parametrize(("name", "wrong", "says"), WRONG)
+def test_a_wrong_answer_is_told_what_is_wrong_with_it_and_nothing_else(name, wrong, says):
+    for seed in range(5):
+        found = set(said(name, wrong, seed)) - {""}
+        assert found, "it is refused"
+        assert all(re.search(says, sentence) for sentence in found), found
+        if says == OFF:
+            assert not found & {mistake.says for mistake in TASKS[name].mistakes}
+
+
 def test_what_leads_astray_in_lesson_11_is_named():
     """The mistakes that the field makes: each has its sentence in some task."""
     sentences = [mistake.says for task in TASKS.values() for mistake in task.mistakes]
     for words in (
-        "target is at the wrong time",
+        "were at the wrong time, m",
         "gradient flows through the target",
         "average is forgotten",
         "c_out is 20,000",

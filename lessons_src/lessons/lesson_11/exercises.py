@@ -75,14 +75,14 @@ def merged_weight(weight: Tensor, adapters: Adapters, scales: list[float]) -> Te
 
 def accuracy_and_variety(
     read: Tensor, label: Tensor, features: Tensor, real: Tensor, real_label: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> tuple[float, float]:
     """The share read as wanted, and the spread within the classes over that of real samples."""
 
     def spread(x: Tensor, own: Tensor) -> Tensor:
         means = torch.stack([x[own == c].mean(0) for c in range(int(own.max()) + 1)])
         return (x - means[own]).square().sum(1).mean().sqrt()
 
-    return (read == label).double().mean(), spread(features, label) / spread(real, real_label)
+    return (read == label).double().mean().item(), (spread(features, label) / spread(real, real_label)).item()
 
 
 # --- Ways to go wrong
@@ -90,6 +90,14 @@ def accuracy_and_variety(
 
 def _start_noise_again(x, noise, alpha_bar, times, mean, std):
     return gaussian_jumps(x, x.expand(len(times) - 1, *x.shape), alpha_bar, times, mean, std)
+
+
+def _jumps_from_the_start(x, noise, alpha_bar, times, mean, std):
+    return gaussian_jumps(x, noise[-1:], alpha_bar, times[-2:], mean, std)
+
+
+def _neighbours_exchanged(weight, average, x_t, x_s, ab_t, ab_s, std):
+    return consistency_gradient(weight, average, x_s, x_t, ab_s, ab_t, std)
 
 
 def _product_of_sums(weight, adapters, scales):
@@ -106,12 +114,6 @@ def _window_last(weight, adapters, scales):
     outputs, inputs, *window = weight.shape
     change = merged_weight(torch.zeros_like(weight), adapters, scales)
     return weight + change.reshape(outputs, *window, inputs).movedim(-1, 1)
-
-
-def _around_the_mean_of_all(read, label, features, real, real_label):
-    accuracy, _ = accuracy_and_variety(read, label, features, real, real_label)
-    spreads = ((x - x.mean(0)).square().sum(1).mean().sqrt() for x in (features, real))
-    return accuracy, next(spreads) / next(spreads)
 
 
 def _around_the_real_means(read, label, features, real, real_label):
@@ -156,8 +158,8 @@ def jump_inputs(generator: torch.Generator, jumps: int, B: int, dim: int, std: f
 
 
 def bill_inputs(generator: torch.Generator, most: int, a_step: int, w: float, folded: bool) -> tuple:
-    """Arguments for bill: a grid of 2 to so many steps."""
-    return falling_times(generator, 1000, whole(generator, 2, most)), a_step, w, folded
+    """Arguments for bill: a grid of 3 to so many steps."""
+    return falling_times(generator, 1000, whole(generator, 3, most)), a_step, w, folded
 
 
 def layer(generator: torch.Generator, shape: tuple[int, ...], ranks: tuple[int, ...]) -> tuple[Tensor, Adapters, list]:
@@ -196,8 +198,8 @@ TASKS = (
                 The times are not of the student's grid. Its times are every second of the teacher's: step k begins at
                 times[2 k].
             t, m, s = times[2 * k : 2 * k + 3] → t, m, s = times[2 * k], times[2 * k + 1], times[2 * k + 1]
-                The target is at the wrong time, m: the student would copy one step of the teacher and gain nothing. It
-                goes on to s.
+                Only the teacher's first prediction is in this, as if the target were at the wrong time, m: the student
+                would copy one step and gain nothing. The second step has a prediction of its own, and leads to s.
             torch.full((len(x),), m) → torch.full((len(x),), t)
                 For its second step the teacher is told t. It stands at m by then.
             teacher(middle → teacher(x
@@ -205,6 +207,8 @@ TASKS = (
             (end - ratio * x) / (ab_s.sqrt() - ratio * ab_t.sqrt()) → ddim(middle, teacher(middle, torch.full((len(x),), m)), ab_m, 0 * ab_m + 1)
                 This takes the teacher's second prediction of x0 as the target. From x, one step along it does not lead
                 to the end: solve the step for x0.
+            (end - ratio * x) / (ab_s.sqrt() - ratio * ab_t.sqrt()) → end
+                The end of the two steps is taken for the clean sample. At s it still has noise: solve the step for x0.
             return (ab_t.sqrt() * x - x0) / (1 - ab_t).sqrt() → return end
                 This is the end of the two steps. The v is asked for whose one step leads there.
             return (ab_t.sqrt() * x - x0) / (1 - ab_t).sqrt() → return x0
@@ -230,41 +234,57 @@ TASKS = (
         minutes=10,
         difficulty=3,
         cases=(
-            Case("neighbours on a path", lambda g: neighbours(g, 8, 2), points=2),
-            Case("the nearer one is clean", lambda g: neighbours(g, 6, 3, clean=True)),
-            Case("from the end of the cosine schedule", lambda g: neighbours(g, 6, 2, last=True)),
-            Case("data of spread 0.5", lambda g: neighbours(g, 9, 2, std=0.5)),
+            Case("neighbours on a path", lambda g: neighbours(g, 8, 3), points=2),
+            Case("the nearer one is clean", lambda g: neighbours(g, 6, 4, clean=True)),
+            Case("from the end of the cosine schedule", lambda g: neighbours(g, 6, 3, last=True)),
+            Case("data of spread 0.5", lambda g: neighbours(g, 9, 3, std=0.5)),
         ),
-        mistakes=edits("""
-            target = f(average → target = f(weight
-                The gradient flows through the target too: both ends move, and one answer for all x would do. Hold the
-                target still, and ask the average for it.
-            target = f(average → target = f(weight.detach()
-                The average is forgotten: the target comes from the weight that is learning, and moves with every step.
-            target = f(average, x_s, ab_s) → target = f(average, x_s, ab_t)
-                The target is told the wrong time: x_s is at level ab_s.
-            target = f(average, x_s, ab_s) → target = f(average, x_t, ab_t)
-                The target is asked at the wrong time: about x_t. Ask it about the neighbour.
-            ab.sqrt() * std**2 / variance, std * (1 - ab).sqrt() / variance.sqrt() → ab.rsqrt(), -(1 - ab).sqrt() / ab.sqrt()
-                These are the two numbers of eps. At T of the cosine schedule c_out is 20,000, and so is every error.
-            ab.sqrt() * std**2 / variance, std * (1 - ab).sqrt() / variance.sqrt() → 0 * ab, 0 * ab + 1
-                f is the network's output alone: nothing makes f(x, 0) = x.
-            ab.sqrt() * std**2 / variance, std * (1 - ab).sqrt() / variance.sqrt() → ab.sqrt(), (1 - ab).sqrt()
-                These two numbers are right for data of spread 1, where F is -v. Here the spread is std.
-            ab.sqrt() * std**2 / variance, std * (1 - ab).sqrt() / variance.sqrt() → ab.sqrt() * std**2 / variance, -std * (1 - ab).sqrt() / variance.sqrt()
-                The sign of c_out: it is a spread and positive. The minus of v belongs to v.
-            ab.sqrt() * std**2 / variance → ab * std**2 / variance
-                This is c_skip for x / sqrt(ab), as papers write it whose noise is added to unshrunk data. Here x itself
-                is multiplied: divide by sqrt(ab).
-            std * (1 - ab).sqrt() / variance.sqrt() → std * (1 - ab).sqrt() / variance
-                c_out is divided by a variance. Take its root.
-            ab * std**2 + (1 - ab) → std**2 + (1 - ab)
-                The variance of x_t: the data shrink with the signal, so theirs is ab std^2.
-            .square().sum(1).mean() → .square().mean()
-                You averaged over the dimensions, too. The squared distance is a sum over them.
-            .square().sum(1).mean() → .square().sum()
-                You summed over the batch. Take the mean over it.
-        """),  # noqa: E501
+        mistakes=(
+            *edits("""
+                target = f(average → target = f(weight
+                    The gradient flows through the target too: both ends move, and one answer for all x would do. Hold the
+                    target still, and ask the average for it.
+                target = f(average → target = f(weight.detach()
+                    The average is forgotten: the target comes from the weight that is learning, and moves with every step.
+                target = f(average, x_s, ab_s) → target = f(average, x_s, ab_t)
+                    The target is told the wrong time: x_s is at level ab_s.
+                target = f(average, x_s, ab_s) → target = f(average, x_t, ab_t)
+                    The target is asked at the wrong time: about x_t. Ask it about the neighbour.
+                ab.sqrt() * std**2 / variance, std * (1 - ab).sqrt() / variance.sqrt() → ab.rsqrt(), -(1 - ab).sqrt() / ab.sqrt()
+                    These are the two numbers of eps. At T of the cosine schedule c_out is 20,000, and so is every error.
+                ab.sqrt() * std**2 / variance, std * (1 - ab).sqrt() / variance.sqrt() → 0 * ab, 0 * ab + 1
+                    f is the network's output alone: nothing makes f(x, 0) = x.
+                ab.sqrt() * std**2 / variance, std * (1 - ab).sqrt() / variance.sqrt() → ab.sqrt(), (1 - ab).sqrt()
+                    These two numbers are right for data of spread 1, where F is -v. Here the spread is std.
+                ab.sqrt() * std**2 / variance, std * (1 - ab).sqrt() / variance.sqrt() → ab.sqrt() * std**2 / variance, -std * (1 - ab).sqrt() / variance.sqrt()
+                    The sign of c_out: it is a spread and positive. The minus of v belongs to v.
+                ab.sqrt() * std**2 / variance → ab * std**2 / variance
+                    This is c_skip for x / sqrt(ab), as papers write it whose noise is added to unshrunk data. Here x itself
+                    is multiplied: divide by sqrt(ab).
+                std * (1 - ab).sqrt() / variance.sqrt() → std * (1 - ab).sqrt() / variance
+                    c_out is divided by a variance. Take its root.
+                ab * std**2 + (1 - ab) → std**2 + (1 - ab)
+                    The variance of x_t: the data shrink with the signal, so theirs is ab std^2.
+                .square().sum(1).mean() → .square().mean()
+                    You averaged over the dimensions, too. The squared distance is a sum over them.
+                .square().sum(1).mean() → .square().sum()
+                    You summed over the batch. Take the mean over it.
+                .square().sum(1).mean() → .square().sum(1).sqrt().mean()
+                    This is the distance itself. Asked for is the gradient of its square.
+                c_skip, c_out = → c_out, c_skip =
+                    c_skip and c_out have changed places: c_skip multiplies x, c_out what the network says.
+                ab * std**2 + (1 - ab) → ab * std + (1 - ab)
+                    Variances are added: the square of std is needed.
+                grad(loss, weight)[0] → grad(loss, weight)[0] / 2
+                    This is half the gradient. The square brings down a 2.
+                return torch → return -torch
+                    This is the way downhill, minus the gradient. Asked for is the gradient.
+            """),  # noqa: E501
+            WrongWay(
+                _neighbours_exchanged,
+                "The neighbours have changed places: the learning weight is asked about x_t, the target about x_s.",
+            ),
+        ),
         hints=(
             "Write f once, as a function of a weight, points and levels. Then the question is only who is asked what.",
             "The target: f with `average`, at x_s and ab_s. What learns: f with `weight`, at x_t and ab_t. Only the "
@@ -304,6 +324,10 @@ TASKS = (
                     The mean of x_t is sqrt(ab) times that of the data.
                 mean + std / spread → std / spread
                     The mean of the data is not added back.
+                (x - ab_t.sqrt() * mean) → (x - ab_t * mean)
+                    The mean shrinks as the data do, by sqrt(ab), not by ab.
+                (1 - ab_s).sqrt() * noise → (1 - ab_s) * noise
+                    The fresh noise lacks its root: sqrt(1 - ab_s).
                 ab_s.sqrt() * x0 → x0
                     Re-noised data shrink: sqrt(ab_s) x0 + sqrt(1 - ab_s) noise.
                 x = ab_s.sqrt() * x0 + (1 - ab_s) → x = ab_t.sqrt() * x0 + (1 - ab_t)
@@ -314,6 +338,10 @@ TASKS = (
             WrongWay(
                 _start_noise_again,
                 "You re-noised with the noise that the run began with. Take noise[k], fresh each time.",
+            ),
+            WrongWay(
+                _jumps_from_the_start,
+                "Every jump starts from the x that was given. Go on from the re-noised point.",
             ),
         ),
         hints=(
@@ -333,30 +361,38 @@ TASKS = (
             Case("two evaluations a step, w = 1", lambda g: bill_inputs(g, 20, 2, 1.0, False)),
             Case("a student with guidance folded in", lambda g: bill_inputs(g, 8, 1, uniform(g, 1.5, 3), True)),
             Case("DDIM without label, w = 0", lambda g: bill_inputs(g, 50, 1, 0.0, False)),
-            Case("three evaluations a step, guided", lambda g: bill_inputs(g, 20, 3, uniform(g, 2, 8), False)),
+            Case("three evaluations a step, w below 1", lambda g: bill_inputs(g, 20, 3, uniform(g, 0.2, 0.8), False)),
         ),
-        mistakes=edits("""
-            1 if w in (0, 1) else 2 → 1 if w in (0, 1) or not folded else 2
-                Guidance is forgotten: with w other than 0 and 1 every prediction costs two evaluations.
-            1 if folded else guided → 1
-                Guidance is forgotten where you count your own evaluations, and not where you count DDPM's.
-            1 if w in (0, 1) else 2 → 2
-                At w = 0 and at w = 1 one of the two predictions drops out, and nobody computes it.
-            1 if folded else guided → guided
-                Guidance is folded in: the student has learned the blend, and is asked once.
-            1000 * guided → 1000
-                The rival is DDPM at the same w, and has nothing folded in: with guidance it pays 2,000 evaluations.
-            (len(times) - 1) → len(times)
-                The 0 at the end of the grid counts as a call. Nobody asks there: one step fewer than times.
-            (len(times) - 1) → times[0]
-                You counted the times that the first step passes over. What costs is the steps of the grid.
-            (len(times) - 1) * a_step → (len(times) - 1)
-                Steps are not evaluations: a solver may ask more than once a step.
-            1000 * guided / evaluations → 1000 * (guided if folded else 1) / (len(times) - 1)
-                You compared steps with steps. Compare evaluations with evaluations.
-            1000 * guided / evaluations → evaluations / (1000 * guided)
-                The speed-up is upside down. Say how many times as many evaluations DDPM needs.
-        """),
+        mistakes=(
+            *edits("""
+                1 if w in (0, 1) else 2 → 1 if w in (0, 1) or not folded else 2
+                    Guidance is forgotten: with w other than 0 and 1, below 1 too, every prediction costs two
+                    evaluations.
+                1 if folded else guided → 1
+                    Guidance is forgotten where you count your own evaluations, and not where you count DDPM's.
+                1 if w in (0, 1) else 2 → 2
+                    At w = 0 and at w = 1 one of the two predictions drops out, and nobody computes it.
+                1 if folded else guided → guided
+                    Guidance is folded in: the student has learned the blend, and is asked once.
+                1000 * guided → 1000
+                    The rival is DDPM at the same w, and has nothing folded in: with guidance it pays 2,000 evaluations.
+                (len(times) - 1) → len(times)
+                    The 0 at the end of the grid counts as a call. Nobody asks there: one step fewer than times.
+                (len(times) - 1) → times[0]
+                    You counted the times that the first step passes over. What costs is the steps of the grid.
+                (len(times) - 1) * a_step → (len(times) - 1)
+                    Steps are not evaluations: a solver may ask more than once a step.
+                1000 * guided / evaluations → 1000 * (guided if folded else 1) / (len(times) - 1)
+                    This compares steps with steps, as if DDPM asked as often in each. Compare evaluations: DDPM asks
+                    once a step.
+                1000 * guided / evaluations → evaluations / (1000 * guided)
+                    The speed-up is upside down. Say how many times as many evaluations DDPM needs.
+            """),
+            WrongWay(
+                lambda *arguments: bill(*arguments)[::-1],
+                "The two numbers have changed places: first the evaluations, then how many times as many DDPM needs.",
+            ),
+        ),
         hints=(
             "Three factors: how many steps has the grid, how often does a step ask, and what does one answer cost?",
             "steps = len(times) - 1. One answer costs two evaluations, unless w is 0 or 1, or the guidance is folded "
@@ -369,7 +405,7 @@ TASKS = (
         minutes=5,
         difficulty=1,
         cases=(
-            Case("a linear layer, as wide as deep", lambda g: layer(g, (5, 5), (2, 2))),
+            Case("a linear layer, as wide as deep", lambda g: layer(g, (5, 5), (3, 3))),
             Case("a convolution", lambda g: layer(g, (4, 3, 3, 3), (3, 3))),
             Case("a convolution, three adapters of different ranks", lambda g: layer(g, (6, 2, 3, 3), (1, 2, 4))),
         ),
@@ -381,6 +417,14 @@ TASKS = (
                     Only the last adapter counts. Add its change to what the ones before have made.
                 flat = weight.flatten(1) → flat = torch.zeros_like(weight.flatten(1))
                     This is the change alone. Add it to the weight.
+                zip(adapters, scales, strict=True) → zip(adapters[:1], scales, strict=False)
+                    Only the first adapter counts. Perhaps the return stands inside the loop.
+                scale * (up → scales[0] * (up
+                    Every adapter gets the first scale. Each has its own.
+                scale * (up → scale / len(adapters) * (up
+                    This adds the mean of the changes. Add each of them.
+                (up @ down) → (down @ up)
+                    The product is turned round. Numbers go through down first, so it stands on the right: up @ down.
                 scale * (up → (up
                     The scales are not used: every adapter counts in full.
                 scale * (up → scale**2 * (up
@@ -419,9 +463,9 @@ TASKS = (
         minutes=6,
         difficulty=2,
         cases=(
-            Case("as varied as real ones", lambda g: claim(g, 4, 25, 1.0, 0.8)),
-            Case("almost one drawing a class", lambda g: claim(g, 5, 20, 0.05, 0.97)),
-            Case("too varied", lambda g: claim(g, 3, 40, 1.6, 0.6)),
+            Case("as varied as real ones", lambda g: claim(g, 4, 24, 1.0, 0.8), tolerance=1e-5),
+            Case("almost one drawing a class", lambda g: claim(g, 5, 18, 0.05, 0.97), tolerance=1e-5),
+            Case("too varied", lambda g: claim(g, 3, 40, 1.6, 0.6), tolerance=1e-5),
         ),
         mistakes=(
             *edits("""
@@ -438,6 +482,14 @@ TASKS = (
                     The spread is not compared with that of real samples, and says nothing alone.
                 spread(features, label) → spread(features, read)
                     The classes are those that were read. Judge the drawings by those that were asked for.
+                (x - means[own]).square().sum(1).mean().sqrt() → (sum(x[own == c].var(0).sum() * (own == c).sum() for c in range(len(means))) / len(x)).sqrt()
+                    var and std divide by n - 1 if nothing else is said. The mean square divides by n.
+                (x - means[own]).square().sum(1).mean().sqrt() → torch.stack([(x[own == c] - means[c]).square().sum(1).mean().sqrt() for c in range(len(means))]).mean()
+                    This is the mean of the classes' spreads. Take the mean over all rows first, then the root.
+                spread(features, label) → spread(features[read == label], label[read == label])
+                    Drawings that are read wrongly are left out of the spread. They are drawings, too.
+                (read == label).double().mean() → 100 * (read == label).double().mean()
+                    This is a percentage. The share goes from 0 to 1.
                 (read == label).double().mean() → (read == label).double().sum()
                     You counted the digits read rightly. Take their share.
                 (read == label).double().mean() → (read != label).double().mean()
@@ -447,6 +499,10 @@ TASKS = (
                 _around_the_real_means,
                 "The drawings' distances are from the real means. Where a class lies is another question: take their "
                 "own means.",
+            ),
+            WrongWay(
+                lambda *arguments: accuracy_and_variety(*arguments)[::-1],
+                "The two numbers have changed places: first the share, then the variety.",
             ),
         ),
         hints=(
