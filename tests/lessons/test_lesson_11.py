@@ -1,6 +1,8 @@
 """Lesson 11: its explorer, the functions of its cells, its figures, and what it says in numbers."""
 
+import copy
 import math
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -95,6 +97,63 @@ def test_a_student_is_taught_as_the_stored_ones_were(monkeypatch):
         taught.teach(250, pairs=ask["pairs"])
     with pytest.raises(ValueError, match="method"):
         taught.teach(200, couples=ask["pairs"])
+    wrong = {
+        "expected a function at least": {},
+        "pairs is 3; expected a function": {"pairs": 3},
+        r"what <lambda> returns is \[\(256, 2\)\]; expected an answer and an aim": {
+            "pairs": lambda f, x, t, end: f(x, t)
+        },
+        r"what <lambda> returns is \[\(256, 2\), \(1, 2\)\]": {"pairs": lambda f, x, t, end: (f(x, t), end[:1])},
+        "an answer without gradient": {"consistency": lambda f, g, x, t, s: (f(x, t).detach(), x)},
+    }
+    for message, asks in wrong.items():
+        with pytest.raises((ValueError, TypeError), match=message):
+            taught.teach(200, **asks)
+
+
+@pytest.mark.parametrize("method", taught.METHODS)
+def test_the_stages_of_teaching_are_those_of_the_stored_students(method, monkeypatch):
+    """Times, teachers, what a stage begins from, steps, rate and average, stage by stage."""
+    theirs, mine = [], []
+
+    def fit(net, loss, batches, steps, rate, seed, ema=0.99):
+        theirs.append([getattr(loss, "times", [1000, 0]), steps, rate, seed, ema, net.body])
+        return copy.deepcopy(net)
+
+    def trained(net, loss, batches, recipe):
+        mine.append([loss.times, recipe.steps, recipe.learning_rate, recipe.seed, recipe.ema, net.body])
+        asked.append(loss.teacher)
+        return SimpleNamespace(run=lambda: iter([0]), step_count=taught.EVERY, ema=copy.deepcopy(net))
+
+    asked = []
+    monkeypatch.setattr(ring, "PAIRS", 20)
+    monkeypatch.setattr(ring, "fit", fit)
+    monkeypatch.setattr(taught, "Trainer", trained)
+    monkeypatch.setattr(taught, "answers", lambda net: net)
+    ring.distil(method)
+    found = list(taught.taught(lambda *_: None, method, ring.STEPS))
+    assert [stage[:-1] for stage in mine] == [stage[:-1] for stage in theirs]
+    stage = ring.STEPS // len(mine)
+    assert [done for _, done in found] == [taught.EVERY + k * stage for k in range(len(mine))]
+    bodies = [student.body for student, _ in found]
+    for (*_, body), before in zip(mine[1:], bodies, strict=False):
+        same = zip(body.state_dict().values(), before.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in same)
+    if method == "progressive":
+        assert asked[0] is ring.ORACLE
+        assert [teacher.body for teacher in asked[1:]] == bodies[:-1]
+
+
+def test_the_student_that_is_shown_has_averaged_weights(monkeypatch):
+    trainers, made = [], taught.Trainer
+    monkeypatch.setattr(taught, "Trainer", lambda *args: trainers.append(made(*args)) or trainers[-1])
+    recipe = taught.Recipe(taught.EVERY, 20, 1e-2)
+    loss = taught.Taught(scope()["consistency"], time_grid(cosine(), 4), 1)
+    ((student, done),) = taught.watched(ring.new_network(0), loss, ring.points(0), recipe, [1000, 0])
+    average, last = (net.body.leave.bias for net in (trainers[0].ema, trainers[0].net))
+    assert done == taught.EVERY
+    assert torch.equal(student.body.leave.bias, average)
+    assert not torch.equal(average, last)
 
 
 @pytest.mark.parametrize("method", ["progressive", "consistency"])
@@ -124,6 +183,8 @@ def test_a_picture_of_teaching_shows_three_clouds_and_the_bill():
     """In the colours of the explorer."""
     found = {name: ring.as_student(ring.new_network(0), [1000, 500, 0]) for name in taught.METHODS}
     picture = taught.taught_picture(found, 600, 1200)
+    off = explorer.off(ring.draw(found["pairs"], explorer.starts()[0]))[0]
+    assert f"is pairs {off:.3f}, progressive {off:.3f}," in picture.sentence()
     assert [panel.title for panel in picture.panels] == [f"{name}: 2 calls" for name in taught.METHODS]
     assert "pairs 2.00, progressive 0.31, consistency 0.15" in picture.sentence()
     groups = explorer.students_picture(3, "A").panels[0].groups

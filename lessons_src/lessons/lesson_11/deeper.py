@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lessons_src import measurements, weights
-from lessons_src.checks import check_choice
+from lessons_src.checks import check_choice, check_int, check_real, refuse
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.digit_runs import shipped
 from lessons_src.lessons.lesson_11 import digits, ring
@@ -64,6 +64,7 @@ def show_parts() -> None:
 @cache
 def kept(t: int, n: int = 1000) -> ring.Scores:
     """Scores of the exact student on the ring that re-noises its exact ends to t and jumps again."""
+    check_int("t", t, 1, ring.SCHEDULE.T)
     ends = ring.flow(ring.start(n))
     noise = torch.randn(ends.shape, generator=torch.Generator().manual_seed(t), dtype=torch.float64)
     x = AB[t].sqrt() * ends + (1 - AB[t]).sqrt() * noise
@@ -141,6 +142,8 @@ def matched(follow: float | None, steps: int = 200, rate: float = 0.05, n: int =
     The fake network is the exact answer for a Gaussian that starts as the data and goes a share `follow` of the way to
     the student at every step; None means that there is no fake network. All means are taken at even quantiles.
     """
+    if follow is not None:
+        check_real("follow", follow, 0.0, 1.0)
     z = normal_quantile((torch.arange(n, dtype=torch.float64) + 0.5) / n)
     z = z / z.square().mean().sqrt()
     alpha_bar = AB[torch.linspace(20, 980, 25).round().long()][:, None, None]
@@ -283,6 +286,8 @@ def change() -> float:
 
 def beside(changes: Adapter) -> tuple[float, float]:
     """Length of an adapter's change over that of the student's, and the cosine of the two."""
+    if missing := {f"{name}.{part}" for name in student_change() for part in ("down", "up")} - set(changes):
+        refuse("changes", sorted(changes), f"changes of every layer; {len(missing)} are missing")
     own = {name: changes[f"{name}.up"] @ changes[f"{name}.down"] for name in student_change()}
     lengths = _length(own.values()), _length(student_change().values())
     product = sum((own[name] * theirs).sum().item() for name, theirs in student_change().items())
@@ -297,6 +302,7 @@ def singular_values() -> list[Tensor]:
 
 def held(rank: int) -> float:
     """The share of the squared change that its best part of this rank holds."""
+    check_int("rank", rank, 1)
     squares = [s.square() for s in singular_values()]
     return sum(s[:rank].sum().item() for s in squares) / sum(s.sum().item() for s in squares)
 

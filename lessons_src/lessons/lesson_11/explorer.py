@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lessons_src import measurements, weights
-from lessons_src.checks import check_choice
+from lessons_src.checks import check_choice, check_like
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.digit_runs import shipped
 from lessons_src.lessons.lesson_11 import digits
@@ -52,6 +52,7 @@ def off(x: Tensor) -> tuple[float, float]:
 
     A stray is more than three standard deviations from the middle of every cluster.
     """
+    check_like("x", x, "the exact ends", starts()[1])
     away = torch.cdist(x, RING.means).amin(1)
     strays = (away > 3 * RING.covariances[0, 0, 0].sqrt()).double().mean().item()
     return (x - starts()[1]).norm(dim=1).mean().item(), strays
@@ -123,7 +124,7 @@ def digits_picture(calls: int, teacher: str, steps: int, seed: int) -> Picture:
     """Digits 0 to 9 by a student in so many calls, and by its teacher from the same noises."""
     (net, _), (student, _) = shipped(), weights.load(f"student-{calls}")
     noise = torch.randn(10, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
-    take, label = SAMPLERS[TEACHERS[teacher]], torch.arange(10)
+    take, label = SAMPLERS[TEACHERS[check_choice("teacher", teacher, TEACHERS)]], torch.arange(10)
     walk = take(
         classifier_free(net, label, 1.0),
         noise,

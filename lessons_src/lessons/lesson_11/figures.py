@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lessons_src import data, measurements, weights
+from lessons_src.checks import check_choice, check_int
 from lessons_src.lessons.lesson_09.front import find
 from lessons_src.lessons.lesson_11 import digits, ring
 from lessons_src.measurements import Row, digits_of
@@ -73,7 +74,10 @@ def show_map() -> None:
 
 def scored(method: str, calls: str, key: str) -> tuple[float, float]:
     """Mean and standard deviation of a score over the five stored seeds."""
-    values = [row["by calls"][calls][key] for row in measurements.load("ring") if row["method"] == method]
+    check_choice("method", method, (*ring.METHODS, ring.LONGER))
+    rows = [row["by calls"] for row in measurements.load("ring") if row["method"] == method]
+    check_choice("key", key, rows[0][check_choice("calls", calls, rows[0])])
+    values = [row[calls][key] for row in rows]
     return statistics.fmean(values), statistics.stdev(values)
 
 
@@ -138,6 +142,7 @@ def show_digits() -> None:
 
 def show_collapse(classes: int = 4) -> None:
     """Three digits a class: of the one-call student, and of the teacher pulled alone and by a difference."""
+    check_int("classes", classes, 1, 10)
     alone, pulled, _ = measurements.load("collapse")
     old = find(measurements.load("students"), "student", 1)
     shown = {
@@ -160,11 +165,14 @@ def show_collapse(classes: int = 4) -> None:
 
 def adapters(how: str) -> dict[int, Row]:
     """Rows of the adapters, by rank."""
-    return {row["rank"]: row for row in measurements.load("adapter") if row["how"] == how}
+    rows = measurements.load("adapter")
+    check_choice("how", how, sorted({row["how"] for row in rows}))
+    return {row["rank"]: row for row in rows if row["how"] == how}
 
 
-def show_adapter(rank: int = digits.SHIPPED) -> None:
-    """The same ten digits without and with an adapter, in its own network and in one from other first weights."""
+def show_adapter() -> None:
+    """The same ten digits without and with the shipped adapter, in its own network and in one from another start."""
+    rank = digits.SHIPPED
     plain, trained, strange = (adapters(how) for how in ("none", "trained", "another seed"))
     shown = {
         "its own network": plain[0],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lessons_src import data
-from lessons_src.checks import check_choice
+from lessons_src.checks import check_choice, check_int, check_like
 from lessons_src.distillation import Consistency, DistributionMatching, Progressive, Regression, Trajectories
 from lessons_src.losses import Denoising, Samples
 from lessons_src.metrics import sliced_distance
@@ -40,7 +40,7 @@ Scores = dict[str, float]
 
 def start(n: int = JUDGED, seed: int = 99) -> Tensor:
     """The noise (n, 2), float64, that students are judged with."""
-    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(check_int("n", n, 1), 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def flow(noise: Tensor, steps: int = WALK) -> Tensor:
@@ -61,7 +61,7 @@ def points(seed: int) -> Samples:
 
 def pairs(seed: int, n: int | None = None) -> Trajectories:
     """n noises, PAIRS if not said, and their exact ends."""
-    noise = start(n or PAIRS, 1000 + seed)
+    noise = start(PAIRS if n is None else n, 1000 + seed)
     return Trajectories(torch.stack([noise, flow(noise)]).float(), [SCHEDULE.T, 0])
 
 
@@ -127,12 +127,19 @@ def renoised(student: Student, noise: Tensor, seed: int = 0) -> Tensor:
 def searched_grid(calls: int, solver: str = "UniPC-2") -> list[int]:
     """Times from which a solver on the oracle ends nearest to the flow in so few calls, searched on other noise."""
     noise = start(500, 98)
-    return optimised_grid(SOLVERS[solver].run, ORACLE, noise, SCHEDULE, time_grid(SCHEDULE, calls), flow(noise))
+    return optimised_grid(
+        SOLVERS[check_choice("solver", solver, SOLVERS)].run,
+        ORACLE,
+        noise,
+        SCHEDULE,
+        time_grid(SCHEDULE, calls),
+        flow(noise),
+    )
 
 
 def solved(solver: str, noise: Tensor, times: list[int]) -> Tensor:
     """Points (n, 2) by a solver on the oracle."""
-    return sample(SOLVERS[solver].run(ORACLE, noise, SCHEDULE, times))
+    return sample(SOLVERS[check_choice("solver", solver, SOLVERS)].run(ORACLE, noise, SCHEDULE, times))
 
 
 def scores(x: Tensor, ends: Tensor) -> Scores:
@@ -142,6 +149,7 @@ def scores(x: Tensor, ends: Tensor) -> Scores:
     share more than three standard deviations from every mode (1.1 % of the ring itself); `sliced` the sliced distance
     to as many points of the ring, averaged over five sets (`floor`: that of the ends).
     """
+    check_like("ends", ends, "x", x)
     nearest, own = torch.cdist(x, RING.means), torch.cdist(ends, RING.means).argmin(1)
     std = RING.covariances[0, 0, 0].sqrt()
     fresh = [RING.sample(len(x), torch.Generator().manual_seed(500 + k))[0] for k in range(5)]

@@ -61,15 +61,26 @@ class Taught:
         f = answers(net)
         if self.stride is None:
             x, t, _, end, _ = batch
-            return Losses(squared(*self.ask(f, x, t, end)))
+            return self.compared(x, self.ask(f, x, t, end))
         x0, _ = batch
         t, s = segments(self.times[:: self.stride], len(x0), generator)
         x = rotate(x0, noise_like(x0, generator), *levels(SCHEDULE, t, x0))[0]
         if self.stride == 1:
-            return Losses(squared(*self.ask(f, self.teacher, x, t, s)))
+            return self.compared(x, self.ask(f, self.teacher, x, t, s))
         middle = dict(zip(self.times[::2], self.times[1::2], strict=False))
         m = torch.tensor([middle[time] for time in t.tolist()])
-        return Losses(squared(*self.ask(f, self.teacher, x, t, m, s)))
+        return self.compared(x, self.ask(f, self.teacher, x, t, m, s))
+
+    def compared(self, x: Tensor, found: Any) -> Losses:
+        """The squared distance of an answer to its aim; refuses all but two tensors like x, the answer one of f."""
+        name = f"what {self.ask.__name__} returns"
+        parts = list(found) if isinstance(found, tuple | list) else [found]
+        shown = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+        if shown != 2 * [tuple(x.shape)]:
+            refuse(name, shown, f"an answer and an aim, two tensors of shape {tuple(x.shape)}")
+        if not parts[0].requires_grad:
+            refuse(name, "an answer without gradient", "first what f says, not detached: from it the student learns")
+        return Losses(squared(*parts))
 
     def check(self, net: NoisePredictor, batches: Any) -> None:
         """Refuse what is not a student."""
@@ -125,7 +136,11 @@ def teach(steps: int = ring.STEPS, **asks: Ask) -> dict[str, Student]:
     """
     if check_int("steps", steps, 4 * EVERY) % (4 * EVERY):
         refuse("steps", steps, f"a multiple of {4 * EVERY}")
-    for name in asks:
+    if not asks:
+        refuse("asks", asks, f"a function at least, by the name of one of {METHODS}")
+    for name, ask in asks.items():
+        if not callable(ask):
+            refuse(check_choice("method", name, METHODS), ask, "a function", TypeError)
         check_choice("method", name, METHODS)
     live, found = None, {}
     if get_ipython() is not None:
