@@ -111,6 +111,15 @@ def test_a_student_is_taught_as_the_stored_ones_were(monkeypatch):
             taught.teach(200, **asks)
 
 
+def test_one_answer_for_all_agrees_with_itself_unless_it_must_be_the_end_at_time_0():
+    """Question neighbours-agree."""
+    x, t, s = ring.start(6), torch.full((6,), 500), torch.full((6,), 250)
+    answer, aim = scope()["consistency"](lambda x, t: 0 * x + 3, taught.answers(ring.ORACLE), x, t, s)
+    assert torch.equal(answer, aim)
+    net = ring.new_network(0)
+    assert torch.equal(taught.answers(net)(x.float(), 0 * t), x.float())
+
+
 @pytest.mark.parametrize("method", taught.METHODS)
 def test_the_stages_of_teaching_are_those_of_the_stored_students(method, monkeypatch):
     """Times, teachers, what a stage begins from, steps, rate and average, stage by stage."""
