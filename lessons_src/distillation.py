@@ -213,7 +213,7 @@ class Progressive:
 
 
 class Consistency:
-    """Neighbours on a path have one end: f(x_t, t) = f(x_s, s), with f(x, 0) = x (Song et al. 2023, equation 8).
+    """Neighbours on a path have one end: f(x_t, t) = f(x_s, s), with f(x, 0) = x (Song et al. 2023, definition 1).
 
     With a teacher x_s is its DDIM step from x_t (consistency distillation, algorithm 2); without, x_s has the noise of
     x_t (consistency training, algorithm 3). The target is a running average of the network, renewed here, of which a
