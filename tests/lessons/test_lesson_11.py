@@ -246,6 +246,15 @@ def test_digits_of_the_explorer():
     assert apart(4, "DDPM", 20, 3) > 0.5
 
 
+def test_digits_stand_on_the_side_that_is_said_and_are_of_the_seed():
+    student, teacher = explorer.digits_picture(4, "DDIM", 20, 3).panels
+    assert (student.title, teacher.title) == ("Student: 4 calls", "DDIM: 20 calls")
+    noise = torch.randn(10, 1, 28, 28, generator=torch.Generator().manual_seed(3))
+    drawn = figures.digits.drawn(weights.load("student-4")[0], noise, torch.arange(10))
+    assert (student.frames == explorer.grey(drawn[None, :, 0])).all()
+    assert (student.frames != teacher.frames).any()
+
+
 # --- Figures, and what they are said to show
 
 
@@ -270,6 +279,63 @@ def test_every_figure_is_drawn(said, monkeypatch):
     assert len(said) == 5
     assert [name.split()[-1] for name in names[:7]] == ["130", "4.99", "1.74", "1.46", "1.42", "1.68", "0.881"]
     assert [name.split()[-1] for name in names[7:]] == ["1.74", "42.2", "28.7", "21.8", "2.36", "31.3", "67"]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Figures and their captions, or rows of images and theirs."""
+    found = []
+    monkeypatch.setattr(plots, "show", lambda fig, text: found.append((fig, text)))
+    monkeypatch.setattr(plots, "image_rows", lambda rows, text: found.append((rows, text)))
+    return found
+
+
+def test_the_picture_of_the_map_draws_what_it_says(shown):
+    figures.show_map()
+    ((fig, _),) = shown
+    left, right = fig.axes
+    humps, schedule = data.two_humps(), cosine()
+    lines = {line.get_label(): torch.as_tensor(line.get_xydata()) for line in right.get_lines()}
+    assert list(lines) == ["exact", "DDIM, 1 call", "DDIM, 4 calls", "DDIM, 16 calls"]
+    x = lines["exact"][:, :1].double()
+    exact = exact_flow(humps.eps, x, schedule.alpha_bar[-1].item())
+    torch.testing.assert_close(lines["exact"][:, 1:].double(), exact, atol=1e-6, rtol=0)
+    for calls in (4, 16):
+        by_ddim = sample(ddim(humps.network(schedule), x, schedule, time_grid(schedule, calls)))
+        torch.testing.assert_close(lines[f"DDIM, {calls} calls"][:, 1:].double(), by_ddim, atol=1e-6, rtol=0)
+    for line, share in zip(left.get_lines(), figures.SHARES, strict=True):
+        (t, noise), *_, (zero, end) = line.get_xydata().tolist()
+        assert (t, zero) == (1000, 0)
+        assert noise == pytest.approx(figures.normal_quantile(share).item())
+        assert end == pytest.approx(exact_flow(humps.eps, torch.tensor([[noise]]).double(), 2.4e-9).item(), abs=0.02)
+        assert (line.get_linestyle() == "-") == (end > 0)
+
+
+def test_the_picture_of_fresh_noise_draws_what_it_says(shown, monkeypatch):
+    student, asked = ring.as_student(ring.new_network(0), [1000, 0]), []
+    monkeypatch.setattr(ring, "draw", lambda student, noise: torch.zeros_like(noise))
+    monkeypatch.setattr(ring, "renoised", lambda own, noise: asked.append(own.times) or torch.ones_like(noise))
+    figures.show_renoised(student, 50)
+    ((fig, _),) = shown
+    assert asked == [[1000, 750, 500, 250, 0]]
+    for axis, title, place in zip(fig.axes, ("1 call", "4 calls, fresh noise between"), (0, 1), strict=True):
+        assert axis.get_title() == title
+        assert all((dots.get_offsets() == place).all() for dots in axis.collections[1:])
+
+
+def test_pictures_of_digits_are_of_the_rows_that_are_named(shown):
+    figures.show_collapse()
+    figures.show_adapter()
+    (collapse, told), (adapter, by_kilobytes) = shown
+    alone, pulled, _ = measurements.load("collapse")
+    plain, trained, strange = (figures.adapters(how) for how in ("none", "trained", "another seed"))
+    for x, row in zip(list(collapse.values())[1:], (alone, pulled), strict=True):
+        own = figures.digits_of(row).view(3, 10, 784)[:, :4].transpose(0, 1)
+        assert torch.equal(x.reshape(own.shape), own)
+    for x, row in zip(adapter.values(), (plain[0], trained[8], strange[0], strange[8]), strict=True):
+        assert torch.equal(x, figures.digits_of(row))
+    assert f"spread {alone['spread']:.2f} times" in told
+    assert "118 kB. All weights, 497 kB, would give 2.2." in by_kilobytes
 
 
 def test_the_map_is_the_quantile_map():

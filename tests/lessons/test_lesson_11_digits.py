@@ -2,7 +2,7 @@
 
 import torch
 
-from lessons_src import measurements
+from lessons_src import measurements, weights
 from lessons_src.lessons.lesson_11 import digits
 
 
@@ -60,6 +60,31 @@ def test_what_makes_the_measurements_runs(monkeypatch):
     digits.checkpoint.cache_clear()
     for case in digits.CASES:
         assert digits.drawn(digits.collapsed(case, steps=1), noise, label).isfinite().all()
+
+
+def test_paths_have_their_own_labels(monkeypatch):
+    monkeypatch.setattr(digits, "PATHS", 20)
+    digits.guided_paths.cache_clear()
+    paths = digits.guided_paths()
+    ends = digits.drawn(digits.guided(), paths.states[0], paths.condition)
+    torch.testing.assert_close(paths.states[-1].clamp(-1, 1), ends, atol=1e-4, rtol=0)
+    digits.guided_paths.cache_clear()
+
+
+def test_the_collapse_starts_where_it_is_said(monkeypatch):
+    found = []
+    monkeypatch.setattr(digits, "train", lambda trainer: found.append(trainer) or trainer.net)
+    for case in digits.CASES:
+        digits.collapsed(case, steps=1)
+    teacher, student = digits.network(), weights.load("student-1")[0]
+    for trainer, begin, fake in zip(found, (teacher, teacher, student), (False, True, True), strict=True):
+        assert torch.equal(trainer.net.body.enter.weight, begin.body.enter.weight)
+        assert (trainer.loss.fake is not None) == fake
+
+
+def test_what_is_extracted_leads_from_the_network_to_the_student():
+    net, _ = digits.extracted(999)
+    torch.testing.assert_close(net.body.enter.weight, digits.guided().body.enter.weight, atol=1e-4, rtol=0)
 
 
 def test_an_adapter_that_learned_nothing_changes_nothing():
