@@ -109,11 +109,11 @@ class Points:
     frames: (F, N, 2), real, finite; drawn as dots, with faint paths of some of them from frame 0 to the shown frame
     (unless `paths` is False). target: (M, 2), drawn faintly behind, called `target_name` in the key. groups: (N,) whole
     numbers from 0 up, such as where the exact flow takes each point: a group has its own colour and, as a second cue,
-    its own shape. names: group -> what the key calls it. The square shown is [-limit, limit]^2; a point outside it is a
-    wedge on the border, on its way from the middle, and is counted in the key. x_ticks, y_ticks: place -> name, where
-    an axis tells something else than x or y. arrows: name -> (A, 4), from (x, y) by (u, v), the same at every frame; of
-    at most two names, the first one's arrows are broad and lie below. An arrow that would leave the square ends at its
-    border.
+    its own shape. grey: the group, if there is one, that is drawn without a colour. names: group -> what the key calls
+    it. The square shown is [-limit, limit]^2; a point outside it is a wedge on the border, on its way from the middle,
+    and is counted in the key. x_ticks, y_ticks: place -> name, where an axis tells something else than x or y. arrows:
+    name -> (A, 4), from (x, y) by (u, v), the same at every frame; of at most two names, the first one's arrows are
+    broad and lie below. An arrow that would leave the square ends at its border.
     """
 
     title: str
@@ -122,6 +122,7 @@ class Points:
     limit: float = 3.5
     paths: bool = True
     groups: Sequence[int] | np.ndarray | None = None
+    grey: int | None = None
     names: Mapping[int, str] | None = None
     target_name: str = "target"
     x_label: str | None = None
@@ -182,8 +183,9 @@ class Points:
         many = len(set(self.groups.tolist())) > 1
         lines = [(None, "var(--le-text)", "points, by group")] if many else [(None, "var(--le-dot)", "points")]
         if self.names is not None:
-            color = [line[0] for line in LINES] if self.groups.any() else ["var(--le-dot)"]
-            lines = [(None, color[group % len(color)], name, group) for group, name in self.names.items()]
+            own = [line[0] for line in LINES] if self.groups.any() else ["var(--le-dot)"]
+            color = {group: own[group % len(own)] for group in self.names} | {self.grey: "var(--le-path)"}
+            lines = [(None, color[group], name, group) for group, name in self.names.items()]
         if self._with_path():
             lines.append(((), "var(--le-path)", "path so far"))
         if self.target is not None:
@@ -196,6 +198,7 @@ class Points:
             "arrows": b"".join(arrows.tobytes() for arrows in self.arrows.values()),
             "styles": [(len(arrows), *style) for arrows, style in zip(self.arrows.values(), ARROWS, strict=False)],
             "groups": self.groups.tolist(),
+            "grey": self.grey,
             "limit": self.limit,
             "paths": self._with_path(),
             "lines": lines,
@@ -237,7 +240,8 @@ class Points:
         at = self.frames[frame]
         far = np.abs(at).max(axis=1) / self.limit
         for group in sorted(set(self.groups.tolist())):
-            color, shape = LINES[group % len(LINES)][0], MARKS[group % len(MARKS)]
+            color = "0.6" if group == self.grey else LINES[group % len(LINES)][0]
+            shape = MARKS[group % len(MARKS)]
             name = self.names and self.names[group]
             here = self.groups == group
             axes.plot(*at[here & (far <= 1)].T, shape, color=color, ms=size, mew=0, label=name)

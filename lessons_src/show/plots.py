@@ -131,12 +131,16 @@ def image_rows(rows: Mapping[str, Tensor], text: str) -> None:
     show(fig, text)
 
 
-def table(columns: Mapping[str, Sequence[object]], text: str | None = None) -> None:
-    """A table of equally long columns, numbers to six significant digits, with an optional sentence below."""
+def table(columns: Mapping[str, Sequence[object]], text: str | None = None, folded: str | None = None) -> None:
+    """A table of equally long columns, numbers to six significant digits, with an optional sentence below.
+
+    folded: a line in place of all, until the reader opens it.
+    """
     header = "| " + " | ".join(columns) + " |"
     rule = "|" + "|".join("---" if isinstance(column[0], str) else "--:" for column in columns.values()) + "|"
     rows = [
         "| " + " | ".join(f"{value + 0.0:.6g}" if isinstance(value, float) else str(value) for value in row) + " |"
         for row in zip(*columns.values(), strict=True)
     ]
-    display(Markdown("\n".join([header, rule, *rows]) + (f"\n\n*{text}*" if text else "")))
+    whole = "\n".join([header, rule, *rows]) + (f"\n\n*{text}*" if text else "")
+    display(Markdown(f"<details><summary>{folded}</summary>\n\n{whole}\n\n</details>" if folded else whole))

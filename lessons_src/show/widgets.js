@@ -95,7 +95,7 @@ const imageWidth = (count) => (count <= 4 ? 280 : 190); // at most, in pixels
 
 const painters = {
   points(panel, k, width, ink, clear) {
-    const { data, target, size: n, limit, paths, arrows, styles, groups, x_label, y_label, x_ticks, y_ticks } = panel;
+    const { data, target, size: n, limit, paths, arrows, styles, groups, grey, x_label, y_label, x_ticks, y_ticks } = panel;
     const left = (y_label ? 3.6 : 2.2) * ink.size, top = 0.6 * ink.size, side = width - left - top, start = 2 * n * k;
     const pen = clear(top + side + (x_label ? 3.4 : 1.8) * ink.size), span = [-limit, limit];
     const box = { left, top, width: side, height: side };
@@ -104,7 +104,8 @@ const painters = {
     const r = n > 600 ? 1.7 : n > 40 ? 2.3 : 4; // a few points may be large, many must not hide each other
     pen.fillStyle = ink.target;
     for (let j = 0; j < target.length; j += 2) pen.fillRect(X(target[j]) - 1, Y(target[j + 1]) - 1, 2, 2);
-    const colored = groups.some((g) => g > 0), color = (i) => (colored ? COLOURS[groups[i] % COLOURS.length] : ink.dot);
+    const colored = groups.some((g) => g > 0);
+    const color = (i) => (groups[i] === grey ? ink.path : colored ? COLOURS[groups[i] % COLOURS.length] : ink.dot);
     [pen.strokeStyle, pen.lineWidth] = [ink.path, n > 40 ? 1 : 2];
     for (const i of k ? paths : []) {
       if (colored && n <= 40) pen.strokeStyle = `${color(i)}99`;

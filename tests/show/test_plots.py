@@ -113,3 +113,10 @@ def test_a_line_has_the_same_dashes_in_the_browser():
     for _, dash, pixels in look.LINES:
         drawn = Line2D([], [], linestyle=dash, linewidth=2)._dash_pattern[1] or ()
         assert np.allclose(drawn, pixels, atol=0.5), dash
+
+
+def test_a_table_may_be_folded(shown):
+    plots.table({"a": [1]}, "One.", folded="Open me")
+    ((table, _),) = shown
+    assert table.data.startswith("<details><summary>Open me</summary>\n\n| a |\n")
+    assert table.data.endswith("\n\n*One.*\n\n</details>")

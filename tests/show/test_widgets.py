@@ -458,6 +458,8 @@ def test_the_key_of_named_groups_has_the_colours_and_shapes_of_the_marks():
     """A single group 0 is drawn in the colour of the theme, and its key is, too."""
     two = Points("p", np.zeros((1, 3, 2)), groups=[0, 2, 2], names={0: "here", 2: "there"})
     assert two._message()["lines"] == [(None, LINES[0][0], "here", 0), (None, LINES[2][0], "there", 2)]
+    faint = Points("p", np.zeros((1, 3, 2)), groups=[0, 2, 2], grey=2, names={0: "here", 2: "there"})
+    assert [line[1] for line in faint._message()["lines"]] == [LINES[0][0], "var(--le-path)"]
     one = Points("p", np.zeros((1, 3, 2)), names={0: "here"})
     assert one._message()["lines"] == [(None, "var(--le-dot)", "here", 0)]
 
