@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lessons_src import measurements
 from lessons_src.checks import refuse
-from lessons_src.lessons.lesson_09.front import LIT, REFERENCE, as_good, find
+from lessons_src.lessons.lesson_09.front import LIT, MARGIN, REFERENCE, as_good, find
 from lessons_src.lessons.lesson_14.paradigms import PARADIGMS, RING
 from lessons_src.measurements import Row
 from lessons_src.solvers import SOLVERS
@@ -135,23 +135,30 @@ def advise(answers: Answers) -> Advice:
         told += [f"{len(left)} {what}"] if len(left) < before else []
     reasons = f"Of {len(makers())} measured, {', of these '.join(told)}." if told else "All would do."
     if not left:
-        return Advice("None of these", f"{reasons} Ask for less, or change the machine.", None, ())
+        one = f"One call takes {_round(milliseconds_of_a_call())} ms."
+        return Advice("None of these", f"{reasons} {one} Drop a demand, or take a faster machine.", None, ())
     measured = [maker for maker in left if maker.row]
     if answers.likelihood == YES and any(maker.likelihood == "exact" for maker in left):
         taken = next(maker for maker in left if maker.likelihood == "exact")
         reasons += (
-            " It tells the likelihood exactly, in one pass; the others must solve an ODE. (It learned the ring only.)"
+            " It tells the likelihood exactly, in one pass; the others must solve an ODE."
+            " Its digits were not measured: it learned the ring only, and its time is 784 times one call."
         )
     else:
         best = min(measured, key=lambda maker: maker.row["frechet"])
         good = [m for m in measured if m is best or _as_good(m.name, m.calls, best.name, best.calls)]
         taken = min(good, key=lambda maker: (maker.calls, maker.row["frechet"]))
-        what = "the nearest to real digits" if taken is best else "the cheapest that is as good as the best"
-        reasons += f" This is {what}: distance {taken.row['frechet']:.3g}."
+        far = f"{taken.row['frechet']:.3g} from real digits"
+        if taken is best:
+            reasons += f" Nothing left lies nearer: {far}."
+        else:
+            reasons += f" The nearest is {best.row['frechet']:.3g} from real digits. The cheapest that is as good is "
+            reasons += f"{far}. (As good, in lesson 09: surely less than {MARGIN:g} worse.)"
         if answers.likelihood == YES:
             reasons += " Its likelihood costs an ODE solved upwards, with gradients."
     calls = taken.calls * (2 if answers.steered == YES else 1)
     title = f"{taken.name}, {calls:,} call{'s' * (calls > 1)}, {_round(taken.ms(answers))} ms"
+    title += "" if taken.row else " (estimated: not measured on digits)"
     return Advice(title, reasons, taken, tuple(left))
 
 
@@ -174,12 +181,15 @@ def advised(answers: Answers) -> Advice:
 
 
 def changes(answers: Answers) -> list[str]:
-    """Which other answer to a question would lead elsewhere: the nearest of each question, and where."""
+    """Which other answer to a question would lead elsewhere: the nearest of each question, and where.
+
+    That nothing need be made is left for the reader to find.
+    """
     found, seen = [], set()
     title = advised(answers).title.partition(",")[0]
     for said, other in answers.others():
         question, there = said.partition(":")[0], advised(other).title
-        if question not in seen and there.partition(",")[0] != title:
+        if question not in seen and other.variety != ONE and there.partition(",")[0] != title:
             seen.add(question)
             found.append(f"{said} → {there}")
     return found

@@ -1,4 +1,4 @@
-"""The end of the course on one page: what you can do, and where each thing is practised."""
+"""The end of the course on one page, folded: what you can do, the papers, and where to go on."""
 
 from lessons_src.lessons import all_lessons
 from lessons_src.show import plots
@@ -18,11 +18,11 @@ OBJECTIVES = {  # aim of the lecture: a graded task
 }
 LABS = {  # lab: the notebook and its heading
     "train a tiny DDPM": "exercises/03#Lab: train it, then cut the wire",
-    "linear for cosine": "deeper/03#One change at a time",
-    "twenty steps of DDIM": "exercises/05#6 · Lab: twenty against a thousand",
-    "a sweep of w": "exercises/06#Lab: the sweep",
-    "distance against w": "deeper/13#Guidance and steps: a score is a curve",
-    "a dead time embedding": "deeper/03#A dead time embedding",
+    "train with linear in place of cosine": "deeper/03#One change at a time",
+    "draw in twenty steps of DDIM": "exercises/05#6 · Lab: twenty against a thousand",
+    "sweep over w": "exercises/06#Lab: the sweep",
+    "draw distance against w": "deeper/13#Guidance and steps: a score is a curve",
+    "find a dead time embedding": "deeper/03#A dead time embedding",
 }
 
 
@@ -32,14 +32,16 @@ def _link(words: str, folder: str, number: str) -> str:
 
 
 def show_practice() -> None:
-    """Four abilities, five aims, six labs: one a row, with the place where it is done."""
+    """What you can do now, and the place where each thing is done."""
     graded = {**ABILITIES, **OBJECTIVES}
-    kinds = ["you can"] * len(ABILITIES) + ["aim"] * len(OBJECTIVES) + ["lab"] * len(LABS)
-    places = [_link(f"`{task}`", "exercises", number) for number, task in (place.split() for place in graded.values())]
+    places = [
+        _link(f"exercise {number}, {task}", "exercises", number)
+        for number, task in (place.split() for place in graded.values())
+    ]
     for place in LABS.values():
         path, heading = place.split("#")
         places.append(_link(heading, *path.split("/")))
-    plots.table({"": kinds, "what": [*graded, *LABS], "where it is done": places})
+    plots.table({"you can": [*graded, *LABS], "where": places}, folded="What you can do now, and where you did it")
 
 
 def show_timeline() -> None:
@@ -55,7 +57,7 @@ def show_timeline() -> None:
         "([Salimans & Ho](https://arxiv.org/abs/2202.00512))",
         "2023": "consistency, one call ([Song et al.](https://arxiv.org/abs/2303.01469))",
     }
-    plots.table({"year": list(papers), "what came": list(papers.values())})
+    plots.table({"year": list(papers), "what came": list(papers.values())}, folded="The papers, by year")
 
 
 def show_neighbours() -> None:
@@ -75,4 +77,5 @@ def show_neighbours() -> None:
     plots.table(
         {"": list(found), "where to go on": list(found.values())},
         "The two university courses and their references marked out this ground. The prose here is our own.",
+        folded="Where to go on: neighbours, courses, code",
     )

@@ -14,7 +14,8 @@ from lessons_src.show.panels import Images, Picture, Points, grey
 from lessons_src.show.widgets import Choice, Explorer
 
 LIMIT = 2.2
-TAKEN, FITS, OUT = "taken", "fits", "ruled out"
+TAKEN, OUT, FITS = 0, 1, 2  # groups: blue, grey, green
+NAMES = {TAKEN: "taken", FITS: "fits", OUT: "ruled out"}
 WORST = 5.0  # the distance at the upper end
 CALLS = (1, 2, 4, 6, 8, 10, 20, 50, 100, 1000)  # of the plans drawn, beside that taken: all would hide each other
 
@@ -34,14 +35,15 @@ def field(answers: Answers, advice: Advice) -> Points:
     """Makers of digits with a measured distance, by milliseconds and distance."""
     rows = [maker for maker in makers() if maker.row and (maker.calls in CALLS or maker is advice.taken)]
     place = np.array([[_x(maker.ms(answers)), _y(maker.row["frechet"])] for maker in rows])
-    state = [0 if maker is advice.taken else 1 if maker in advice.fit else 2 for maker in rows]
-    names = {k: name for k, name in enumerate((TAKEN, FITS, OUT)) if k in state}
+    state = [TAKEN if maker is advice.taken else FITS if maker in advice.fit else OUT for maker in rows]
+    order = [k for group in (OUT, FITS, TAKEN) for k, own in enumerate(state) if own == group]  # what counts lies above
     return Points(
         "Diffusion on digits",
-        place[None],
+        place[None, order],
         limit=LIMIT,
-        groups=np.array(state),
-        names=names,
+        groups=np.array(state)[order],
+        grey=OUT,
+        names={group: name for group, name in NAMES.items() if group in state},
         x_label="milliseconds a digit",
         y_label="distance from real digits",
         x_ticks={_x(ms): f"{ms:,}" for ms in (1, 10, 100, 1000)},
@@ -49,16 +51,15 @@ def field(answers: Answers, advice: Advice) -> Points:
     )
 
 
-def drawn(maker: Maker | None, title: str) -> Images | Points:
+def drawn(maker: Maker | None) -> Images | Points:
     """What a maker draws: digits, or points of the ring; without one, stored digits."""
     if maker is None:
-        stored = data.one_each() if title == "No generator" else torch.full((10, 1, 28, 28), -1.0)
-        return Images("Real digits, stored" if title == "No generator" else "Nothing", sheets(stored))
+        return Images("Real digits, stored", sheets(data.one_each()))
     if maker.row:
         return Images("Its digits", sheets(digits_of(maker.row)[:10]))
     (row,) = (row for row in measurements.load("paradigms") if (row["paradigm"], row["seed"]) == (maker.name, 0))
     ring = RING.sample(1000, torch.Generator().manual_seed(1))[0].numpy()
-    return Points("Its points of the ring", points_of(row).numpy()[None], ring, LIMIT, target_name="data")
+    return Points("On the ring: not measured on digits", points_of(row).numpy()[None], ring, LIMIT, target_name="data")
 
 
 def sheets(digits: Tensor) -> np.ndarray:
@@ -71,10 +72,11 @@ def choice_picture(**values: int | str) -> Picture:
     """What the answers lead to, with its reasons, and which other answers would change it."""
     answers = Answers(**values)
     advice, others = advised(answers), changes(answers)
-    changed = f"What would change it: {'; '.join(others)}." if others else "No single answer would change it."
+    changed = "\n· ".join(["What would change it:", *others]) if others else "No single answer would change it."
+    shown = [] if advice.title == "None of these" else [drawn(advice.taken)]
     return Picture(
-        [field(answers, advice), drawn(advice.taken, advice.title)],
-        f"{advice.reasons} {changed}",
+        [field(answers, advice), *shown],
+        f"{advice.reasons}\n{changed}",
         formula=f"Take: {advice.title}" if advice.taken else advice.title,
     )
 

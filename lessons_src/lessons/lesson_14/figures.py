@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from lessons_src import data, latency, weights
+from lessons_src.checks import check_int
 from lessons_src.evaluation import in_batches
+from lessons_src.latency import Check, Speed
 from lessons_src.lessons.digit_runs import shipped
 from lessons_src.lessons.lesson_14.choice import PIXELS, rows
-from lessons_src.lessons.lesson_14.paradigms import PARADIGMS, RING, SECONDS, of_the_ring
+from lessons_src.lessons.lesson_14.paradigms import PARADIGMS, RING, SECONDS
 from lessons_src.measurements import Row, points_of
 from lessons_src.process import add_noise
 from lessons_src.show import plots
@@ -21,6 +23,7 @@ SAID = {  # what the course's source documents say, in few words
     "autoregressive": "exact likelihood; one after the other",
     "VAE": "cheap, fast, has an encoder; blurry",
 }
+LIKELIHOOD = {"diffusion": "by an ODE", "GAN": "none", "autoregressive": "exact", "VAE": "a lower bound"}
 READ, TIMES = 100, (300, 500, 700)  # digits that are read, and at which times
 
 
@@ -39,8 +42,9 @@ def mean(name: str, key: str) -> float:
 
 def show_four(seed: int = 0) -> None:
     """Points of the four paradigms from one seed of training."""
+    check_int("seed", seed, 0, len(of("GAN")) - 1)
     drawn = {
-        f"{name}, {row['calls']} call{'s' * (row['calls'] > 1)}": points_of(row)
+        f"{name}\n{row['calls']} call{'s' * (row['calls'] > 1)}": points_of(row)
         for name in PARADIGMS
         for row in of(name)
         if row["seed"] == seed
@@ -49,38 +53,31 @@ def show_four(seed: int = 0) -> None:
     strays = ", ".join(f"{name} {100 * mean(name, 'stray'):.0f} %" for name in PARADIGMS)
     own = torch.cdist(RING.sample(100_000, torch.Generator().manual_seed(2))[0], RING.means).amin(1)
     share = (own > 3 * RING.covariances[0, 0, 0].sqrt()).double().mean().item()
-    plots.points(
-        drawn,
+    fig, axes = plots.figure(len(drawn), width=9.2, height=2.9)
+    for axis, (title, cloud) in zip(axes[0], drawn.items(), strict=True):
+        plots.draw_points(axis, cloud, title, 2.2, target)
+        axis.set(xticks=[-2, 0, 2], yticks=[-2, 0, 2])
+    plots.show(
+        fig,
         f"400 points each after {SECONDS:.0f} seconds of training, seed {seed}; the ring in grey. Strays, outside "
         f"every cluster, mean of five seeds: {strays}. Of the ring itself {100 * share:.0f} % are strays.",
-        limit=2.2,
-        target=target,
     )
 
 
 def show_table() -> None:
     """The four paradigms, words beside measurements."""
-    own = of_the_ring()
     covered = [[row["modes"] for row in of(name)] for name in PARADIGMS]
-    losses = [own - mean(name, "log") if "log" in of(name)[0] else None for name in PARADIGMS]
-    how = {"diffusion": " (ODE)", "autoregressive": " (exact)", "VAE": " at most (bound)"}
     plots.table(
         {
             "paradigm": list(PARADIGMS),
-            "one reads": list(SAID.values()),
+            "people say": list(SAID.values()),
             "clusters, five seeds": [", ".join(map(str, found)) for found in covered],
-            "distance (sliced)": [f"{mean(name, 'sliced'):.3f}" for name in PARADIGMS],
-            "nats lost": [
-                "no likelihood" if loss is None else f"{loss:.2f}{how[name]}"
-                for name, loss in zip(PARADIGMS, losses, strict=True)
-            ],
-            "calls, a point": [str(of(name)[0]["calls"]) for name in PARADIGMS],
-            "calls, a digit": ["50", "1", str(PIXELS), "1"],
+            "likelihood": list(LIKELIHOOD.values()),
+            "calls a digit": ["50", "1", str(PIXELS), "1"],
             "ms a point": [f"{mean(name, 'ms'):.2g}" for name in PARADIGMS],
         },
-        "Clusters: those of eight that get at least a fifth of their share. Sliced: the distance to fresh points of "
-        "the ring. Nats lost: how much less log-density fresh points get than under the ring itself. Calls: one after "
-        "the other. Milliseconds: one point at a time, where this was measured.",
+        "Clusters: how many of eight get at least a fifth of their share. Calls: one after the other. Milliseconds: "
+        "measured once and stored, on another machine than yours.",
     )
 
 
@@ -124,25 +121,37 @@ def show_reading() -> None:
             f"right, of {READ}": [str(judge), str(generator)],
         },
         "To read by drawing: put noise on the digit, and ask for it with each of the ten labels, at three times. Take "
-        "the label with which it is told best.",
+        "the label whose guess of the noise is nearest.",
     )
 
 
 # --- What sampling costs
 
 
-def show_costs() -> None:
-    """Calls of samplers, with and without guidance, and the milliseconds that they are here."""
-    ms, costs = rows("call")[0]["ms"], latency.cost_table()
-    few, times = latency.six_passes()
+def show_promise(speed: Speed, check: Check) -> None:
+    """A prediction and a promise with their sums, and whether runs kept the promise."""
+    (calls, usual, promise), taken = check.predicted, [1000 * seconds for seconds in check.taken]
+    middle, slow = speed.seconds(1), speed.seconds(1, 0.95)
+    kept, runs = round(check.kept * len(taken)), len(taken)
+    loop, off = 1000 * (usual - calls * middle), 100 * check.error
+    print(f"usual call: {1000 * middle:.2f} ms, slow call: {1000 * slow:.2f} ms, the loop around them: {loop:.1f} ms")
+    print(f"predicted: {calls} usual calls + loop = {1000 * usual:.0f} ms")
+    print(f"promised: {calls} slow calls + loop = {1000 * promise:.0f} ms")
+    print(f"{runs} runs: {min(taken):.0f} to {max(taken):.0f} ms; beside the prediction, the middle one {off:+.0f} %")
+    busier = "" if kept == runs else ". The machine became busier: measure again"
+    print(f"promise {'kept' if kept == runs else 'not kept'}: {kept} of {runs} runs{busier}")
+
+
+def show_costs(speed: Speed) -> None:
+    """Calls of samplers, with and without guidance, and the milliseconds that they are on this machine."""
+    ms, costs = 1000 * speed.seconds(1), latency.cost_table()
     plots.table(
         {
             "sampler": [cost.name for cost in costs],
             "calls": [f"{cost.calls:,}" for cost in costs],
             "guided": [f"{cost.guided:,}" for cost in costs],
-            "times fewer": [f"{cost.speed_up:.0f}" for cost in costs],
-            "ms, guided": [f"{ms * cost.guided:,.0f}" for cost in costs],
+            "times fewer": [f"{cost.speed_up:,.0f}" for cost in costs],
+            "guided, ms here": [f"{ms * cost.guided:,.0f}" for cost in costs],
         },
-        f"Counted. Times fewer: calls without guidance, against DDPM's. Milliseconds: at {ms:.2f} a call, where it was "
-        f"measured. Three guided steps of DDIM are {few} calls, {times:.1f} times fewer than a thousand.",
+        f"Times fewer: calls without guidance, against DDPM's. Milliseconds: your {ms:.2f} a call, without the loop.",
     )

@@ -1,12 +1,13 @@
-"""A network in a folder that diffusers opens, and three traps on the way."""
+"""A network in a folder that diffusers opens, and three slips on the way."""
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lessons_src import weights
 from lessons_src.guidance import classifier_free
 from lessons_src.networks import NoisePredictor
 from lessons_src.samplers import ddim, sample
@@ -23,18 +24,27 @@ class Missing(ImportError):
         return [str(self)]
 
 
-def opened(folder: Path) -> Any:
-    """DiffusionPipeline.from_pretrained(folder, trust_remote_code=True), which says nothing while it works."""
+def diffusers() -> Any:
+    """The library, which says nothing while it works; `Missing` if it is not installed."""
     if find_spec("diffusers") is None:
         raise Missing("diffusers is not installed here: `pip install diffusers`, restart the kernel, and run again.")
-    from diffusers import DiffusionPipeline
+    import diffusers
     from diffusers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    diffusers.DiffusionPipeline.set_progress_bar_config(diffusers.DiffusionPipeline, disable=True)  # for all that open
+    return diffusers
+
+
+def opened(folder: Path) -> Any:
+    """The pipeline in a folder."""
+    return diffusers().DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+
+
+def start(n: int = 10) -> tuple[Tensor, Tensor]:
+    """Start noise (n, 1, 28, 28) and labels (n,), each label in its turn."""
+    return torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(3)), torch.arange(n) % 10
 
 
 def ours(net: NoisePredictor, noise: Tensor, labels: Tensor, w: float = 1.0) -> Tensor:
@@ -64,35 +74,85 @@ def late(net: NoisePredictor, noise: Tensor, labels: Tensor) -> Tensor:
     return sample(ddim(told, noise, net.schedule, time_grid(net.schedule, STEPS)))
 
 
-def traps(net: NoisePredictor, pipe: Any, n: int = 50) -> dict[str, float]:
-    """How far the digits of both libraries differ when all is right, and in each trap: root mean square of a pixel."""
-    noise, labels = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(3)), torch.arange(n) % 10
+def far(a: Tensor, b: Tensor) -> float:
+    """Root mean square of the difference of a pixel."""
+    return (a - b).square().mean().sqrt().item()
+
+
+class Trap(NamedTuple):
+    """A slip that raises no error: digits as they should be and as they come, why, and what to do instead."""
+
+    right: Tensor
+    wrong: Tensor
+    why: str
+    instead: str
+
+
+def traps(net: NoisePredictor, pipe: Any, n: int = 50) -> dict[str, Trap]:
+    """Three slips between two libraries, and the digits that each draws."""
+    noise, labels = start(n)
     right = ours(net, noise, labels)
-
-    def far(a: Tensor, b: Tensor = right) -> float:
-        return (a - b).square().mean().sqrt().item()
-
     return {
-        "all as it should be": far(theirs(pipe, noise, labels)),
-        'timestep_spacing = "leading", the usual default': far(theirs(pipe, noise, labels, spacing="leading")),
-        "guidance_scale = 0.5 for w = 0.5": far(theirs(pipe, noise, labels, 0.5), ours(net, noise, labels, 0.5)),
-        "t counted from 0, and told to our network": far(late(net, noise, labels)),
+        "starts at t = 951": Trap(
+            right,
+            theirs(pipe, noise, labels, spacing="leading"),
+            "`leading`, the usual spacing of times, leaves out T = 1000: pure noise is taken for less",
+            '`timestep_spacing="trailing"`',
+        ),
+        "scale 0.5 means 1": Trap(
+            ours(net, noise, labels, 0.5),
+            theirs(pipe, noise, labels, 0.5),
+            "at 1 and below they do not guide: you get the plain label",
+            "use it above 1 only",
+        ),
+        "t one too low": Trap(
+            right,
+            late(net, noise, labels),
+            f"they count 0 to 999, we 1 to 1000; at T the slip is divided by √ᾱ = {_last(net):.5f}",
+            "add 1, as our folder does",
+        ),
     }
 
 
+def _last(net: NoisePredictor) -> float:
+    """The share of the digit at T."""
+    return net.schedule.alpha_bar[-1].sqrt().item()
+
+
+def show_pair(net: NoisePredictor, noise: Tensor, labels: Tensor, theirs: Tensor) -> None:
+    """Our digits above theirs."""
+    own = ours(net, noise, labels)
+    plots.image_rows(
+        {"ours": own, "diffusers": theirs},
+        f"One noise, one picture: no pixel differs by more than {(own - theirs).abs().max():.1g}, where black is −1 "
+        f"and white is 1. DDIM, {STEPS} steps.",
+    )
+
+
 def show_traps(net: NoisePredictor, pipe: Any) -> None:
-    """The three traps, what each costs, and the way around."""
-    found = traps(net, pipe)
+    """The three slips beside what was wanted; how far off each is, why, and what to do instead."""
+    found, judge = traps(net, pipe), weights.load("judge")[0]
+    plain, guided = found["t one too low"].right, found["scale 0.5 means 1"].right
+    rows = {"wanted": plain, **{name: trap.wrong for name, trap in found.items() if trap.right is plain}}
+    rows |= {"wanted, w = 0.5": guided, "scale 0.5 means 1": found["scale 0.5 means 1"].wrong}
+    plots.image_rows(
+        {name: x[:10] for name, x in rows.items()},
+        "Rows 2 and 3 should look like row 1, and row 5 like row 4. All from the noise above, as a screen shows them: "
+        "blacker than black is black.",
+    )
+    labels = start(len(plain))[1]
+
+    def read(x: Tensor) -> str:
+        with torch.no_grad():
+            return str((judge(x.clamp(-1, 1)).argmax(1) == labels).sum().item())
+
     plots.table(
         {
-            "in diffusers": list(found),
-            "differs by": ["less than 0.001" if value < 1e-3 else f"{value:.2g}" for value in found.values()],
-            "why": [
-                "rounding alone",
-                "starts at t = 951, not in pure noise; say `trailing`",
-                "1 and below mean: no guidance, the plain label",
-                "their t is ours less 1, and a slip at T is divided by √ᾱ = 0.00005",
-            ],
+            "slip": ["none", *found],
+            f"read right, of {len(plain)}": [read(plain), *(read(trap.wrong) for trap in found.values())],
+            "differs by": ["0", *(f"{far(trap.right, trap.wrong):.2f}" for trap in found.values())],
+            "why": ["", *(trap.why for trap in found.values())],
+            "do instead": ["", *(trap.instead for trap in found.values())],
         },
-        f"Root mean square of a pixel, where black is −1 and white is 1. 50 digits, DDIM with {STEPS} steps.",
+        "Differs: root mean square of a pixel from what was wanted, nothing cut. Read by the classifier of lesson 13.",
     )
