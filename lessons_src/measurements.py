@@ -27,7 +27,7 @@ FOLDER = Path(str(files("lessons_src") / "assets" / "measurements"))
 NAMES = (
     *("steps", "guidance", "recipes", "pareto", "starts", "detection"),
     *("reading", "steering", "ring", "ends", "students", "adapter", "collapse", "captions", "latent scale"),
-    *("pixels", "rates", "edits", "paradigms", "call"),
+    *("pixels", "rates", "edits", "paradigms", "drawers", "call"),
 )
 GUIDES = ("classifier", "noisy_classifier", "embedding", "noisy_embedding")
 ALSO = {  # weights that a measurement needs beside those all do

@@ -25,7 +25,7 @@ from lessons_src.lessons.lesson_11 import digits, ring
 from lessons_src.lessons.lesson_12 import measured, rivals
 from lessons_src.lessons.lesson_13.detection import NONE, Detection
 from lessons_src.lessons.lesson_13.faults import FAULTS
-from lessons_src.lessons.lesson_14 import paradigms
+from lessons_src.lessons.lesson_14 import on_digits, paradigms
 from lessons_src.losses import Denoising, Samples
 from lessons_src.measurements import (
     AVERAGE_EPS,
@@ -257,6 +257,12 @@ def measure_paradigms(row: Row) -> Row:
     return paradigms.measured(row["paradigm"], row["seed"])
 
 
+def measure_drawers(row: Row) -> Row:
+    """Diffusion, GAN or VAE on digits, trained for equal seconds from one seed; judged as all digits are."""
+    x, found = on_digits.measured(row["paradigm"], row["seed"])
+    return found | judged(x)
+
+
 def measure_call(row: Row) -> Row:
     """Milliseconds that one evaluation of a shipped network works, n samples at a time."""
     speed = latency.measure(weights.load(row["network"])[0], (row["n"],), turns=20, clock=time.process_time)
@@ -327,6 +333,8 @@ def wanted(name: str) -> Iterator[Row]:
         yield from ({"case": case} for case in digits.CASES)
     elif name == "paradigms":
         yield from ({"paradigm": name, "seed": seed} for seed in range(5) for name in paradigms.PARADIGMS)
+    elif name == "drawers":
+        yield from ({"paradigm": name, "seed": seed} for seed in range(2) for name in on_digits.DRAWERS)
     elif name == "call":
         yield {"network": "digits", "n": 1}
     else:
@@ -353,6 +361,7 @@ MEASURE = {
     "rates": measure_rates,
     "edits": measure_edits,
     "paradigms": measure_paradigms,
+    "drawers": measure_drawers,
     "call": measure_call,
 }
 

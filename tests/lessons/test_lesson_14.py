@@ -12,16 +12,36 @@ import torch
 from lessons_src import latency, measurements, weights
 from lessons_src.evaluation import modes
 from lessons_src.exercises import all_tasks
-from lessons_src.export import to_diffusers
+from lessons_src.exercises.tasks import ask, judge
+from lessons_src.export import times_of, to_diffusers
+from lessons_src.guidance import blend
 from lessons_src.lessons.lesson_09.front import as_good
-from lessons_src.lessons.lesson_14 import choice, closing, explorer, figures, paradigms, scope, shipping
+from lessons_src.lessons.lesson_14 import choice, closing, exercises, explorer, figures, paradigms, scope, shipping
 from lessons_src.lessons.lesson_14.choice import ALL, NO, ONE, YES, Answers, advise
 from lessons_src.make.pages import NOTEBOOKS
 from lessons_src.measurements import digits_of
+from lessons_src.schedules import linear
+from lessons_src.sde import bits_per_dim
 from lessons_src.show import plots, quiz
 from lessons_src.show.panels import grey
 
-ANSWERS = {"keep-a-promise": lambda: 8 * latency.six_passes()[0]}
+
+def two_lines(x=1, eps=0.5, ab_t=0.64, ab_s=0.81):
+    x0 = (x - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t)
+    return math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s) * eps
+
+
+ANSWERS = {
+    "keep-a-promise": lambda: 8 * latency.six_passes()[0],
+    "two-lines": two_lines,
+    "blend-at-three": lambda: blend(torch.tensor(0.2), torch.tensor(-0.1), 3.0).item(),
+    "fewer-calls": lambda: latency.six_passes()[1],
+}
+
+
+def test_near_misses_are_the_mistakes_that_they_name():
+    found = 0.9 * 0.875 + 0.6 * 0.5, (1 + 3) * -0.1 - 3 * 0.2, 3 * -0.1, 1000 / 3
+    assert found == pytest.approx((1.088, -1, -0.3, 333.3), abs=0.05)
 
 
 def test_what_the_answer_to_the_promise_says():
@@ -29,6 +49,125 @@ def test_what_the_answer_to_the_promise_says():
     calls, times = latency.six_passes()
     assert [miss.value for miss in item.near_misses] == [5 * calls, 8 * calls / 2, 5 * calls / 2]
     assert f"{times:.1f} times as many calls" in item.explanation
+
+
+# --- Right answers to the exercises that are not the reference
+
+
+def seconds_batch_by_batch(pictures, batch, calls, w, overhead, each, decoder, warm_up):
+    asked, seconds, evaluations = calls * (2 if w not in (0.0, 1.0) else 1), warm_up, 0
+    while pictures > 0:
+        now = min(batch, pictures)
+        evaluations += asked
+        seconds += asked * (overhead + now * each) + now * decoder
+        pictures -= now
+    return evaluations, seconds
+
+
+def seconds_by_a_clock(pictures, batch, calls, w, overhead, each, decoder, warm_up):
+    """Counted on a sampler: DDIM, whose network lets a clock run."""
+    spent, seen = [warm_up], []
+
+    def net(x, t, condition=None):
+        seen.append(len(x))
+        spent.append(overhead + each * len(x))
+        return x
+
+    for part in torch.zeros(pictures, 1, dtype=torch.float64).split(batch):
+        latency.Plan("DDIM", calls, w, len(part)).run(net, part, linear())
+        spent.append(decoder * len(part))
+    return len(seen), sum(spent)
+
+
+def claim_by_counting(ours, rival, said):
+    """What a sampler makes: the evaluations are counted, and steps that ask more than once are so many steps."""
+
+    def counted(steps, a_step, w, folded):
+        return latency.calls(latency.Plan("DDIM", steps * a_step, 1.0 if folded else w))
+
+    if None in ours or None in rival:
+        return 0.0, "incomplete"
+    factor = counted(*rival) / counted(*ours)
+    return factor, ("holds", "too good")[said / factor > 1.05]
+
+
+def claim_in_passes(ours, rival, said):
+    passes = {(True, w): 1 for w in (0, 1)} | {(False, w): 1 for w in (0, 1)}
+    if ours[2] is None or rival[2] is None:
+        return torch.tensor(0.0, dtype=torch.float64), "incomplete"
+    a, b = (side[0] * side[1] * (passes.get((side[3], side[2]), 1 if side[3] else 2)) for side in (ours, rival))
+    return torch.tensor(b / a, dtype=torch.float64), "holds" if said <= 1.05 * b / a else "too good"
+
+
+def times_by_diffusers(T, steps, spacing):
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(num_train_timesteps=T, timestep_spacing=spacing)
+    scheduler.set_timesteps(steps)
+    return scheduler.timesteps.tolist(), times_of(scheduler)
+
+
+def times_by_torch(T, steps, spacing):
+    ours = torch.arange(T, 0, -(T // steps)) - (T // steps - 1 if spacing == "leading" else 0)
+    return (ours - 1).tolist(), [*ours.tolist(), 0]
+
+
+def decided_by_sorting(one_right, exists, baseline, keeps, budget, makers):
+    if one_right:
+        return "compute"
+    if exists:
+        return "look up"
+    rows = [(c, d, i) for i, (c, d, same) in enumerate(makers.tolist()) if c <= budget and same >= keeps]
+    for _, d, i in sorted(rows):
+        if d <= 1.1 * min(other for _, other, _ in rows):
+            return f"maker {i}" if d < baseline else "baseline"
+    return "baseline"
+
+
+def decided_by_masking(one_right, exists, baseline, keeps, budget, makers):
+    calls, distance = makers[:, 0], makers[:, 1].clone()
+    distance[(calls > budget) | (keeps & (makers[:, 2] == 0))] = torch.inf
+    near = (distance <= 1.1 * distance.min()) & distance.isfinite()
+    order = calls.argsort()
+    chosen = order[near[order]][:1].tolist()
+    found = f"maker {chosen[0]}" if chosen and distance[chosen[0]] < baseline else "baseline"
+    return {(True, False): "compute", (True, True): "compute", (False, True): "look up"}.get((one_right, exists), found)
+
+
+def scope_by_filtering(categories, answers):
+    touched = sorted({scope.CATEGORIES[name].layer for name in categories}, key=scope.LAYERS.index)
+    told = dict(zip(scope.LAYERS, answers, strict=True))
+    refused = [layer for layer in scope.LAYERS if told[layer] is False]
+    open_ = [layer for layer in touched if told[layer] is None]
+    verdict = f"stop at {refused[0]}" if refused else f"ask at {open_[0]}" if open_ else "go on"
+    return touched, verdict
+
+
+def scope_from_behind(categories, answers):
+    verdict, layers = "go on", {scope.CATEGORIES[name].layer for name in categories}
+    for wanted, word in ((None, "ask"), (False, "stop")):
+        for layer, answer in reversed(list(zip(scope.LAYERS, answers, strict=True))):
+            if answer is wanted and (answer is False or layer in layers):
+                verdict = f"{word} at {layer}"
+    return [layer for layer in scope.LAYERS if layer in layers], verdict
+
+
+def bits_by_the_library(log_p, dim, levels):
+    return bits_per_dim(log_p, dim, 2 / (levels - 1))
+
+
+def bits_in_base_two(log_p, dim, levels):
+    return math.log2((levels - 1) / 2) - torch.log2(torch.exp(log_p / dim))
+
+
+RIGHT = {
+    "plan_seconds": (seconds_batch_by_batch, seconds_by_a_clock),
+    "judge_claim": (claim_by_counting, claim_in_passes),
+    "library_times": (times_by_diffusers, times_by_torch),
+    "decide": (decided_by_sorting, decided_by_masking),
+    "scope_test": (scope_by_filtering, scope_from_behind),
+    "bits_per_number": (bits_by_the_library, bits_in_base_two),
+}
 
 
 # --- The explorer
@@ -348,3 +487,31 @@ def test_without_diffusers_one_sentence_says_so(tmp_path, monkeypatch):
     with pytest.raises(shipping.Missing, match="not installed") as found:
         shipping.opened(tmp_path)
     assert found.value._render_traceback_() == [str(found.value)]
+
+
+# --- Exercises
+
+TASKS = {task.name: task for task in exercises.TASKS}
+MISTAKES = [(name, number) for name, task in TASKS.items() for number in range(len(task.wrong_answers))]
+
+
+@pytest.mark.parametrize(("name", "number"), MISTAKES)
+def test_a_mistake_is_called_by_its_own_name_and_by_no_other(name, number):
+    wrong, says = TASKS[name].wrong_answers[number]
+    for seed in range(5):
+        found = judge(TASKS[name], lambda a: ask(wrong, a), torch.Generator().manual_seed(seed)).results
+        assert {result.says for result in found} - {""} == {says}
+
+
+def test_what_the_exercises_predict():
+    """Their answers, task by task."""
+    a, b = (exercises.plan_seconds(17, batch, 20, 2.0, 0.01, 0.02, 0.1, 0.0) for batch in (16, 9))
+    assert a[0] == b[0] == 80
+    assert a[1] == pytest.approx(b[1])
+    assert exercises.judge_claim((1, 1, 2.0, True), (1000, 1, 2.0, False), 1000.0) == (2000, "holds")
+    assert exercises.library_times(1000, 20, "leading")[1][0] == 951
+    assert {name: category.layer for name, category in scope.CATEGORIES.items()} == exercises.LAYER_OF
+    assert exercises.LAYERS == scope.LAYERS
+    even = exercises.bits_per_number(torch.tensor([-784 * math.log(2)], dtype=torch.float64), 784, 256)
+    assert even.item() == pytest.approx(math.log2(255))
+    assert round(even.item()) == 8
