@@ -63,12 +63,50 @@ CIRCLE = """
 SQUARE = "\n".join(["# # # # # # #"] * 7)
 DRAWN = {"triangle": TRIANGLE, "star": STAR, "circle": CIRCLE, "square": SQUARE}
 
+PINCHED = """
+    # # . . . . . . # #
+    # # # # # # # # # #
+    . # # # # # # # # .
+    . # # # # # # # # .
+    . . # # # # # # . .
+    . . # # # # # # . .
+    . # # # # # # # # .
+    . # # # # # # # # .
+    # # # # # # # # # #
+    # # . . . . . . # #
+"""
+TOWER = """
+    . . . . # # . . . .
+    . . . # # # # . . .
+    . # # # # # # # # .
+    # # # # # # # # # #
+    # # # # # # # # # #
+    # # # # # # # # # #
+    . # # # # # # # # .
+    . # # # # # # # # .
+    . # # # # # # # # .
+    . # # # # # # # # .
+"""
+TAILED = """
+    . . # # # # . . . .
+    . # # # # # # . . .
+    # # # # # # # # . .
+    # # # # # # # # . .
+    # # # # # # # # # .
+    # # # # # # # # # #
+    . # # # # # # # . .
+    . . # # # # . . . .
+    . . . # # . . . . .
+    . . . # . . . . . .
+"""
+
 
 def picture(*objects):
-    """A picture of drawings (shape, hue, row, column), written with one character a pixel."""
+    """A picture of drawings (shape or drawing, hue, row, column), written with one character a pixel."""
     x = BACKGROUND[:, None, None].expand(3, SIDE, SIDE).clone()
     for drawing, hue, row, column in objects:
-        mask = torch.tensor([[c == "#" for c in line.split()] for line in DRAWN[drawing].strip().splitlines()])
+        lines = DRAWN.get(drawing, drawing)
+        mask = torch.tensor([[c == "#" for c in line.split()] for line in lines.strip().splitlines()])
         window = x[:, row : row + mask.shape[0], column : column + mask.shape[1]]
         window[:, mask] = COLOUR[HUES.index(hue)][:, None]
     return x[None]
@@ -176,6 +214,15 @@ def test_what_is_no_scene_is_unsure_or_empty():
     assert oblique.relation.item() == UNSURE
     with pytest.raises(ValueError, match="meaning is "):
         write(oblique)
+
+
+@pytest.mark.parametrize("drawing", [PINCHED, TOWER, TAILED])
+@pytest.mark.parametrize("level", [0.0, 0.05])
+def test_what_the_eye_calls_no_shape_is_none(drawing, level):
+    """Squares with bitten sides and blobs, such as networks draw under much guidance."""
+    reading = read(noisy(picture((drawing, "red", 9, 11)), level))
+    assert reading.hue[0, 0] == HUES.index("red")
+    assert reading.shape[0, 0] == UNSURE
 
 
 def test_between_small_and_large_is_unsure():
