@@ -590,6 +590,14 @@ def drawn(figure: Figure) -> bytes:
     return small_png(np.asarray(canvas.buffer_rgba()), np.concatenate(colours) if colours else None)
 
 
+def shown_as(png: bytes, text: str, coloured: bool) -> dict[str, Any]:
+    """How a notebook shows a PNG: its alternative text and, of pictures in colour, its own width in pixels.
+
+    Dark pages brighten pictures without a width (widgets.css), so that grey text is read; colours would change.
+    """
+    return {"alt": text} | ({"width": Image.open(io.BytesIO(png)).width} if coloured else {})
+
+
 def small_png(pixels: np.ndarray, colours: np.ndarray | None = None) -> bytes:
     """`pixels` (H, W, 4) in 40 opaque greys and 16 degrees of each colour: a third of the bytes of full colour.
 

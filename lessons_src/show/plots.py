@@ -12,13 +12,14 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 from torch import Tensor
 
 from lessons_src.checks import refuse
 from lessons_src.show.look import BLUE, COLOURS, DASHES, INK, STYLE, VERMILLION  # noqa: F401, for notebooks
-from lessons_src.show.panels import colour, drawn
+from lessons_src.show.panels import colour, drawn, shown_as
 
 Values = Sequence[float] | Tensor | np.ndarray
 
@@ -40,8 +41,10 @@ def show(fig: Figure, text: str) -> None:
     for frame in fig.findobj(Legend):
         frame.set_frame_on(False)
     with rc_context(STYLE):
-        picture = {"image/png": b64encode(drawn(fig)).decode(), "text/plain": text}
-    display(picture, metadata={"image/png": {"alt": text}}, raw=True)
+        png = drawn(fig)
+    picture = {"image/png": b64encode(png).decode(), "text/plain": text}
+    coloured = any(np.ndim(image.get_array()) == 3 for image in fig.findobj(AxesImage))
+    display(picture, metadata={"image/png": shown_as(png, text, coloured)}, raw=True)
     display(Markdown(f"*{text}*"))
 
 

@@ -366,7 +366,7 @@ function render({ model, el }) {
     return { control, input, title, show, reveal };
   }
 
-  for (const { kind, name, label, options, decimals, when, presets, ...range } of model.get("_controls")) {
+  for (const { kind, name, label, options, decimals, when, unless, presets, ...range } of model.get("_controls")) {
     if (kind === "drawing") {
       const names = Object.keys(presets), own = h("option", { value: "" }, "your own");
       const { control, input } = addControl("select", name, label, {}, ...names.map((n) => h("option", {}, n)), own);
@@ -385,7 +385,10 @@ function render({ model, el }) {
     } else if (kind === "choice") {
       const { input } = addControl("select", name, label, {}, ...options.map((option) => h("option", {}, option)));
       reads.push(() => [name, options[input.selectedIndex]]);
-      shows.push((values) => { input.selectedIndex = options.indexOf(values[name]); });
+      shows.push((values) => {
+        input.selectedIndex = options.indexOf(values[name]);
+        input.disabled = Boolean(unless.length) && values[unless[0]] === unless[1];
+      });
     } else {
       const { input, show, reveal } = addControl("input", name, label, { type: "range", ...range });
       reads.push(() => [name, Number(input.value)]);

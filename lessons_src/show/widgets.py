@@ -35,7 +35,17 @@ import traitlets
 from IPython.display import display
 
 from lessons_src.checks import refuse
-from lessons_src.show.panels import Curves, Images, Needles, Picture, Points, check_items, check_number, check_text
+from lessons_src.show.panels import (
+    Curves,
+    Images,
+    Needles,
+    Picture,
+    Points,
+    check_items,
+    check_number,
+    check_text,
+    shown_as,
+)
 
 __all__ = ["Choice", "Curves", "Drawing", "Explorer", "Images", "Live", "Needles", "Picture", "Points", "Slider"]
 
@@ -98,12 +108,14 @@ class Choice:
     """A labelled drop-down list; `options` are str or int, and `compute` receives the chosen option itself.
 
     Raises TypeError or ValueError for an empty list, two options that read the same, or a `value` outside `options`.
+    With `unless`, a pair (name of another `Choice`, option), the list rests while that option is chosen.
     """
 
     name: str
     label: str
     options: Sequence[str | int]
     value: str | int
+    unless: tuple[str, str | int] | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name, self.label)
@@ -120,7 +132,13 @@ class Choice:
         refuse(f"Choice {self.name!r}: value", value, f"one of {list(self.options)}")
 
     def _message(self) -> dict[str, Any]:
-        return {"kind": "choice", "name": self.name, "label": self.label, "options": list(self.options)}
+        return {
+            "kind": "choice",
+            "name": self.name,
+            "label": self.label,
+            "options": list(self.options),
+            "unless": list(self.unless or []),
+        }
 
 
 @dataclass(eq=False)
@@ -213,6 +231,10 @@ class Explorer(anywidget.AnyWidget):
         for control in controls:
             if isinstance(control, Slider) and control.when is not None and control.when not in pairs:
                 refuse(f"Slider {control.name!r}: when", control.when, f"one of {pairs}")
+            if isinstance(control, Choice) and control.unless is not None:
+                others = [pair for pair in pairs if pair[0] != control.name]
+                if control.unless not in others:
+                    refuse(f"Choice {control.name!r}: unless", control.unless, f"one of {others}")
         self._compute = compute
         self._read = {control.name: control.read for control in controls}
         self.error: Exception | None = None
@@ -274,10 +296,11 @@ class Explorer(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs):
         """The live widget, and for readers of the saved notebook the same picture."""
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        sentence = self.picture.sentence()
-        data["image/png"] = base64.b64encode(self.picture.png()).decode("ascii")
+        sentence, png = self.picture.sentence(), self.picture.png()
+        coloured = any(isinstance(panel, Images) and panel.frames.ndim == 5 for panel in self.picture.panels)
+        data["image/png"] = base64.b64encode(png).decode("ascii")
         data["text/plain"] = f"{sentence} {self._hint}"
-        return data, metadata | {"image/png": {"alt": sentence}}
+        return data, metadata | {"image/png": shown_as(png, sentence, coloured)}
 
 
 def rough_first(picture: Callable[..., Picture], rough: int, steps: int, **values: object) -> Iterator[Picture]:

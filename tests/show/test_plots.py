@@ -42,6 +42,16 @@ def test_show_gives_picture_alternative_text_and_caption(shown):
     assert plt.get_fignums() == []  # and nothing piles up in pyplot
 
 
+def test_pictures_in_colour_say_their_width(shown):
+    """Dark pages brighten the others, so that grey text is read; colours would change."""
+    plots.images(torch.zeros(2, 3, 8, 8), "Two.")
+    plots.images(torch.zeros(2, 1, 8, 8), "Two.")
+    coloured, grey = (options["metadata"]["image/png"] for _, options in shown[::2])
+    png = base64.b64decode(shown[0][0]["image/png"])
+    assert coloured["width"] == int.from_bytes(png[16:20])
+    assert "width" not in grey
+
+
 def test_the_same_figure_is_the_same_file(shown):
     for _ in range(2):
         plots.lines([0, 1], {"a": torch.tensor([1.0, 2.0])}, "A line.", "x", "y")

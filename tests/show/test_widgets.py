@@ -451,6 +451,25 @@ def test_a_slider_may_belong_to_one_option():
             Explorer(compute, [kind, Slider("n", "N", 0, 3, 1, 2, when=wrong)])
 
 
+def test_a_list_may_rest_while_another_has_an_option():
+    def compute(kind, n):
+        return Picture([Points("p", np.zeros((1, 2, 2)))], f"{kind} {n}")
+
+    kind = Choice("kind", "Kind", ["a", "b"], "a")
+    explorer = Explorer(compute, [kind, Choice("n", "N", [1, 2], 1, unless=("kind", "a"))])
+    assert [control["unless"] for control in explorer._controls] == [[], ["kind", "a"]]
+    for wrong in [("kind", "c"), ("n", 1), ("other", "a")]:
+        with pytest.raises(ValueError, match=r"Choice 'n': unless is \(.*\); expected one of \[\('kind', 'a'\), "):
+            Explorer(compute, [kind, Choice("n", "N", [1, 2], 1, unless=wrong)])
+
+
+def test_pictures_in_colour_say_their_width_so_that_dark_pages_leave_them_as_they_are():
+    for shape, wide in (((1, 2, 8, 8, 3), True), ((1, 2, 8, 8), False)):
+        picture = Picture([Images("p", np.zeros(shape, np.uint8))], "Two pictures.")
+        _, metadata = Explorer(lambda picture=picture: picture, [])._repr_mimebundle_()
+        assert ("width" in metadata["image/png"]) == wide
+
+
 # --- groups, formulas, playing, drawing, the browser's own answers
 
 

@@ -13,7 +13,7 @@ from lessons_src.latent import Autoencoder
 from lessons_src.lessons.lesson_12.measured import noise_of
 from lessons_src.networks import NoisePredictor
 from lessons_src.scene_checker import ATTRIBUTES, judge, read
-from lessons_src.scenes import HUES, RELATIONS, SHAPES, SIDE, SIZES, parse, tokens, trained
+from lessons_src.scenes import HUES, RELATIONS, SHAPES, SIDE, SIZES, parse, tokens
 from lessons_src.schedules import time_grid
 from lessons_src.show.panels import Images, Picture, colour
 from lessons_src.show.widgets import Choice, Explorer, Slider, rough_first
@@ -39,14 +39,13 @@ def caption_of(kind: str, shape: str, relation: str, other_kind: str, other_shap
 
 
 @torch.no_grad()
-def formed(caption: str, w: float, steps: int, solver: str, noise: Tensor) -> tuple[list[int], Tensor]:
-    """Times, and the decoded states (F, B, 3, 32, 32) there, on the way from noise (B, 4, 8, 8) to pictures."""
+def formed(caption: str, w: float, steps: int, solver: str, noise: Tensor) -> Tensor:
+    """The decoded states (F, B, 3, 32, 32) on the way from noise (B, 4, 8, 8) to pictures."""
     net, codec = shipped()
     chosen, times = SOLVERS[solver], time_grid(net.schedule, steps)
     random = {"generator": torch.Generator().manual_seed(0)} if chosen.random else {}
     states = chosen.run(classifier_free(net, tokens([caption]), w), noise, net.schedule, times, **random)
-    latents = [(times[0], noise), *((state.t, state.x) for state in states)]
-    return [t for t, _ in latents], torch.stack([codec.decode(z) for _, z in latents])
+    return torch.stack([codec.decode(z) for z in (noise, *(state.x for state in states))])
 
 
 def verdicts(pictures: Tensor, caption: str) -> tuple[dict[str, list[bool]], list[str]]:
@@ -73,20 +72,22 @@ def captions_picture(
 ) -> Picture:
     """Pictures of one caption from the noises of a seed, as they form, and what a checker reads in them."""
     caption = caption_of(kind, shape, relation, other_kind, other_shape)
+    names = [f"t = {t}" for t in time_grid(shipped()[0].schedule, steps)]
+    title = f"{SHOWN} pictures, each from its own noise"
     if relation != ALONE and kind.split()[1] == other_kind.split()[1]:
-        empty = Images("Nothing to draw", np.full((1, 1, SIDE, SIDE), 128, np.uint8))
-        return Picture([empty], "In these scenes two objects never share a hue. Choose another one for the second.")
-    times, frames = formed(caption, w, steps, solver, noise_of(SHOWN, seed))
+        empty = Images(title, np.full((len(names), SHOWN, SIDE, SIDE), 128, np.uint8), ["–"] * SHOWN)
+        text = "Here two objects never share a hue. Choose another one for the second."
+        return Picture([empty], text, frame_label="Watch", frame_names=names, formula=f"“{caption}”")
+    frames = formed(caption, w, steps, solver, noise_of(SHOWN, seed))
     right, words = verdicts(frames[-1], caption)
     attributes = [name for name in ATTRIBUTES[:-1] if name != "relation" or relation != ALONE]
-    told = ", ".join(f"{name} {sum(right[name])}" for name in attributes)
-    known = trained(parse([caption])).item()
+    wrong = [f"{name} in {SHOWN - sum(right[name])}" for name in attributes if not all(right[name])]
     return Picture(
-        [Images(f"{SHOWN} noises on their way, decoded", colour(frames), words, at_end=True)],
-        f"w = {w:g}, {steps} steps of {solver}. Right in how many of {SHOWN}: {told}; all of it {sum(right['all'])}. "
-        f"In training there were {'such' if known else 'no such'} combinations of hue and shape.",
+        [Images(title, colour(frames), words, at_end=True)],
+        f"w = {w:g}, {steps} steps: the checker finds {sum(right['all'])} of {SHOWN} all right"
+        + (f"; wrong: {', '.join(wrong)}." if wrong else "."),
         frame_label="Watch",
-        frame_names=[f"t = {t}" for t in times],
+        frame_names=names,
         formula=f"“{caption}”",
         plays=True,
     )
@@ -104,11 +105,11 @@ def explore_captions() -> Explorer:
             Choice("kind", "A", KINDS, "small red"),
             Choice("shape", "shape", list(SHAPES), "circle"),
             Choice("relation", "which is", [ALONE, *RELATIONS], "left of"),
-            Choice("other_kind", "a", KINDS, "large blue"),
-            Choice("other_shape", "shape", list(SHAPES), "triangle"),
-            Slider("w", "Guidance scale w", 0.0, 12.0, 0.5, 2.0),
-            Choice("solver", "Sampler", list(OFFERED), OFFERED[0]),
+            Choice("other_kind", "a", KINDS, "large blue", unless=("relation", ALONE)),
+            Choice("other_shape", "shape", list(SHAPES), "triangle", unless=("relation", ALONE)),
+            Slider("w", "Guidance w", 0.0, 12.0, 0.5, 2.0),
             Slider("steps", "Steps", 1, 40, 1, 12),
-            Slider("seed", "Seed of the noise", 0, 50, 1, 0),
+            Slider("seed", "Noise (seed)", 0, 50, 1, 0),
+            Choice("solver", "Sampler", list(OFFERED), OFFERED[0]),
         ],
     )
