@@ -9,7 +9,7 @@ import torch
 from test_lesson_12_exercises import CLAIMS, RIGHT  # noqa: F401 - for the tests of every lesson
 from torch.nn import functional as F
 
-from lessons_src import measurements, weights
+from lessons_src import measurements
 from lessons_src.lessons.lesson_12 import explorer, figures, measured, taught
 from lessons_src.losses import Denoising
 from lessons_src.make import scenes as shipping
@@ -196,25 +196,26 @@ def test_latents_are_scaled_and_scaled_back(monkeypatch):
 
 
 def test_the_scale_trap():
-    """Prediction latents-undivided: two in three at 1, less than one in four at 8, U-shaped."""
+    """Prediction latents-undivided: about half at 1, hardly any at 8, less on either side."""
     found = {factor: sum(span.value for span in spans) / 2 for factor, spans in figures.scales().items()}
-    assert 0.55 < found[1.0] < 0.78
-    assert found[8.0] < 0.25
+    assert 0.4 < found[1.0] < 0.6
+    assert found[8.0] < 0.1
     assert found[0.125] < 0.7 * found[1.0]
     assert found[1.0] > found[2.0] > found[8.0]
     rows = [row for row in rows_of("latent scale") if row["factor"] == 8.0]
     for row in rows:
         assert row["shown"]["count"] / row["n"] > 0.6
         assert row["shown"]["hue"] / row["n"] > 0.6
-        assert row["shown"]["shape"] / row["n"] < 0.3
+        assert row["shown"]["shape"] / row["n"] < 0.1
 
 
 def test_captions_never_trained_come_out_right():
     """Prediction never-seen, the aims, and where it stops."""
     for name in ("one held", "two held", "two of held"):
         assert figures.shares(name)[2.0].low > 0.95
-        assert figures.shares(name)[0.0].high < 0.05
     assert figures.shares("one seen")[2.0].low > 0.98
+    for name in SETS[:2]:
+        assert figures.shares(name)[0.0].high < 0.05
     seen, held = (figures.shares(name) for name in ("one seen", "one held"))
     assert held[2.0].high > seen[2.0].low, "as many as of trained ones"
     assert held[12.0].high < seen[12.0].low, "what was never trained breaks first"
@@ -222,7 +223,7 @@ def test_captions_never_trained_come_out_right():
     for name in SETS:
         found = figures.shares(name)
         assert found[2.0].low > found[1.0].high or name.startswith("one"), name
-        assert found[12.0].high < found[5.0].low
+        assert found[12.0].high < found[8.0].low < found[2.0].low
 
 
 def test_what_hangs_on_the_limits_of_the_checker():
@@ -245,7 +246,7 @@ def test_no_training_scene_has_what_is_held():
 
 def test_one_object_hardly_takes_what_is_the_others():
     for part in ("shape", "size"):
-        for w in (1.0, 2.0):
+        for w in (2.0, 8.0):
             counts = figures.leaked(w, part)
             assert wilson_interval(counts[1], sum(counts)).high < 0.05
     counts = figures.leaked(12.0, "shape")

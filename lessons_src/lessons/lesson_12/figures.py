@@ -383,7 +383,7 @@ def leaked(w: float, part: str, name: str = "two of held") -> list[int]:
     return row["leakage"][part]
 
 
-def show_leakage(scales: tuple[float, ...] = (1.0, 2.0, 12.0)) -> None:
+def show_leakage(scales: tuple[float, ...] = (2.0, 8.0, 12.0)) -> None:
     """Whose shape and size objects have, in pictures of two."""
     cases = [(w, part) for part in ("shape", "size") for w in scales]
     counts = [leaked(w, part) for w, part in cases]
