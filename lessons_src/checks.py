@@ -1,6 +1,7 @@
 """Argument checks: every refusal names the argument, its value and what was expected."""
 
 import math
+import re
 from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any, NoReturn
@@ -11,11 +12,19 @@ from torch import Tensor
 
 
 def refuse(name: str, value: Any, expected: str, kind: type[Exception] = ValueError) -> NoReturn:
-    """Raise `kind` with the one message format of the package."""
-    shown = "a tensor" if isinstance(value, Tensor) else "an array" if isinstance(value, np.ndarray) else repr(value)
+    """Raise `kind` with the one message format of the package, one line."""
     if isinstance(value, Tensor | np.ndarray):
-        shown += f" of shape {tuple(value.shape)}, {value.dtype}"
+        kind_of = "a tensor" if isinstance(value, Tensor) else "an array"
+        shown = f"{kind_of} of shape {tuple(value.shape)}, {value.dtype}"
+    else:
+        shown = shortened(repr(value))
     raise kind(f"{name} is {shown}; expected {expected}")
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A text on one line, its middle left out where it is longer than `most` characters."""
+    line = re.sub(r"\s*\n\s*", " ", text)
+    return line if len(line) <= most else f"{line[: most - 60]} ... {line[-50:]}"
 
 
 def check_int(name: str, value: Any, low: int, high: int | None = None) -> int:
@@ -53,6 +62,13 @@ def check_floating(name: str, x: Any, shape: str = "any shape") -> Tensor:
     """Return `x` if it is a floating-point tensor, else TypeError."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         refuse(name, x, f"a floating-point tensor of {shape}", TypeError)
+    return x
+
+
+def check_finite(name: str, x: Tensor, when: str = "") -> Tensor:
+    """Return `x` if all its values are finite, else ValueError."""
+    if not x.isfinite().all():
+        refuse(name, x, f"finite values{when}")
     return x
 
 

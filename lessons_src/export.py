@@ -13,7 +13,7 @@ import inspect
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from importlib.resources import files
@@ -31,8 +31,7 @@ from lessons_src import checks, networks
 from lessons_src.checks import check_choice, check_int, check_real, refuse
 from lessons_src.files import write_whole
 from lessons_src.networks import NoisePredictor, UNet
-from lessons_src.process import eps_from_velocity
-from lessons_src.schedules import NoiseSchedule, cosine, linear, time_grid
+from lessons_src.schedules import NoiseSchedule, cosine, linear, of_betas, scaled_linear, time_grid
 from lessons_src.students import Student
 
 CODE = Path(str(files("lessons_src") / "assets" / "diffusers"))
@@ -85,7 +84,7 @@ def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
         beta = torch.as_tensor(config["trained_betas"], dtype=torch.float64)
         if beta.shape != (T,):
             refuse("trained_betas", config["trained_betas"], f"{T} numbers, one a training step")
-        return _of_betas(beta, "custom")
+        return of_betas(beta)
     kinds = ("linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2")
     kind = check_choice("beta_schedule", config.get("beta_schedule"), kinds)
     if kind == "squaredcos_cap_v2":
@@ -94,13 +93,9 @@ def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
     last = check_real("beta_end", config.get("beta_end", 0.02), first, 0.999)
     if kind == "linear":
         return linear(T, first, last)
-    if kind == "scaled_linear":  # linear in sqrt(beta), as in Stable Diffusion
-        return _of_betas(torch.linspace(first**0.5, last**0.5, T, dtype=torch.float64) ** 2, kind)
-    return _of_betas(first + (last - first) * torch.linspace(-6, 6, T, dtype=torch.float64).sigmoid(), "custom")
-
-
-def _of_betas(beta: Tensor, name: str) -> NoiseSchedule:
-    return NoiseSchedule(torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)]), name)
+    if kind == "scaled_linear":
+        return scaled_linear(T, first, last)
+    return of_betas(first + (last - first) * torch.linspace(-6, 6, T, dtype=torch.float64).sigmoid())
 
 
 def prediction_of(config: Mapping[str, Any]) -> str:
@@ -131,21 +126,6 @@ def times_of(scheduler: Any) -> list[int]:
     if type(scheduler).__name__ == "DDIMScheduler" and (strides - {stride} or times[-1] > stride):
         refuse("scheduler.timesteps", times, f"strides of T // steps = {stride}, by which DDIMScheduler steps anyway")
     return [*map(int, times), 0]
-
-
-def in_double(net: NoisePredictor) -> Callable[..., Tensor]:
-    """The network for a start in float64: its body stays in float32, all around it is float64.
-
-    Called like `net`. A sampler in float32 asks v for eps and eps for x0 = (x - b eps) / a, and a is 5e-5 at T of the
-    cosine schedule: that loses 1e-3 of a grey. The schedulers of diffusers do not lose it, which go from v to x0 in one
-    step. From a start in float64 both give the same picture to 1e-5.
-    """
-
-    def eps(x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        output = net.output(x.float(), t, net.body.condition(condition, len(x), x.device)).double()
-        return output if net.prediction == "eps" else eps_from_velocity(x, output, net.schedule.alpha_bar[t.cpu()])
-
-    return eps
 
 
 # --- Networks for diffusers -------------------------------------------------------------------------------------------

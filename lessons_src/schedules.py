@@ -6,7 +6,7 @@ sqrt(1 - alpha_bar) eps. Everything is float64 and 1-based as in the papers: alp
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,18 +14,15 @@ from torch import Tensor
 from lessons_src.checks import check_choice, check_int, check_real, refuse
 
 
-@dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     """A validated alpha_bar of shape (T + 1,), float64, from exactly 1 strictly down to a positive value.
 
-    Raises TypeError if alpha_bar is not a float64 tensor, ValueError if it is not of that form.
+    It cannot be changed: whoever asks for alpha_bar gets a copy. Raises TypeError if alpha_bar is not a float64 tensor,
+    ValueError if it is not of that form.
     """
 
-    alpha_bar: Tensor
-    name: str = "custom"
-
-    def __post_init__(self) -> None:
-        ab = self.alpha_bar
+    def __init__(self, alpha_bar: Tensor, name: str = "custom") -> None:
+        ab = alpha_bar
         if not isinstance(ab, Tensor) or ab.dtype != torch.float64:
             refuse("alpha_bar", ab, "a float64 tensor of shape (T + 1,)", TypeError)
         if ab.ndim != 1 or len(ab) < 2:
@@ -37,11 +34,20 @@ class NoiseSchedule:
             refuse(f"alpha_bar[{t}]", ab[t].item(), f"less than alpha_bar[{t - 1}] = {ab[t - 1].item()}")
         if not ab[-1] > 0:
             refuse("alpha_bar[T]", ab[-1].item(), "a value in (0, 1]: at 0 the data could not be predicted from x_T")
+        self._alpha_bar, self.name = ab.detach().clone(), name
+
+    def __repr__(self) -> str:
+        return f"<NoiseSchedule {self.name!r}, T = {self.T}>"
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """A copy of the sequence, shape (T + 1,)."""
+        return self._alpha_bar.clone()
 
     @property
     def T(self) -> int:
         """Number of forward steps."""
-        return len(self.alpha_bar) - 1
+        return len(self._alpha_bar) - 1
 
     @property
     def alpha(self) -> Tensor:
@@ -67,13 +73,45 @@ class NoiseSchedule:
 def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
     """beta rises linearly from beta_start at t = 1 to beta_end at t = T (Ho et al. 2020, section 4).
 
-    The default range is meant for T = 1000: with fewer steps it leaves signal at T. Scale both ends by 1000 / T then.
+    The default range is meant for T = 1000: with fewer steps it leaves signal at T (alpha_bar 0.36 for 100). Scale
+    both ends by 1000 / T then; for any T, also below 21, sde.VP().schedule(T) has the levels of its limit.
     """
+    return of_betas(torch.linspace(*_ends(T, beta_start, beta_end), T, dtype=torch.float64), "linear")
+
+
+def scaled_linear(T: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> NoiseSchedule:
+    """sqrt(beta) rises linearly (Rombach et al. 2022, in their code): the schedule of Stable Diffusion, and its ends.
+
+    They are meant for T = 1000, and for latents: 7 % of the signal is left at T (Lin et al. 2023). See
+    `zero_terminal_snr`.
+    """
+    first, last = _ends(T, beta_start, beta_end)
+    return of_betas(torch.linspace(first**0.5, last**0.5, T, dtype=torch.float64) ** 2, "scaled_linear")
+
+
+def _ends(T: int, beta_start: float, beta_end: float) -> tuple[float, float]:
     check_int("T", T, 1)
-    check_real("beta_start", beta_start, 1e-12, 0.999)
-    check_real("beta_end", beta_end, beta_start, 0.999)
-    beta = torch.linspace(beta_start, beta_end, T, dtype=torch.float64)
-    return NoiseSchedule(torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)]), "linear")
+    first = check_real("beta_start", beta_start, 1e-12, 0.999)
+    return first, check_real("beta_end", beta_end, first, 0.999)
+
+
+def of_betas(beta: Tensor, name: str = "custom") -> NoiseSchedule:
+    """The schedule with betas (T,), float64, of the times 1..T."""
+    return NoiseSchedule(torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)]), name)
+
+
+def zero_terminal_snr(schedule: NoiseSchedule, end: float = 2.0**-24) -> NoiseSchedule:
+    """The schedule with sqrt(alpha_bar) shifted and stretched, so that (nearly) no signal is left at T.
+
+    Lin et al. 2023 (arXiv 2305.08891), algorithm 1. They end at 0, where a network has to predict v: noise alone tells
+    nothing of x0. Here alpha_bar[T] is `end`, as in the Euler scheduler of diffusers: samplers divide by its root.
+    Train on it with "v"; what was trained on another schedule has never seen these levels.
+    """
+    check_int("schedule.T", check_schedule("schedule", schedule).T, 2)
+    root = schedule.alpha_bar[1:].sqrt()
+    alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
+    alpha_bar[-1] = check_real("end", end, 1e-30, 0.999 * alpha_bar[-2].item())
+    return NoiseSchedule(torch.cat([schedule.alpha_bar[:1], alpha_bar]), f"{schedule.name}, zero terminal SNR")
 
 
 def cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
@@ -123,6 +161,7 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
     "cosine": cosine,
     "sigmoid": sigmoid,
     "shifted_cosine": shifted_cosine,
+    "scaled_linear": scaled_linear,
 }
 
 
@@ -149,7 +188,7 @@ def time_grid(schedule: NoiseSchedule, steps: int, grid: str = "linspace") -> li
     All but "ddim_uniform" start at T and have exactly `steps` steps; where rounding would repeat a time they move it to
     the next free one. Raises ValueError for an unknown grid or steps outside 1..T.
     """
-    check_int("steps", steps, 1, schedule.T)
+    check_int("steps", steps, 1, check_schedule("schedule", schedule).T)
     check_choice("grid", grid, GRIDS)
     T = schedule.T
     counted = torch.arange(steps + 1, dtype=torch.float64)
@@ -168,6 +207,13 @@ def time_grid(schedule: NoiseSchedule, steps: int, grid: str = "linspace") -> li
     return _distinct([int(t) for t in times], T)[::-1]
 
 
+def check_schedule(name: str, schedule: Any) -> NoiseSchedule:
+    """Return `schedule` if it is a NoiseSchedule, else TypeError."""
+    if not isinstance(schedule, NoiseSchedule):
+        refuse(name, schedule, "a NoiseSchedule, as from schedules.cosine()", TypeError)
+    return schedule
+
+
 def _equally_spaced(position: Tensor, steps: int) -> list[int]:
     """0, times whose position (T + 1,) is nearest to equally spaced values, and T; increasing."""
     if steps == 1:
@@ -184,6 +230,19 @@ def _distinct(times: list[int], T: int) -> list[int]:
     for i, highest in zip(reversed(range(len(times))), range(T, -1, -1), strict=False):
         times[i] = min(times[i], highest)
     return times
+
+
+def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
+    """Real noise levels sigma from sigma_max down to sigma_min, evenly spaced in sigma^(1 / rho), then 0.
+
+    Karras et al. 2022, equation 5. For what can be asked at any level alpha_bar = 1 / (1 + sigma^2), as an exact
+    mixture can; a network knows whole times, for which `time_grid` has "edm".
+    """
+    check_int("steps", steps, 2)
+    low = check_real("sigma_min", sigma_min, 1e-12)
+    high, power = check_real("sigma_max", sigma_max, low), 1 / check_real("rho", rho, 1e-3)
+    ramp = [high**power + i / (steps - 1) * (low**power - high**power) for i in range(steps)]
+    return [*(root**rho for root in ramp), 0.0]
 
 
 def times_to(top: int, steps: int) -> list[int]:

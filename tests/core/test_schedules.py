@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,12 +16,16 @@ from lessons_src.schedules import (
     SCHEDULES,
     NoiseSchedule,
     cosine,
+    karras_sigmas,
     linear,
     make_schedule,
+    scaled_linear,
     shifted_cosine,
     sigmoid,
     time_grid,
+    zero_terminal_snr,
 )
+from lessons_src.sde import VP
 
 
 def logistic(x: float) -> float:
@@ -31,6 +37,11 @@ def logistic(x: float) -> float:
 
 def linear_formula(t: int, T: int) -> float:
     return math.prod(1 - (1e-4 + (i - 1) / (T - 1) * (0.02 - 1e-4)) for i in range(1, t + 1))
+
+
+def scaled_formula(t: int, T: int) -> float:
+    ends = math.sqrt(0.00085), math.sqrt(0.012)
+    return math.prod(1 - (ends[0] + (i - 1) / (T - 1) * (ends[1] - ends[0])) ** 2 for i in range(1, t + 1))
 
 
 def cosine_formula(t: int, T: int, s: float = 0.008) -> float:
@@ -47,6 +58,7 @@ def shifted_formula(t: int, T: int, size: int = 128) -> float:
 
 FORMULAS = {
     "linear": (linear, linear_formula, {}),
+    "scaled_linear": (scaled_linear, scaled_formula, {}),
     "cosine": (cosine, cosine_formula, {}),
     "cosine s=.1": (cosine, cosine_formula, {"s": 0.1}),
     "sigmoid": (sigmoid, sigmoid_formula, {}),
@@ -61,11 +73,48 @@ FORMULAS = {
 def test_alpha_bar_follows_its_formula(name, T):
     build, formula, parameters = FORMULAS[name]
     schedule = build(T, **parameters)
-    last = T if build is linear else T - 1  # the others are clipped at T
+    last = T if build in (linear, scaled_linear) else T - 1  # the others are clipped at T
     exact = [formula(t, T, **parameters) for t in range(1, last + 1)]
     assert schedule.T == T
     assert schedule.alpha_bar[0] == 1
     assert schedule.alpha_bar[1 : last + 1].tolist() == pytest.approx(exact, rel=1e-9)
+
+
+def test_zero_terminal_snr_is_that_of_its_authors_below_T():
+    before = scaled_linear()
+    assert before.alpha_bar[-1].sqrt().item() == pytest.approx(0.068265, abs=1e-6)  # Lin et al. 2023, section 3.1
+    after = zero_terminal_snr(before)
+    diffusers = rescale_zero_terminal_snr(before.beta[1:])
+    assert after.alpha_bar[1:-1].tolist() == pytest.approx((1 - diffusers).cumprod(0)[:-1].tolist(), rel=1e-9)
+    assert after.alpha_bar[-1].item() == 2**-24
+    assert after.alpha_bar[1].item() == pytest.approx(before.alpha_bar[1].item(), rel=1e-12)
+
+
+def test_karras_sigmas_are_those_of_diffusers():
+    scheduler = EulerDiscreteScheduler(use_karras_sigmas=True, beta_schedule="scaled_linear")
+    scheduler.set_timesteps(10)
+    *sigmas, last = scheduler.sigmas.tolist()
+    assert last == 0
+    ours = karras_sigmas(10, sigmas[-1], sigmas[0])
+    assert ours == pytest.approx([*sigmas, 0], rel=1e-5)
+    assert karras_sigmas(3, 1, 9, rho=2) == pytest.approx([9, 4, 1, 0])  # equal steps of the root
+
+
+@pytest.mark.parametrize("T", [3, 10, 100])
+def test_few_times_of_a_linear_schedule_end_in_noise_all_the_same(T):
+    assert VP().schedule(T).alpha_bar[-1].item() == pytest.approx(linear().alpha_bar[-1].item(), rel=0.1)
+
+
+def test_nobody_changes_a_schedule():
+    given = linear(10).alpha_bar
+    schedule = NoiseSchedule(given)
+    kept = given.clone()
+    given[5] = 2.0
+    schedule.alpha_bar[3] = 7.0
+    assert torch.equal(schedule.alpha_bar, kept)
+    with pytest.raises(AttributeError, match="alpha_bar"):
+        schedule.alpha_bar = kept
+    assert repr(schedule) == "<NoiseSchedule 'custom', T = 10>"
 
 
 @pytest.mark.parametrize("build", [cosine, sigmoid, shifted_cosine])
@@ -81,6 +130,7 @@ def test_any_parameters_give_a_valid_schedule(data, name, T):
     low = data.draw(st.floats(1e-6, 0.05), "beta_start")
     parameters = {
         "linear": {"beta_start": low, "beta_end": low + data.draw(st.floats(0, 0.3), "rise")},
+        "scaled_linear": {"beta_start": low, "beta_end": low + data.draw(st.floats(0, 0.3), "rise")},
         "cosine": {"s": data.draw(st.floats(0, 1), "s")},
         "sigmoid": {"c": data.draw(st.floats(1e-3, 30), "c")},
         "shifted_cosine": {"size": data.draw(st.integers(1, 4096), "size")},
