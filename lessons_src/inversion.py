@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from lessons_src.checks import check_alike, check_batch, check_choice, check_int, check_real, refuse
-from lessons_src.process import add_noise, as_column, noise_like, posterior_variance, predict_x0
-from lessons_src.samplers import EpsFn, State, Step, ddim, predict, renoise, steps
+from lessons_src.process import Generators, add_noise, as_column, noise_like, posterior_variance, predict_x0
+from lessons_src.samplers import EpsFn, State, Step, as_sampler, ddim, predict, renoise, steps
 from lessons_src.schedules import NoiseSchedule
 
 # --- Inversion --------------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
+@as_sampler
 def invert(
     eps_fn: EpsFn,
     x: Tensor,
@@ -28,7 +28,7 @@ def invert(
     times: Sequence[int] | None = None,
     at_zero: str = "first_time",
     ask: str = "s",
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Iterator[State]:
     """DDIM's step run upwards, s -> t, with eps at x_s: x_t = sqrt(ab_t) x0(x_s) + sqrt(1 - ab_t) eps(x_s, s).
 
@@ -49,7 +49,7 @@ def invert(
         yield State(t, x, x0, eps)
 
 
-@torch.no_grad()
+@as_sampler
 def invert_as_printed(
     eps_fn: EpsFn,
     x: Tensor,
@@ -66,7 +66,7 @@ def invert_as_printed(
         yield State(t, x, image, eps)
 
 
-@torch.no_grad()
+@as_sampler
 def invert_fixed_point(
     eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, iterations: int = 5
 ) -> Iterator[State]:
@@ -86,7 +86,7 @@ def invert_fixed_point(
         yield State(t, x, clean, eps)
 
 
-@torch.no_grad()
+@as_sampler
 def invert_by_bisection(
     eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, halvings: int = 60
 ) -> Iterator[State]:
@@ -130,7 +130,7 @@ def _upwards(schedule: NoiseSchedule, times: Sequence[int] | None) -> Iterator[S
 # --- EDICT ------------------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
+@as_sampler
 def edict(
     eps_fn: EpsFn, x: Tensor, y: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, p: float = 0.93
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -151,7 +151,7 @@ def edict(
         yield x, y
 
 
-@torch.no_grad()
+@as_sampler
 def edict_invert(
     eps_fn: EpsFn, x: Tensor, y: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, p: float = 0.93
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -210,7 +210,7 @@ def sdedit(
     schedule: NoiseSchedule,
     times: Sequence[int],
     sampler: Callable[..., Iterator[State]] = ddim,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Iterator[State]:
     """SDEdit (Meng et al. 2021, arXiv 2108.01073): noise the guide to times[0], then sample. No inversion.
 
@@ -223,7 +223,7 @@ def sdedit(
     return sampler(eps_fn, x, schedule, times, **draws)
 
 
-@torch.no_grad()
+@as_sampler
 def inpaint(
     eps_fn: EpsFn,
     x: Tensor,
@@ -232,7 +232,7 @@ def inpaint(
     schedule: NoiseSchedule,
     times: Sequence[int] | None = None,
     eta: float = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Iterator[State]:
     """Fill in what mask leaves open, by replacement: after every step the known part is put back, noised to s.
 
@@ -255,12 +255,15 @@ def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
     """Between noises a (weight 0) and b (weight 1) along the great circle, sample by sample (B, *event).
 
     Independent noises are nearly orthogonal in many dimensions, so that a straight mean of two would be too short by
-    sqrt(1/2); the arc keeps the length. Where a and b are parallel it is the straight line.
+    sqrt(1/2); the arc keeps the length. Where a and b are parallel it is the straight line. Raises ValueError where
+    they are opposite: every direction leads from one to the other.
     """
     check_alike(a=a, b=b)
     weight = check_real("weight", weight)
     flat_a, flat_b = a.flatten(1), b.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b, dim=1)
+    if (torch.nn.functional.cosine_similarity(flat_a.double(), flat_b.double()) < -1 + 1e-12).any():
+        refuse("b", b, "no sample opposite to that of a: there is no one arc between them")
     angle = as_column(cosine.arccos(), a)
     arc = ((1 - weight) * angle).sin() * a + (weight * angle).sin() * b
     return torch.where(angle.sin() > 1e-6, arc / angle.sin(), (1 - weight) * a + weight * b)

@@ -13,7 +13,7 @@ from torch import Tensor
 from lessons_src.checks import check_batch, check_int, check_labels, check_real, check_times, refuse
 from lessons_src.ode import solve
 from lessons_src.process import Level, eps_from_score, predict_x0, signal_and_noise
-from lessons_src.schedules import NoiseSchedule
+from lessons_src.schedules import NoiseSchedule, check_schedule
 
 
 class GaussianMixture:
@@ -134,7 +134,8 @@ class OracleNetwork:
     """
 
     def __init__(self, mixture: GaussianMixture, schedule: NoiseSchedule) -> None:
-        self.mixture, self.schedule, self.num_classes = mixture, schedule, mixture.num_classes
+        self.mixture, self.schedule = mixture, check_schedule("schedule", schedule)
+        self.num_classes = mixture.num_classes
 
     def __call__(self, x: Tensor, t: Tensor, label: int | Tensor | None = None) -> Tensor:
         """Exact noise prediction for x (B, d) at times t (B,)."""

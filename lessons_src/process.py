@@ -5,7 +5,7 @@ Coefficients are computed in float64 and cast to the dtype of x. TypeError and V
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from lessons_src.checks import check_alike, check_batch, check_real, refuse
 from lessons_src.schedules import NoiseSchedule
 
 Level = float | Tensor
+Generators = torch.Generator | Sequence[torch.Generator] | None  # one for all, or a list with one for each sample
 
 
 def as_column(values: Tensor, x: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ def add_noise(x0: Tensor, eps: Tensor, alpha_bar: Level) -> Tensor:
     return signal * x0 + noise * eps
 
 
-def forward_chain(x0: Tensor, schedule: NoiseSchedule, generator: torch.Generator | None = None) -> Iterator[Tensor]:
+def forward_chain(x0: Tensor, schedule: NoiseSchedule, generator: Generators = None) -> Iterator[Tensor]:
     """Yield x_1, ..., x_T by T small steps x_t = sqrt(1 - beta_t) x_{t-1} + sqrt(beta_t) noise (equation 2)."""
     x = check_batch("x0", x0)
     for alpha in schedule.alpha[1:]:
@@ -64,9 +65,33 @@ def forward_chain(x0: Tensor, schedule: NoiseSchedule, generator: torch.Generato
         yield x
 
 
-def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise of the shape, dtype and device of x."""
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+def noise_like(x: Tensor, generator: Generators = None) -> Tensor:
+    """Standard normal noise of the shape, dtype and device of x (B, *event), drawn on the generator's own device.
+
+    From a list of B generators each sample gets its own: its noise is then the same in every batch. Raises TypeError or
+    ValueError for anything else.
+    """
+    if isinstance(generator, list | tuple):
+        if len(generator) != len(x):
+            refuse("len(generator)", len(generator), f"{len(x)}, one generator a sample")
+        rows = [noise_like(row, one) for row, one in zip(x, generator, strict=True)]
+        return torch.stack(rows) if rows else torch.empty_like(x)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        refuse("generator", generator, "a torch.Generator, a list of them, one a sample, or None", TypeError)
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
+
+
+def prior_kl(x0: Tensor, alpha_bar: Level) -> Tensor:
+    """KL(q(x_T | x0) || N(0, I)) in nats, (B,), of samples x0 (B, *event) at the level alpha_bar of T.
+
+    What the signal that is left at T costs, the last term of the variational bound (Ho et al. 2020, equation 5, L_T):
+    half the sum of alpha_bar (x0^2 - 1) - log(1 - alpha_bar). alpha_bar < 1.
+    """
+    signal, noise = signal_and_noise(alpha_bar, check_batch("x0", x0), noisy=True)
+    signal, noise = (torch.as_tensor(value, dtype=torch.float64, device=x0.device) for value in (signal, noise))
+    each = signal.square() * (x0.double().square() - 1) - (-signal.square()).log1p()
+    return each.flatten(1).sum(1) / 2
 
 
 def posterior_variance(alpha_bar_t: float, alpha_bar_s: float) -> float:

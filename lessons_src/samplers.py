@@ -3,22 +3,38 @@
 A sampler takes eps_fn(x, t) -> eps (a network, a guided network, an exact oracle), the start noise x of shape
 (B, *event), a schedule, and the times to visit. It goes from each time t to the next time s; the last s is 0 and no
 noise is added there. One step costs one call of eps_fn. Samplers run without gradients: nothing flows back through x.
+
+The start x is the caller's, and so is the generator of what is drawn on the way. With a list of generators, one a
+sample, a sample is the same in every batch: x = noise_like(torch.empty(8, 2), generators), then generator=generators.
 """
 
+import inspect
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from lessons_src.checks import check_alike, check_batch, check_choice, check_int, check_like, check_real, refuse
-from lessons_src.process import noise_like, posterior, posterior_variance, predict_x0
-from lessons_src.schedules import NoiseSchedule
+from lessons_src.checks import (
+    check_alike,
+    check_batch,
+    check_choice,
+    check_finite,
+    check_int,
+    check_like,
+    check_real,
+    refuse,
+)
+from lessons_src.process import Generators, noise_like, posterior, posterior_variance, predict_x0
+from lessons_src.schedules import NoiseSchedule, check_schedule
 
 EpsFn = Callable[[Tensor, Tensor], Tensor]
+P = ParamSpec("P")
+Yielded = TypeVar("Yielded")
 
 
 class State(NamedTuple):
@@ -30,14 +46,54 @@ class State(NamedTuple):
     eps: Tensor
 
 
-@torch.no_grad()
+def as_sampler(run: Callable[P, Iterator[Yielded]]) -> Callable[P, Iterator[Yielded]]:
+    """Decorate a generator function: without gradients, and what all samplers take is checked as soon as it is called.
+
+    Raises TypeError or ValueError, by name, for eps_fn, x, schedule or times that no sampler takes, and for a schedule
+    that is not the network's own: see `check_same_levels`.
+    """
+    parameters, without_gradients = inspect.signature(run), torch.no_grad()(run)
+
+    @wraps(run)
+    def checked(*args: P.args, **options: P.kwargs) -> Iterator[Yielded]:
+        given = parameters.bind(*args, **options).arguments
+        eps_fn, schedule = given["eps_fn"], check_schedule("schedule", given["schedule"])
+        if not callable(eps_fn):
+            refuse("eps_fn", eps_fn, "a function eps_fn(x, t), such as a network", TypeError)
+        check_batch("x", given["x"])
+        check_same_levels(eps_fn, schedule, _falling(schedule, given.get("times")))
+        return without_gradients(*args, **options)
+
+    return checked
+
+
+def check_same_levels(eps_fn: Any, schedule: NoiseSchedule, times: Sequence[int]) -> None:
+    """Refuse a schedule whose levels at `times` are not those of eps_fn.schedule, if it has one: t says how noisy x is.
+
+    A plain function has no schedule: whoever means another one passes lambda x, t: net(x, t).
+    """
+    own = getattr(eps_fn, "schedule", None)
+    if own is None or own is schedule:
+        return
+    if max(times) > own.T or not torch.allclose(own.alpha_bar[times], schedule.alpha_bar[times], rtol=1e-4, atol=0):
+        refuse("schedule", schedule, f"the levels of eps_fn, {own}; to mean other ones, pass lambda x, t: eps_fn(x, t)")
+
+
+def of_schedule(eps_fn: EpsFn, schedule: NoiseSchedule | None) -> EpsFn:
+    """eps_fn, which now says that its times are those of `schedule`."""
+    if schedule is not None:
+        eps_fn.__dict__["schedule"] = schedule
+    return eps_fn
+
+
+@as_sampler
 def ddpm(
     eps_fn: EpsFn,
     x: Tensor,
     schedule: NoiseSchedule,
     times: Sequence[int] | None = None,
     variance: str = "beta_tilde",
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Iterator[State]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2): step to the posterior mean, add fresh noise.
 
@@ -54,14 +110,14 @@ def ddpm(
         yield State(s, x, x0, eps)
 
 
-@torch.no_grad()
+@as_sampler
 def ddim(
     eps_fn: EpsFn,
     x: Tensor,
     schedule: NoiseSchedule,
     times: Sequence[int] | None = None,
     eta: float = 0.0,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Iterator[State]:
     """Denoising diffusion implicit models (Song, Meng & Ermon 2020, equations 12 and 16).
 
@@ -76,9 +132,7 @@ def ddim(
         yield State(s, x, x0, eps)
 
 
-def renoise(
-    x0: Tensor, eps: Tensor, alpha_bar_s: float, sigma: float = 0.0, generator: torch.Generator | None = None
-) -> Tensor:
+def renoise(x0: Tensor, eps: Tensor, alpha_bar_s: float, sigma: float = 0.0, generator: Generators = None) -> Tensor:
     """sqrt(ab_s) x0 + sqrt(1 - ab_s - sigma^2) eps + sigma z: the noise level of s, a part sigma^2 of it fresh.
 
     Raises ValueError unless 0 < ab_s <= 1 and 0 <= sigma^2 <= 1 - ab_s: more fresh noise than s has room for.
@@ -92,7 +146,7 @@ def renoise(
 def sample(states: Iterable[State]) -> Tensor:
     """Run a sampler to its end and return the last x."""
     last = deque(states, maxlen=1)
-    if not last:
+    if not last or not hasattr(last[0], "x"):
         refuse("states", states, "a sampler that makes at least one step")
     return last[0].x
 
@@ -148,8 +202,12 @@ def steps(schedule: NoiseSchedule, times: Sequence[int] | None, eta: float = 0.0
 
 
 def predict(eps_fn: EpsFn, x: Tensor, t: int) -> Tensor:
-    """eps_fn(x, t) for one time t, checked: raises TypeError or ValueError unless it is like x (B, *event)."""
-    return check_like("eps_fn(x, t)", eps_fn(x, torch.full((len(x),), t, device=x.device)), "x", check_batch("x", x))
+    """eps_fn(x, t) for one time t; TypeError or ValueError unless it is finite and like x (B, *event)."""
+    found = eps_fn(check_batch("x", x), torch.full((len(x),), t, device=x.device))
+    if not check_like("eps_fn(x, t)", found, "x", x).isfinite().all():
+        check_finite("x", x, f", at t = {t}")
+        check_finite("eps_fn(x, t)", found, f", at t = {t}")
+    return found
 
 
 def _falling(schedule: NoiseSchedule, times: Sequence[int] | Tensor | None) -> list[int]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from lessons_src.checks import check_batch, check_choice, check_int, check_like, check_real, refuse
 from lessons_src.ode import Field, positions, solve
 from lessons_src.oracle import GaussianMixture
-from lessons_src.process import noise_like, score_from_eps, signal_and_noise
+from lessons_src.process import Generators, noise_like, score_from_eps, signal_and_noise
 from lessons_src.samplers import EpsFn, predict, steps
 from lessons_src.schedules import NoiseSchedule
 
@@ -78,7 +78,7 @@ class VariancePreserving(LinearSDE):
 
     @abstractmethod
     def beta(self, t: float) -> float:
-        """How fast noise comes in."""
+        """How fast noise comes in at t, 0 to T."""
 
     @abstractmethod
     def alpha_bar(self, t: float) -> float:
@@ -125,11 +125,13 @@ class VP(VariancePreserving):
         check_real("T", self.T, 1e-12)
 
     def beta(self, t: float) -> float:
-        """Linear in t."""
+        """Linear in t, 0 to T."""
+        check_real("t", t, 0.0, self.T)
         return self.beta_start + (self.beta_end - self.beta_start) * t / self.T
 
     def alpha_bar(self, t: float) -> float:
         """In closed form."""
+        check_real("t", t, 0.0, self.T)
         return math.exp(-(self.beta_start * t + (self.beta_end - self.beta_start) * t**2 / (2 * self.T)))
 
 
@@ -181,7 +183,7 @@ class VE(LinearSDE):
 
     def sigma(self, t: float) -> float:
         """sigma_min at 0, sigma_max at T, geometric between."""
-        return self.sigma_min * (self.sigma_max / self.sigma_min) ** (t / self.T)
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** (check_real("t", t, 0.0, self.T) / self.T)
 
     def rate(self, t: float) -> float:
         """0: the signal stays as it is."""
@@ -219,7 +221,7 @@ def euler_maruyama(
     g: Callable[[float], float],
     x: Tensor,
     times: Sequence[float],
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Iterator[Tensor]:
     """Yield x at times[1], times[2], ... of dx = drift dt + g dw: x + drift h + g sqrt(|h|) z, with h = s - t.
 

@@ -8,6 +8,10 @@ weighted mean of several eps, or of several x0. They differ in where the several
 Shapes, times and states are those of `samplers.ddim`; the x0 and eps of a State are the means that made the step. No
 network predicts at t = 0, and log-SNR is infinite there, so the step to 0 is DDIM's; only PLMS and PNDM extrapolate
 into it, as their authors do.
+
+A mean of several eps must not begin where (nearly) no signal is left: x0 divides it by sqrt(alpha_bar), and at T of the
+cosine schedule hundredths become hundreds. Heun, RK4, PLMS, PNDM and DPM-Solver begin below T there, as their authors
+do (`schedules.times_to`), or with short steps of log-SNR. A mean of several x0 may begin anywhere.
 """
 
 import math
@@ -17,12 +21,23 @@ from functools import partial, reduce
 from operator import add
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from lessons_src.checks import check_int, check_real, refuse
-from lessons_src.process import as_column, posterior_variance, predict_eps, predict_x0
-from lessons_src.samplers import EpsFn, State, ddim, ddpm, predict, renoise, sample, steps
+from lessons_src.checks import check_int, check_like, check_real, refuse
+from lessons_src.process import Generators, as_column, posterior_variance, predict_eps, predict_x0
+from lessons_src.samplers import (
+    EpsFn,
+    State,
+    as_sampler,
+    check_same_levels,
+    ddim,
+    ddpm,
+    of_schedule,
+    predict,
+    renoise,
+    sample,
+    steps,
+)
 from lessons_src.schedules import NoiseSchedule
 
 Nodes = Sequence[tuple[float, Tensor]]
@@ -33,7 +48,7 @@ STRAIGHT, IN_EPS, IN_X0, IN_X0_SDE = 0, 1, -1, -2
 # --- Textbook methods in sigma ----------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
+@as_sampler
 def heun(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None) -> Iterator[State]:
     """Heun's method, order 2: the mean of eps at both ends of the step (Karras et al. 2022, 2206.00364, algorithm 1).
 
@@ -45,7 +60,7 @@ def heun(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
         yield state
 
 
-@torch.no_grad()
+@as_sampler
 def rk4(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None) -> Iterator[State]:
     """The classical Runge-Kutta method, order 4; its middle is the time whose sigma is nearest to half-way.
 
@@ -68,7 +83,7 @@ def rk4(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] 
 ADAMS_BASHFORTH = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
-@torch.no_grad()
+@as_sampler
 def plms(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None) -> Iterator[State]:
     """Pseudo linear multistep (Liu et al. 2022, arXiv 2202.09778), started by a step of Heun and growing orders.
 
@@ -86,7 +101,7 @@ def plms(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
         yield state
 
 
-@torch.no_grad()
+@as_sampler
 def pndm(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None) -> Iterator[State]:
     """Pseudo numerical methods, F-PNDM (Liu et al. 2022): three Runge-Kutta steps, then linear multistep.
 
@@ -112,7 +127,7 @@ def pndm(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
 # --- Exponential integrators in log-SNR -------------------------------------------------------------------------------
 
 
-@torch.no_grad()
+@as_sampler
 def dpm_solver(
     eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, order: int = 2
 ) -> Iterator[State]:
@@ -132,7 +147,7 @@ def dpm_solver(
         yield state
 
 
-@torch.no_grad()
+@as_sampler
 def dpm_solver_pp_2s(
     eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None
 ) -> Iterator[State]:
@@ -146,7 +161,7 @@ def dpm_solver_pp_2s(
         yield state
 
 
-@torch.no_grad()
+@as_sampler
 def dpm_solver_pp(
     eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, order: int = 2
 ) -> Iterator[State]:
@@ -165,14 +180,14 @@ def dpm_solver_pp(
         yield state
 
 
-@torch.no_grad()
+@as_sampler
 def sde_dpm_solver_pp(
     eps_fn: EpsFn,
     x: Tensor,
     schedule: NoiseSchedule,
     times: Sequence[int] | None = None,
     order: int = 2,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
 ) -> Iterator[State]:
     """SDE-DPM-Solver++(2M) and (3M): `dpm_solver_pp` with one of DDPM's steps for DDIM's, fresh noise in each.
 
@@ -189,7 +204,7 @@ def sde_dpm_solver_pp(
         yield State(s, x, x0, eps)
 
 
-@torch.no_grad()
+@as_sampler
 def unipc(
     eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] | None = None, order: int = 2
 ) -> Iterator[State]:
@@ -334,10 +349,11 @@ def thresholded(eps_fn: EpsFn, schedule: NoiseSchedule, limit: float = 1.0, shar
     """
     check_real("limit", limit, 1e-12)
     check_real("share", share, 1e-12, 1.0)
+    check_same_levels(eps_fn, schedule, range(1, schedule.T + 1))
 
     def bounded_eps(x: Tensor, t: Tensor) -> Tensor:
         ab = schedule.alpha_bar[t.cpu()]
-        x0 = predict_x0(x, eps_fn(x, t), ab)
+        x0 = predict_x0(x, check_like("eps_fn(x, t)", eps_fn(x, t), "x", x), ab)
         if share < 1:
             bound = x0.abs().flatten(1).quantile(share, 1).clamp(min=limit)
             bound = as_column(bound, x)
@@ -346,7 +362,7 @@ def thresholded(eps_fn: EpsFn, schedule: NoiseSchedule, limit: float = 1.0, shar
             x0 = x0.clamp(-limit, limit)
         return predict_eps(x, x0, ab)
 
-    return bounded_eps
+    return of_schedule(bounded_eps, schedule)
 
 
 def optimised_grid(

@@ -370,6 +370,9 @@ def test_slerp_ends_and_parallel_noises():
     assert torch.allclose(slerp(many, 2 * many, 0.25), 1.25 * many, atol=1e-6)
     with pytest.raises(ValueError, match="b is"):
         slerp(a, b[:2], 0.5)
+    for dtype in (torch.float32, torch.float64):
+        with pytest.raises(ValueError, match=r"b is .*; expected no sample opposite to that of a"):
+            slerp(many.to(dtype), -2 * many.to(dtype), 0.5)
 
 
 def test_a_straight_mean_of_noises_is_too_short():

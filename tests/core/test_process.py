@@ -17,6 +17,7 @@ from lessons_src.process import (
     posterior_variance,
     predict_eps,
     predict_x0,
+    prior_kl,
     score_from_eps,
     signal_and_noise,
     velocity,
@@ -194,3 +195,14 @@ def test_the_chain_keeps_shape_dtype_and_its_input():
     assert torch.equal(x0, torch.ones(2, 1, 4, 4))
     repeat = list(forward_chain(x0, linear(5), torch.Generator().manual_seed(0)))
     assert all(torch.equal(a, b) for a, b in zip(states, repeat, strict=True))
+
+
+def test_prior_kl_is_that_of_torch_and_of_the_exact_case():
+    x0, ab = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64), 0.3
+    ends = torch.distributions.Normal(math.sqrt(ab) * x0, math.sqrt(1 - ab))
+    exact = torch.distributions.kl_divergence(ends, torch.distributions.Normal(0.0, 1.0)).flatten(1).sum(1)
+    assert torch.allclose(prior_kl(x0, ab), exact, rtol=1e-12)
+    assert torch.allclose(prior_kl(x0, torch.full((3,), ab, dtype=torch.float64)), exact, rtol=1e-12)
+    assert prior_kl(torch.zeros(1, 1), 0.5).item() == pytest.approx((math.log(2) - 0.5) / 2)
+    tiny = prior_kl(torch.full((1, 4), 2.0), 1e-12).item()  # half of 4 (ab (4 - 1) + ab): nothing lost by rounding
+    assert tiny == pytest.approx(8e-12, rel=1e-6)

@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lessons_src.guidance import classifier, classifier_free
+from lessons_src.inversion import edict, inpaint, invert
 from lessons_src.oracle import GaussianMixture
-from lessons_src.process import predict_x0
+from lessons_src.process import noise_like, predict_x0
 from lessons_src.samplers import Counted, ddim, ddpm, renoise, sample, trajectory
-from lessons_src.schedules import GRIDS, SCHEDULES, NoiseSchedule, linear, make_schedule, time_grid
+from lessons_src.schedules import GRIDS, SCHEDULES, NoiseSchedule, cosine, linear, make_schedule, time_grid
+from lessons_src.solvers import SOLVERS, thresholded
 
 LINEAR = linear()
 SAMPLERS = {  # name: sampler, options, whether it adds noise
@@ -317,3 +320,108 @@ def test_times_may_be_a_tensor():
         for times in ([7, 3, 0], torch.tensor([7, 3, 0]))
     )
     assert listed == tensor == [3, 0]
+
+
+# --- What is refused, and when ----------------------------------------------------------------------------------------
+
+ALL = {name: (run, options) for name, (run, options, _) in SAMPLERS.items()}
+ALL |= {name: (solver.run, {}) for name, solver in SOLVERS.items()}
+ALL |= {"invert": (invert, {}), "edict": (edict, {"y": draws(2, 3)})}
+ALL["inpaint"] = (inpaint, {"known": draws(2, 3), "mask": torch.tensor([[1.0, 0.0, 0.0]] * 2, dtype=torch.float64)})
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"times": [5, 6, 0]}, r"times is \[5, 6, 0\]; expected strictly decreasing"),
+        ({"times": 8}, "times is 8; expected strictly decreasing"),
+        ({"schedule": "cosine"}, "schedule is 'cosine'; expected a NoiseSchedule"),
+        ({"eps_fn": None}, r"eps_fn is None; expected a function eps_fn\(x, t\)"),
+        ({"x": [1.0]}, r"x is \[1.0\]; expected a floating-point tensor"),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_arguments_are_refused_before_the_first_step(name, changed, named):
+    run, options = ALL[name]
+    given = {"eps_fn": wavy, "x": draws(2, 3), "schedule": LINEAR, "times": [1000, 700, 400, 100, 0]} | options
+    assert next(iter(run(**given)))
+    with pytest.raises((TypeError, ValueError), match=named):
+        run(**given | changed)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_network_is_not_sampled_on_another_schedule(name):
+    run, options = ALL[name]
+    net, times = normal().network(cosine()), [1000, 700, 400, 100, 0]
+    options = {key: value[:, :1] if isinstance(value, Tensor) else value for key, value in options.items()}
+    guided = classifier_free(net, 0, 2.0)
+    steered = classifier(net, net.log_prob, cosine(), 0, 1.0)
+    for eps_fn in (net, Counted(net), guided, thresholded(guided, cosine()), steered):
+        with pytest.raises(
+            ValueError, match="schedule is <NoiseSchedule 'linear', T = 1000>; expected the levels of eps_fn"
+        ):
+            run(eps_fn, draws(2, 1), **options, schedule=LINEAR, times=times)
+    lines = run(lambda x, t: net(x, t), draws(2, 1), **options, schedule=LINEAR, times=times)  # the way to mean it
+    assert len(list(lines)) == 4
+    same = NoiseSchedule(cosine().alpha_bar[:801])  # cut short: the levels that are asked for are the same
+    assert next(iter(run(net, draws(2, 1), **options, schedule=same, times=[800, 600, 500, 100, 0])))
+
+
+def test_guides_and_thresholds_of_another_schedule_are_refused():
+    net = normal().network(cosine())
+    for call in (lambda: thresholded(net, LINEAR), lambda: classifier(net, net.log_prob, LINEAR, 0, 1.0)):
+        with pytest.raises(ValueError, match=r"schedule is .*'linear'.*; expected the levels of eps_fn, .*'cosine'"):
+            call()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_values_that_are_not_finite_stop_at_the_time_where_they_appear(bad):
+    def eps_fn(x, t):
+        return torch.where(t[:, None] == 400, bad, x)
+
+    seen = []
+    with pytest.raises(ValueError, match=r"eps_fn\(x, t\) is .*; expected finite values, at t = 400"):
+        seen += [state.t for state in ddim(eps_fn, draws(2, 3), LINEAR, [1000, 700, 400, 100, 0])]
+    with pytest.raises(ValueError, match=r"^x is .*; expected finite values, at t = 1000"):
+        sample(ddim(lambda x, t: x, draws(2, 3) * bad, LINEAR, [1000, 0]))
+
+
+def test_what_a_network_wrongly_returns_is_shown_on_one_short_line():
+    with pytest.raises(
+        TypeError, match=r"^eps_fn\(x, t\) is \(tensor.*; expected shape, dtype and device of x"
+    ) as caught:
+        sample(ddim(lambda x, t: (x,), draws(300, 3), LINEAR, [1000, 0]))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 350
+
+
+# --- Generators -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ddim eta=1", "ddpm beta", "SDE-DPM-Solver++(2M)", "inpaint"])
+def test_with_a_generator_each_a_sample_is_the_same_in_every_batch(name):
+    run, options = ALL[name]
+
+    def draw(seeds):
+        generators = [seeded(seed) for seed in seeds]
+        x = noise_like(torch.empty(len(seeds), 3, dtype=torch.float64), generators)
+        rows = {key: value[:1].expand(len(x), 3) for key, value in options.items() if isinstance(value, Tensor)}
+        return sample(run(wavy, x, schedule=LINEAR, times=[1000, 500, 100, 0], **options | rows, generator=generators))
+
+    both = draw([7, 8])
+    assert torch.equal(both, torch.cat([draw([7]), draw([8])]))
+    assert torch.equal(both.flip(0), draw([8, 7]))
+
+
+@pytest.mark.parametrize(
+    ("generator", "named"),
+    [
+        (0, "generator is 0; expected a torch.Generator"),
+        ([seeded()], "len\\(generator\\) is 1; expected 2, one generator a sample"),
+        ([1, 2], "generator is 1; expected a torch.Generator"),
+    ],
+)
+def test_other_generators_are_refused(generator, named):
+    with pytest.raises((TypeError, ValueError), match=named):
+        sample(ddpm(wavy, draws(2, 3), LINEAR, [1000, 500, 0], generator=generator))

@@ -403,3 +403,13 @@ def test_bits_per_dim():
     assert bits_per_dim(torch.zeros(1), 5, 1 / 256).item() == pytest.approx(8)
     assert bits_per_dim(torch.tensor([math.log(8.0)]), 3).item() == pytest.approx(-1)
     assert bits_per_dim(torch.tensor([-784 * math.log(2.0)]), 784, 2 / 256).item() == pytest.approx(8)
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("sde", [VP(), VE(T=1.0), ScheduleVP(linear(1))], ids=["vp", "ve", "schedule"])
+def test_times_outside_the_equation_are_refused(sde, t):
+    for quantity in (sde.signal, sde.noise, sde.g, sde.rate):
+        if isinstance(sde, VE) and quantity in (sde.signal, sde.rate):
+            continue  # constants
+        with pytest.raises(ValueError, match=r"t is .*; expected a finite number in \[0, 1\]"):
+            quantity(t)
