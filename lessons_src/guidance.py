@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lessons_src.checks import (
     check_batch,
+    check_finite,
     check_floating,
     check_labels,
     check_like,
@@ -23,8 +24,8 @@ from lessons_src.checks import (
     refuse,
 )
 from lessons_src.process import as_column
-from lessons_src.samplers import EpsFn
-from lessons_src.schedules import NoiseSchedule
+from lessons_src.samplers import EpsFn, check_same_levels, of_schedule
+from lessons_src.schedules import NoiseSchedule, check_schedule
 
 Guide = Callable[[Tensor, Tensor], Tensor]  # of x (B, *event) and t (B,): log-probabilities, or one number a sample
 
@@ -35,22 +36,41 @@ def blend(eps_u: Tensor, eps_c: Tensor, w: float) -> Tensor:
     return eps_u + check_real("w", w) * (eps_c - eps_u)
 
 
-def classifier_free(net: Callable[..., Tensor], condition: Any, w: float) -> EpsFn:
+def rescale(eps: Tensor, eps_c: Tensor, share: float = 0.7) -> Tensor:
+    """A guided eps (B, *event) with a share of its excess size taken back (Lin et al. 2023, equations 15 and 16).
+
+    The standard deviation of each sample's eps is brought to that of the conditional eps_c, and the result mixed with
+    eps itself. share = 1 does so wholly; the paper takes 0.7.
+    """
+    check_real("share", share, 0.0, 1.0)
+    size, wanted = (as_column(e.flatten(1).std(1), e) for e in (eps, check_like("eps_c", eps_c, "eps", eps)))
+    return share * eps * (wanted / size) + (1 - share) * eps
+
+
+def classifier_free(
+    net: Callable[..., Tensor], condition: Any, w: float, negative: Any = None, rescaled: float = 0.0
+) -> EpsFn:
     """Guided eps_fn(x, t) from net(x, t, condition), which takes None for no condition.
 
-    condition is whatever the network takes, such as one class for all or labels (B,). Each call costs two network
-    evaluations, or one when w is 0 or 1 and only one prediction counts. Raises ValueError when w is not finite.
+    condition is whatever the network takes, such as one class for all or labels (B,). negative is a condition to lead
+    away from, in place of none: a negative prompt. rescaled is the share of `rescale`. Each call costs two network
+    evaluations, or one when w is 0 or 1 and only one prediction counts. Raises TypeError or ValueError when w is not
+    finite, rescaled not in [0, 1], or net no function.
     """
-    w = check_real("w", w)
+    w, share = check_real("w", w), check_real("rescaled", rescaled, 0.0, 1.0)
+    if not callable(net):
+        refuse("net", net, "a network net(x, t, condition)", TypeError)
 
     def eps_fn(x: Tensor, t: Tensor) -> Tensor:
         if w == 0:
-            return net(x, t, None)
+            return net(x, t, negative)
         if w == 1:
             return net(x, t, condition)
-        return blend(net(x, t, None), net(x, t, condition), w)
+        eps_u, eps_c = net(x, t, negative), net(x, t, condition)
+        eps = blend(eps_u, eps_c, w)
+        return rescale(eps, eps_c, share) if share else eps
 
-    return eps_fn
+    return of_schedule(eps_fn, getattr(net, "schedule", None))
 
 
 def classifier(eps_fn: EpsFn, log_prob: Guide, schedule: NoiseSchedule, label: int | Tensor, w: float) -> EpsFn:
@@ -69,11 +89,12 @@ def classifier(eps_fn: EpsFn, log_prob: Guide, schedule: NoiseSchedule, label: i
         if found.ndim != 2 or len(found) != len(x):
             refuse("log_prob(x, t)", found, f"shape ({len(x)}, classes)")
         if not ((found.detach().float().exp().sum(1) - 1).abs() < 0.05).all():  # NaN too; bfloat16 errs by up to 3 %
+            check_finite("x", x)
             refuse("log_prob(x, t)", found, "log-probabilities, exp of each row sums to 1; logits need log_softmax(1)")
         own = check_labels("label", label, len(x), found.shape[1], x.device, null=False)
         return found.gather(1, own[:, None].clone())[:, 0]  # kept for the way back, as nothing of inference mode can be
 
-    return _steered(eps_fn, "log_prob(x, t)", log_p, schedule, w)
+    return _steered(eps_fn, "log_prob(x, t)", log_p if callable(log_prob) else log_prob, schedule, w)
 
 
 def similarity(eps_fn: EpsFn, similarity: Guide, schedule: NoiseSchedule, w: float) -> EpsFn:
@@ -101,6 +122,7 @@ def gradient(guide: Guide, x: Tensor, t: Tensor, name: str = "guide(x, t)") -> T
     if found is None:
         refuse(name, value, "something whose gradient reaches x: no torch.no_grad, detach or numpy on the way")
     if not found.isfinite().all():
+        check_finite("x", x)
         refuse(name, value, "a finite gradient in x")
     return found
 
@@ -108,6 +130,9 @@ def gradient(guide: Guide, x: Tensor, t: Tensor, name: str = "guide(x, t)") -> T
 def _steered(eps_fn: EpsFn, name: str, guide: Guide, schedule: NoiseSchedule, w: float) -> EpsFn:
     """eps - w sqrt(1 - ab_t) grad_x guide: the score of p_t gains w grad_x guide, and eps = -sqrt(1 - ab) score."""
     w = check_real("w", w)
+    if not callable(guide):
+        refuse(name.partition("(")[0], guide, f"a function {name}", TypeError)
+    check_same_levels(eps_fn, check_schedule("schedule", schedule), range(1, schedule.T + 1))
 
     def guided(x: Tensor, t: Tensor) -> Tensor:
         check_times("t", t, len(check_batch("x", x)), schedule.T)
@@ -117,4 +142,4 @@ def _steered(eps_fn: EpsFn, name: str, guide: Guide, schedule: NoiseSchedule, w:
         noise = as_column((1 - schedule.alpha_bar[t.cpu()]).sqrt(), x).to(x)
         return eps - w * noise * gradient(guide, x, t, name)
 
-    return guided
+    return of_schedule(guided, schedule)

@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from diffusers.guiders.guider_utils import rescale_noise_cfg
 from drawn import draws
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lessons_src.guidance import blend, classifier_free
+from lessons_src.guidance import blend, classifier_free, rescale
 from lessons_src.oracle import GaussianMixture
 from lessons_src.samplers import Counted, ddim, sample
 from lessons_src.schedules import linear, time_grid
@@ -109,3 +110,36 @@ def test_equals_guidance_by_the_exact_classifier(w, ab, label, seed):
     by_classifier = mixture.eps(x, ab) - w * math.sqrt(1 - ab) * gradient
     by_blend = blend(mixture.eps(x, ab), mixture.eps(x, ab, label), w)
     assert torch.allclose(by_blend, by_classifier, rtol=0, atol=1e-9 * (1 + gradient.abs().max().item()) * (1 + abs(w)))
+
+
+@pytest.mark.parametrize(("w", "calls"), [(0, [5]), (1, [1]), (2, [5, 1])])
+def test_a_negative_condition_stands_in_for_none(w, calls):
+    """The network answers class 1 with 2 and class 5 with 5: guided away from 5 they are 5 + w (2 - 5)."""
+    seen = []
+
+    def net(x, t, condition):
+        seen.append(condition)
+        return torch.full_like(x, 2.0 if condition == 1 else 5.0)
+
+    eps = classifier_free(net, 1, w, negative=5)(torch.zeros(2, 5), torch.tensor([9, 9]))
+    assert seen == calls
+    assert torch.equal(eps, torch.full((2, 5), 5.0 + w * (2 - 5)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+def test_rescaling_is_that_of_diffusers(share):
+    eps, eps_c = 3 * draws(4, 1, 5, 5), draws(4, 1, 5, 5, seed=1)
+    assert torch.allclose(rescale(eps, eps_c, share), rescale_noise_cfg(eps, eps_c, share), rtol=1e-12)
+    assert torch.allclose(rescale(eps, eps_c, 1.0).flatten(1).std(1), eps_c.flatten(1).std(1))
+
+
+def test_a_rescaled_guided_prediction_has_the_size_of_the_conditional_one(gmm_b):
+    net, x, t = gmm_b.network(LINEAR), draws(4, 2), torch.tensor([1, 300, 300, 1000])
+    conditional, guided = net(x, t, 1), classifier_free(net, 1, 5.0)(x, t)
+    assert torch.allclose(classifier_free(net, 1, 5.0, rescaled=0.4)(x, t), rescale(guided, conditional, 0.4))
+    assert torch.equal(classifier_free(net, 1, 1.0, rescaled=0.4)(x, t), conditional)
+    for bad in (-0.1, 1.5):
+        with pytest.raises(ValueError, match="rescaled is"):
+            classifier_free(net, 1, 5.0, rescaled=bad)
+    with pytest.raises(TypeError, match="net is None; expected a network"):
+        classifier_free(None, 1, 5.0)

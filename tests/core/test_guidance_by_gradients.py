@@ -456,3 +456,19 @@ def test_clip_guidance_turns_noise_into_what_the_caption_says():
     assert texts.cosine(steered, said).mean() > texts.cosine(plain, said).mean() + 0.2
     judge = weights.load("judge")[0]
     assert (judge(plain).argmax(1) == 3).sum() < 6 < 14 < (judge(steered).argmax(1) == 3).sum()
+
+
+def test_an_x_that_is_not_finite_is_named_and_not_the_guide():
+    net, x = mixture(0).network(LINEAR), draws(4, 2)
+    x[1, 0] = math.nan
+    fit = lambda x, t: x.square().sum(1)  # noqa: E731
+    for eps_fn in (classifier(net, net.log_prob, LINEAR, 1, 2.0), similarity(net, fit, LINEAR, 2.0)):
+        with pytest.raises(ValueError, match=r"^x is .*; expected finite values"):
+            eps_fn(x, TIMES)
+
+
+@pytest.mark.parametrize(("build", "name"), [(classifier, "log_prob"), (similarity, "similarity")])
+def test_a_guide_is_a_function(build, name):
+    options = {"label": 1} if build is classifier else {}
+    with pytest.raises(TypeError, match=rf"{name} is None; expected a function {name}\(x, t\)"):
+        build(mixture(0).network(LINEAR), None, LINEAR, w=1.0, **options)
