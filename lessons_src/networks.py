@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lessons_src.checks import check_batch, check_choice, check_int, check_labels, refuse
-from lessons_src.process import Level, as_column, rotate, signal_and_noise
-from lessons_src.schedules import NoiseSchedule
+from lessons_src.process import Level, as_column, eps_from_velocity, rotate, signal_and_noise
+from lessons_src.schedules import NoiseSchedule, check_schedule
 
 WAVES = 32  # frequencies at which times, and points, are shown to a network
 
@@ -57,6 +57,10 @@ class NoisePredictor(nn.Module):
 
     `prediction` says what the body's own output means: "eps", or the velocity "v" (Salimans & Ho 2022). condition is
     what the body takes, None for none. Raises TypeError or ValueError for input that does not fit.
+
+    x may be float64: the body computes in its own precision, all around it in double. A sampler in float32 asks v for
+    eps and eps for x0 = (x - b eps) / a, and a is 5e-5 at T of the cosine schedule: that loses 1e-3 of a grey, which
+    schedulers that go from v to x0 in one step do not. A start in float64 does not lose it either.
     """
 
     signal: Tensor
@@ -64,7 +68,7 @@ class NoisePredictor(nn.Module):
 
     def __init__(self, body: Body, schedule: NoiseSchedule, prediction: str = "eps") -> None:
         super().__init__()
-        self.body, self.schedule = body, schedule
+        self.body, self.schedule = body, check_schedule("schedule", schedule)
         self.prediction = check_choice("prediction", prediction, ("eps", "v"))
         self.register_buffer("signal", schedule.alpha_bar.sqrt().float(), persistent=False)
         self.register_buffer("noise", (1 - schedule.alpha_bar).sqrt().float(), persistent=False)
@@ -75,11 +79,15 @@ class NoisePredictor(nn.Module):
         return self.body.num_classes
 
     def forward(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
-        """The noise in x, of the shape of x."""
+        """The noise in x, of the shape and dtype of x."""
         self._check(x, t)
-        output = self.output(x, t, self.body.condition(condition, len(x), x.device))
+        if not len(x):  # torch's convolutions of patches cannot be asked
+            return x.clone()
+        output = self.output(x.to(self.signal), t, self.body.condition(condition, len(x), x.device)).to(x)
         if self.prediction == "eps":
             return output
+        if x.dtype != self.signal.dtype:
+            return eps_from_velocity(x, output, self.schedule.alpha_bar[t.cpu()])
         signal, noise = self.level(t, x)
         return rotate(x, output, signal, -noise)[1]
 
@@ -92,8 +100,7 @@ class NoisePredictor(nn.Module):
         return as_column(self.signal[t], x), as_column(self.noise[t], x)
 
     def _check(self, x: Tensor, t: Tensor) -> None:
-        if check_batch("x", x).shape[1:] != self.body.event:
-            refuse("x", x, f"shape (B, {', '.join(map(str, self.body.event))})")
+        check_input("x", x, self.body.event, self.signal, torch.float64)
         if not isinstance(t, Tensor) or t.shape != x.shape[:1] or t.dtype != torch.int64:
             refuse("t", t, f"an int64 tensor of shape ({len(x)},)")
         if t.device.type == "cpu" and len(t) and not 1 <= int(t.min()) <= int(t.max()) <= self.schedule.T:
@@ -118,6 +125,18 @@ class TimeEmbedding(nn.Module):
         """Embed times (B,) as (B, width)."""
         phase = time[:, None] * self.frequencies
         return self.mlp(torch.cat([phase.sin(), phase.cos()], 1))
+
+
+def check_input(name: str, x: Any, event: tuple[int, ...], like: Tensor, also: torch.dtype | None = None) -> Tensor:
+    """Return x if it is (B, *event) with the dtype, or `also`, and the device of a network's weight `like`.
+
+    Raises TypeError or ValueError for anything else.
+    """
+    if check_batch(name, x).shape[1:] != event:
+        refuse(name, x, f"shape (B, {', '.join(map(str, event))})")
+    if x.dtype not in (like.dtype, also) or x.device != like.device:
+        refuse(name, f"{x.dtype} on {x.device}", f"{like.dtype} on {like.device}, as the network is", TypeError)
+    return x
 
 
 def silence(layer: nn.Module) -> None:
@@ -237,6 +256,7 @@ class DigitClassifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, 64) of images (B, 1, 28, 28) in [-1, 1]."""
+        check_input("x", x, self.event, self.narrow.weight)
         return self.narrow(self.convolutions(x).mean((2, 3)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -270,8 +290,8 @@ class NoisyDigitClassifier(nn.Module):
 
     def forward(self, x: Tensor, alpha_bar: Level) -> Tensor:
         """Class logits (B, outputs) of x (B, 1, 28, 28) at the noise level alpha_bar, a number or (B,)."""
-        if check_batch("x", x).shape[1:] != self.event:
-            refuse("x", x, "shape (B, 1, 28, 28)")
+        if not len(check_input("x", x, self.event, self.head.weight)):
+            return x.new_empty(0, self.head.out_features)  # torch's convolutions of patches cannot be asked
         signal = torch.as_tensor(signal_and_noise(alpha_bar, x)[0]).to(x).flatten().expand(len(x))
         condition = F.silu(self.time(2000 / math.pi * signal.arccos()))
         h = self.enter(F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
@@ -300,8 +320,7 @@ class JointEmbedding(nn.Module):
 
     def image(self, x: Tensor) -> Tensor:
         """Unit vectors (n, width) of images (n, 1, 28, 28) in [-1, 1]; gradients reach the images."""
-        if check_batch("x", x).shape[1:] != self.event:
-            refuse("x", x, "shape (n, 1, 28, 28)")
+        check_input("x", x, self.event, self.narrow.weight)
         return F.normalize(self.narrow(self.convolutions(x).mean((2, 3))), dim=1)
 
     def text(self, tokens: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from lessons_src.checks import check_batch, check_like, check_real, refuse
 from lessons_src.guidance import blend, classifier_free
 from lessons_src.networks import Body, NoisePredictor
 from lessons_src.oracle import OracleNetwork
-from lessons_src.process import as_column, noise_like, predict_x0, rotate
+from lessons_src.process import Generators, as_column, noise_like, predict_x0, rotate
 from lessons_src.samplers import State, steps
 from lessons_src.schedules import NoiseSchedule
 
@@ -111,7 +111,7 @@ def clean(net: Teacher, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         net.check_condition(condition)
         net._check(x, t)
     signal, noise = net.level(t, x)
-    v = net.output(x, t, net.body.condition(condition, len(x), x.device))
+    v = net.output(x.to(net.signal), t, net.body.condition(condition, len(x), x.device))
     return rotate(x, v, signal, -noise)[0]
 
 
@@ -168,7 +168,7 @@ def few_steps(student: Student, x: Tensor, condition: Any = None) -> Iterator[St
 
 @torch.no_grad()
 def consistency(
-    student: Student, x: Tensor, times: Sequence[int], condition: Any = None, generator: torch.Generator | None = None
+    student: Student, x: Tensor, times: Sequence[int], condition: Any = None, generator: Generators = None
 ) -> Iterator[State]:
     """Multistep consistency sampling (Song et al. 2023, algorithm 1): jump to clean data, add fresh noise, jump again.
 

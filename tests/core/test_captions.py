@@ -225,7 +225,7 @@ def test_the_text_tower_knows_words_but_no_order_and_no_length():
 @pytest.mark.parametrize(
     ("call", "error", "named"),
     [
-        (lambda net, x, said: net.image(x[0]), ValueError, r"x is .*shape \(n, 1, 28, 28\)"),
+        (lambda net, x, said: net.image(x[0]), ValueError, r"x is .*shape \(B, 1, 28, 28\)"),
         (lambda net, x, said: net.text(said.float()), TypeError, "tokens is .*int64"),
         (lambda net, x, said: net.text(said[0]), ValueError, r"tokens is .*shape \(m, L\)"),
         (lambda net, x, said: net.text(said + len(WORDS)), ValueError, f"values from 0 to {len(WORDS) - 1}"),

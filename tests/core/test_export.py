@@ -28,7 +28,6 @@ from safetensors.torch import load_file, save_file
 from lessons_src import export, weights
 from lessons_src.export import (
     from_diffusers,
-    in_double,
     prediction_of,
     schedule_of,
     scheduler_config,
@@ -197,7 +196,7 @@ def assert_same_pictures(a, b):
 @pytest.mark.parametrize("w", SCALES)
 @pytest.mark.parametrize("name", KINDS)
 def test_the_same_noise_gives_the_same_picture(digits, x, theirs, name, w):
-    assert_same_pictures(ours(in_double(digits), x.double(), name, w, digits.schedule), theirs[f"{name} {w}"])
+    assert_same_pictures(ours(digits, x.double(), name, w, digits.schedule), theirs[f"{name} {w}"])
 
 
 def test_a_start_in_single_precision_loses_a_thousandth_of_a_grey_here(digits, x, theirs):
@@ -221,7 +220,7 @@ def test_pictures_for_the_eye_lie_between_0_and_1(theirs):
 
 def test_a_guidance_scale_up_to_1_means_conditional_there_and_0_unconditional_here(digits, x, theirs):
     assert torch.equal(theirs["scale 0"], theirs["DDIM 1.0"])
-    unconditional = ours(in_double(digits), x.double(), "DDIM", 0.0, digits.schedule)
+    unconditional = ours(digits, x.double(), "DDIM", 0.0, digits.schedule)
     assert_same_pictures(unconditional, theirs["no label"])
     assert misses(unconditional, theirs["scale 0"])[0] > 0.1
 

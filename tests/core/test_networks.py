@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from lessons_src import weights
 from lessons_src.losses import Denoising
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
-from lessons_src.process import eps_from_velocity
+from lessons_src.process import eps_from_velocity, predict_x0, x0_from_velocity
 from lessons_src.schedules import cosine, linear
 
 
@@ -143,3 +144,40 @@ def test_images_that_patches_do_not_cover_are_refused(image):
 def test_refusals(call, kind, named):
     with pytest.raises(kind, match=named):
         call(unet())
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_a_start_in_double_is_answered_in_double_by_a_body_in_single(prediction):
+    """What a predictor says of x in float64 loses nothing where it is divided by sqrt(alpha_bar) = 5e-5."""
+    torch.manual_seed(0)
+    net, t = NoisePredictor(PointMLP(), cosine(), prediction), torch.tensor([1000, 500])
+    x = torch.randn(2, 2, dtype=torch.float64)
+    with torch.no_grad():
+        said, output = net(x, t), net.output(x.float(), t, net.body.condition(None, 2, x.device)).double()
+    assert said.dtype == torch.float64
+    ab = cosine().alpha_bar[t]
+    expected = output if prediction == "eps" else eps_from_velocity(x, output, ab)
+    assert torch.equal(said, expected)
+    if prediction == "v":
+        assert torch.allclose(predict_x0(x, said, ab), x0_from_velocity(x, output, ab), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["digits", "classifier", "noisy_classifier", "embedding", "noisy_embedding"])
+def test_digit_networks_take_digits_of_their_own_kind_also_none(name):
+    net, _ = weights.load(name)
+    asked = {
+        "digits": lambda x: net(x, torch.full((len(x),), 500), 3),
+        "noisy_classifier": lambda x: net(x, 0.5),
+        "noisy_embedding": lambda x: net(x, 0.5),
+        "embedding": lambda x: net.image(x),
+        "classifier": net,
+    }[name]
+    x = torch.zeros(2, 1, 28, 28)
+    with torch.no_grad():
+        assert asked(x[:0]).shape == (0, *asked(x).shape[1:])
+    for other in (x.half(), x.bfloat16(), *([] if name == "digits" else [x.double()])):
+        with pytest.raises(TypeError, match=r"x is 'torch.* on cpu'; expected torch.float32 on cpu, as the network is"):
+            asked(other)
+    for other in (torch.zeros(2, 1, 32, 32), torch.zeros(2, 3, 28, 28), torch.zeros(2, 784)):
+        with pytest.raises(ValueError, match=r"x is .*; expected shape \(B, 1, 28, 28\)"):
+            asked(other)
