@@ -6,12 +6,12 @@ distance and never FID; it depends on the classifier, on the number of samples, 
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lessons_src.checks import check_batch, check_int, refuse
+from lessons_src.checks import check_batch, check_finite, check_int, refuse
 from lessons_src.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
 from lessons_src.networks import DigitClassifier
 from lessons_src.oracle import GaussianMixture
@@ -19,7 +19,18 @@ from lessons_src.oracle import GaussianMixture
 
 @torch.no_grad()
 def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 100) -> Tensor:
-    """function(x) computed `size` samples at a time and joined, without gradients."""
+    """function(x) computed `size` samples at a time and joined, without gradients.
+
+    A network, or a method of one, is in evaluation mode meanwhile: samples must not depend on those beside them.
+    """
+    check_int("size", size, 1)
+    net = getattr(function, "__self__", function)
+    if isinstance(net, nn.Module) and net.training:
+        net.eval()
+        try:
+            return in_batches(function, x, size)
+        finally:
+            net.train()
     return torch.cat([function(part) for part in check_batch("x", x).split(size)])
 
 
@@ -28,8 +39,7 @@ def check_images(name: str, x: Tensor) -> Tensor:
 
     Networks here take images in [-1, 1], black is -1; those in [0, 1] would be judged as grey fog without a complaint.
     """
-    if not check_batch(name, x).isfinite().all():
-        refuse(name, x, "finite values")
+    check_finite(name, check_batch(name, x))
     if x.ndim == 4 and len(x) and x.min() >= 0:
         refuse(name, x, f"values from -1 to 1; these are from {x.min().item():.3g} to {x.max().item():.3g}")
     return x
@@ -50,8 +60,7 @@ class Reference:
     ) -> None:
         self.features, self.images = features, check_images("images", images)
         self.train, self.train_label = self._check("train", train), train_label
-        if train_label.shape != train.shape[:1]:
-            refuse("train_label", train_label, f"shape ({len(train)},)")
+        check_one_each("train_label", train_label, "train", train)
         self.real = in_batches(features, images)
 
     def frechet(self, x: Tensor) -> float:
@@ -136,11 +145,20 @@ def digit_quality(reference: Reference, judge: DigitClassifier, x: Tensor, label
 
 
 def accuracy(classifier: nn.Module, x: Tensor, label: Tensor) -> float:
-    """Share of x (n, 1, 28, 28) that the classifier, put into evaluation mode, assigns to label (n,)."""
+    """Share of x (n, 1, 28, 28) that the classifier, in evaluation mode, assigns to label (n,), n at least 1."""
+    check_one_each("label", label, "x", check_images("x", x))
+    return (in_batches(classifier, x).argmax(1) == label).double().mean().item()
+
+
+def check_one_each(name: str, label: Any, of: str, x: Tensor) -> Tensor:
+    """Return `label` if it is int64 of shape (n,) for n >= 1 samples x, else TypeError or ValueError."""
+    if not len(x):
+        refuse(of, x, "at least one sample")
+    if not isinstance(label, Tensor) or label.dtype != torch.int64:
+        refuse(name, label, f"int64 of shape ({len(x)},)", TypeError)
     if label.shape != x.shape[:1]:
-        refuse("label", label, f"shape ({len(x)},)")
-    classifier.eval()
-    return (in_batches(classifier, check_images("x", x)).argmax(1) == label).double().mean().item()
+        refuse(name, label, f"shape ({len(x)},), int64")
+    return label
 
 
 def on_target(mixture: GaussianMixture, x: Tensor) -> float:
@@ -165,6 +183,9 @@ def modes(mixture: GaussianMixture, x: Tensor) -> Modes:
     spread is the root mean square distance of those on target from their mode, over what the data have (a little less
     than 1 for data, of which few lie outside; 0 for points that all lie on modes, or if none is on target).
     """
+    if check_batch("x", x).shape[1:] != (mixture.dim,) or not len(x):
+        refuse("x", x, f"shape (n, {mixture.dim}), n at least 1")
+    x = check_finite("x", x).double()
     std = mixture.covariances[0, 0, 0].sqrt()
     gap, nearest = torch.cdist(x, mixture.means).min(1)
     near = gap < 3 * std

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lessons_src import data, evaluation, weights
-from lessons_src.evaluation import Reference, accuracy, check_images, digit_quality, in_batches
+from lessons_src.evaluation import Reference, accuracy, check_images, digit_quality, in_batches, modes
 from lessons_src.metrics import frechet_distance, nearest_distance
+from lessons_src.networks import DigitClassifier
 
 
 def test_batches():
@@ -162,13 +163,13 @@ def test_modes_see_what_a_share_on_target_does_not():
     """Data are on target, in every mode, and as wide as themselves; collapsed points are only the first two."""
     ring = data.ring()
     x, _ = ring.sample(4000, torch.Generator().manual_seed(0))
-    assert evaluation.modes(ring, x) == (pytest.approx(0.989, abs=0.006), 8, pytest.approx(0.974, abs=0.02))
-    assert evaluation.modes(ring, ring.means) == (1.0, 8, 0.0)
-    assert evaluation.modes(ring, ring.means[2:4]) == (1.0, 2, 0.0)
+    assert modes(ring, x) == (pytest.approx(0.989, abs=0.006), 8, pytest.approx(0.974, abs=0.02))
+    assert modes(ring, ring.means) == (1.0, 8, 0.0)
+    assert modes(ring, ring.means[2:4]) == (1.0, 2, 0.0)
     half = ring.means[0] + 0.5 * (x - ring.means[torch.cdist(x, ring.means).argmin(1)])
-    assert evaluation.modes(ring, half) == (pytest.approx(1, abs=0.001), 1, pytest.approx(0.5, abs=0.02))
-    assert evaluation.modes(ring, torch.full((5, 2), 9.0, dtype=torch.float64)) == (0.0, 0, 0.0)
-    assert evaluation.on_target(ring, x) == evaluation.modes(ring, x).on_target
+    assert modes(ring, half) == (pytest.approx(1, abs=0.001), 1, pytest.approx(0.5, abs=0.02))
+    assert modes(ring, torch.full((5, 2), 9.0, dtype=torch.float64)) == (0.0, 0, 0.0)
+    assert evaluation.on_target(ring, x) == modes(ring, x).on_target
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +201,38 @@ def test_quality_sees_noise_a_missing_class_and_copies(judge):
     assert copies.neighbour_ratio < 0.1
     assert copies.frechet < copies.floor + 4 * copies.floor_spread, "memorised data score perfectly: look at both"
     assert accuracy(judge, held_out, (label + 1) % 10) < 0.02 < 0.97 < good.accuracy
+
+
+def test_what_a_network_sees_does_not_depend_on_its_mode():
+    """Batch norm would let digits depend on those beside them, and learn from them."""
+    judge = DigitClassifier().train()
+    before = {name: value.clone() for name, value in judge.state_dict().items()}
+    x, label = data.digits("test")
+    for function in (judge, judge.features):
+        alone = in_batches(function, x[:1])
+        assert torch.allclose(in_batches(function, x[:50])[:1], alone, atol=1e-5)
+    accuracy(judge, x[:50], label[:50])
+    assert judge.training
+    assert all(torch.equal(value, before[name]) for name, value in judge.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda x, y: accuracy(DigitClassifier(), x, y.tolist()), r"label is \[.*\]; expected int64 of shape \(4,\)"),
+        (lambda x, y: accuracy(DigitClassifier(), x, y.float()), "label is .*float32; expected int64"),
+        (lambda x, y: accuracy(DigitClassifier(), x[:0], y[:0]), "x is .*; expected at least one sample"),
+        (lambda x, y: in_batches(DigitClassifier(), x, 0), "size is 0; expected a whole number, at least 1"),
+        (lambda x, y: modes(data.ring(), torch.zeros(3, 3)), r"x is .*; expected shape \(n, 2\), n at least 1"),
+        (lambda x, y: modes(data.ring(), torch.zeros(0, 2)), r"x is .*; expected shape \(n, 2\), n at least 1"),
+        (lambda x, y: modes(data.ring(), torch.full((3, 2), torch.nan)), "x is .*; expected finite values"),
+    ],
+)
+def test_what_nothing_can_be_said_of_is_refused(call, named):
+    with pytest.raises((TypeError, ValueError), match=named):
+        call(*(part[:4] for part in data.digits("test")))
+
+
+def test_points_in_single_precision_are_judged_like_those_in_double():
+    x = data.ring().sample(200, torch.Generator().manual_seed(0))[0]
+    assert modes(data.ring(), x.float()) == pytest.approx(modes(data.ring(), x), rel=1e-5)
