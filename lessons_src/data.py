@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import math
 import urllib.request
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lessons_src.checks import check_choice, check_int, check_real, refuse
+from lessons_src.checks import check_batch, check_choice, check_finite, check_int, check_real, refuse, shortened
 from lessons_src.files import write_whole
 from lessons_src.oracle import GaussianMixture
 
@@ -57,6 +58,86 @@ def _stored(names: tuple[str, str], path: str | Path) -> tuple[Tensor, Tensor]:
             f"got {x.dtype} {x.shape} and {y.dtype} {y.shape}"
         )
     return torch.from_numpy(x).unsqueeze(1).float() / 127.5 - 1, torch.from_numpy(y).long()
+
+
+class Pictures(NamedTuple):
+    """Pictures x (N, C, size, size) and, if they lie in folders, their classes (N,) and what those are called.
+
+    unreadable says why a file is left out, by its name.
+    """
+
+    x: Tensor
+    label: Tensor | None
+    classes: list[str]
+    unreadable: dict[str, str]
+
+
+def folder(path: str | Path, size: int, channels: int = 3) -> Pictures:
+    """Your own pictures, in a folder or in folders of it: x (N, channels, size, size) float32 in [-1, 1].
+
+    Folders are classes if there are several, in the order of their names. Any format that Pillow reads will do; of a
+    picture its middle square is taken, as a camera's mark has it turned, and scaled, on white where it is transparent.
+    channels is 3 for RGB, 1 for grey. Files that are no pictures are left out, counted and named in a warning. Raises
+    ValueError for another path or channels, if no file is a picture, or if some lie in folders and some beside them.
+    """
+    from PIL import Image
+
+    check_int("size", size, 1)
+    if check_int("channels", channels, 1, 3) == 2:
+        refuse("channels", channels, "3 for RGB, or 1 for grey")
+    root, found, unreadable = Path(path), {}, {}
+    if not root.is_dir():
+        refuse("path", str(path), "a folder of pictures")
+    for file in sorted(file for file in root.rglob("*") if file.is_file() and not file.name.startswith(".")):
+        name = file.relative_to(root)
+        try:
+            found[name] = _picture(file, size, channels)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+            unreadable[str(name)] = shortened(str(error), 80)
+    if unreadable:
+        few = ", ".join(f"{name!r} ({reason})" for name, reason in list(unreadable.items())[:5])
+        more = ", ..." if len(unreadable) > 5 else ""
+        text = f"{len(unreadable)} of {len(found) + len(unreadable)} files in {root} are left out: {few}{more}"
+        warnings.warn(text, stacklevel=2)
+    if not found:
+        refuse("path", str(path), "a folder with pictures in it")
+    tops = [name.parts[0] if len(name.parts) > 1 else "" for name in found]
+    classes = sorted(set(tops)) if len(set(tops)) > 1 else []
+    if "" in classes:
+        beside = f"{tops.count('')} lie beside {len(classes) - 1} folders"
+        refuse("path", str(path), f"all pictures in folders, one a class, or none; here {beside}")
+    label = torch.tensor([classes.index(top) for top in tops]) if classes else None
+    return Pictures(torch.stack(list(found.values())), label, classes, unreadable)
+
+
+def _picture(file: Path, size: int, channels: int) -> Tensor:
+    """One picture, (channels, size, size) in [-1, 1]; what Pillow raises if it is none."""
+    from PIL import Image, ImageOps
+
+    with Image.open(file) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+            image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
+        image = image.convert("RGBA")
+    sheet = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    sheet = sheet.convert("RGB" if channels == 3 else "L")
+    pixels = np.asarray(ImageOps.fit(sheet, (size, size), Image.Resampling.LANCZOS))
+    return torch.from_numpy(pixels.reshape(size, size, channels).copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def save_sheet(x: Tensor, path: str | Path, columns: int = 8) -> None:
+    """Write pictures x (N, C, H, W) in [-1, 1], grey or RGB, as one PNG, `columns` in a row, black between them."""
+    from PIL import Image
+
+    if check_batch("x", x).ndim != 4 or x.shape[1] not in (1, 3) or not len(x):
+        refuse("x", x, "shape (N, C, H, W) with C = 1 or 3")
+    check_int("columns", columns, 1)
+    framed = functional.pad(check_finite("x", x).float().clamp(-1, 1), (1, 1, 1, 1), value=-1)
+    framed = torch.cat([framed, framed.new_full((-len(x) % columns, *framed.shape[1:]), -1)])
+    rows = [torch.cat(list(row), 2) for row in framed.split(columns)]
+    pixels = ((torch.cat(rows, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    image = Image.fromarray(pixels[..., 0] if x.shape[1] == 1 else pixels)
+    write_whole(path, lambda part: image.save(part, "PNG"))
 
 
 def one_each() -> Tensor:

@@ -5,6 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise OSError naming `path` if no file can be written there, before hours are spent on what it is for."""
+    path = Path(path)
+    if path.is_dir():
+        raise OSError(f"{path} is a folder; expected the name of a file")
+    existed = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: readers see the old file or the new, never half.
 

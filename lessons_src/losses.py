@@ -29,12 +29,18 @@ class Losses(NamedTuple):
 class Samples:
     """Batches (x0, label), drawn with replacement from x0 (N, *event) float32 and labels (N, *shape) int64, or None.
 
-    Labels of classes are (N,), tokens of captions (N, length). Raises TypeError or ValueError for anything else.
+    Labels of classes are (N,), tokens of captions (N, length). Raises TypeError or ValueError for anything else, and
+    for pictures (N, C, H, W) from 0 to 1, or to 255: noise schedules are made for data around 0.
     """
 
     def __init__(self, x0: Tensor, label: Tensor | None = None) -> None:
         if check_batch("x0", x0).dtype != torch.float32 or not len(x0):
             refuse("x0", x0, "at least one sample, float32", TypeError)
+        if not x0.isfinite().all():
+            refuse("x0", x0, "finite values")
+        low, high = x0.min().item(), x0.max().item()
+        if x0.ndim == 4 and 0 <= low < high and (low < 0.1 or high > 1):  # all-bright pictures are welcome
+            refuse("x0", x0, f"values from -1 to 1; these are from {low:.3g} to {high:.3g}")
         if label is not None and (not isinstance(label, Tensor) or label.dtype != torch.int64):
             refuse("label", label, f"int64 of shape ({len(x0)},), or None", TypeError)
         if label is not None and label.shape[:1] != x0.shape[:1]:
@@ -105,12 +111,39 @@ class Denoising:
         output = net.output(x_t, t, condition)
         target = eps if net.prediction == "eps" else v
         each = (output.float() - target).square().flatten(1).mean(1)
-        return Losses(each, tenth)
+        return Losses(self.weighted(each, net, t), tenth)
+
+    def weighted(self, each: Tensor, net: NoisePredictor, t: Tensor) -> Tensor:
+        """How much errors (B,) at times t (B,) count: all alike."""
+        return each
 
     def check(self, net: NoisePredictor, batches: Any) -> None:
-        """Refuse `Samples` that the network does not take."""
+        """Refuse other networks, and `Samples` that the network does not take."""
+        if not isinstance(net, NoisePredictor):
+            refuse("net", type(net).__name__, "a NoisePredictor(body, schedule)", TypeError)
         if isinstance(batches, Samples):
             batches.check(net.body.event, net.num_classes, net.body.condition_shape)
+
+
+@dataclass(frozen=True)
+class MinSNR(Denoising):
+    """`Denoising` with errors of x0 weighted by min(SNR, gamma) (Hang et al. 2023, arXiv 2303.09556, section 3.4).
+
+    Which is min(SNR, gamma) / SNR for eps and min(SNR, gamma) / (SNR + 1) for v: small noise, where SNR is large and
+    errors of eps say little of x0, counts less.
+    """
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_real("gamma", self.gamma, 1e-6)
+
+    def weighted(self, each: Tensor, net: NoisePredictor, t: Tensor) -> Tensor:
+        """The errors (B,), each times the weight of its time."""
+        signal, noise = net.level(t, each)
+        snr = (signal / noise).square()
+        return each * snr.clamp(max=self.gamma) / (snr if net.prediction == "eps" else snr + 1)
 
 
 def shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
@@ -138,6 +171,8 @@ class Classification:
 
     def check(self, net: Any, batches: Samples) -> None:
         """Refuse samples that the classifier does not take, or without labels."""
+        if not isinstance(batches, Samples):
+            refuse("batches", batches, "Samples(x0, label)", TypeError)
         if batches.label is None:
             refuse("label", None, f"a label from 0 to {net.num_classes - 1} for each sample")
         batches.check(net.event, net.num_classes)

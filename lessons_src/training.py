@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, distributed, nn
@@ -21,11 +21,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lessons_src import data
 from lessons_src.checks import check_choice, check_int, check_real, refuse
-from lessons_src.files import write_whole
+from lessons_src.files import check_writable, write_whole
+from lessons_src.guidance import classifier_free
 from lessons_src.losses import Batch, Denoising, Losses, Samples
 from lessons_src.networks import UNET_PRESETS, NoisePredictor, UNet
 from lessons_src.optimizers import make_optimizers
-from lessons_src.schedules import SCHEDULES, make_schedule
+from lessons_src.samplers import ddim, sample
+from lessons_src.schedules import SCHEDULES, make_schedule, time_grid
 
 PRECISIONS = ("float32", "bfloat16")
 FORMAT = 2  # of checkpoints; 1 was written before network, loss and data were apart
@@ -39,6 +41,7 @@ class Batches(Protocol):
         """A batch of `size`, on the generator's device, drawn by it alone."""
 
 
+@runtime_checkable
 class Loss(Protocol):
     """What a `Trainer` minimises. A checkpoint tells losses apart by their repr: a dataclass has a useful one."""
 
@@ -116,6 +119,12 @@ class Trainer:
         precision: str = "float32",
         compiled: bool = False,
     ) -> None:
+        if not isinstance(loss, Loss):
+            refuse("loss", loss, "a loss with a check of what it takes, such as Denoising()", TypeError)
+        if not callable(batches):
+            refuse("batches", batches, "Samples(x0, label), or another function batches(size, generator)", TypeError)
+        if not isinstance(recipe, Recipe):
+            refuse("recipe", recipe, "a Recipe", TypeError)
         loss.check(net, batches)
         self.loss, self.batches, self.recipe, self.device = loss, batches, recipe, checked_device(device)
         self.timing: dict[str, float] = {}
@@ -173,7 +182,8 @@ class Trainer:
         ]
         if not all(bool(value.isfinite().all()) for value in kept):
             raise FloatingPointError(
-                f"not all weights are finite after step {self.step_count}; {path} is left as it is"
+                f"not all weights are finite after step {self.step_count}; {path} is left as it is: lower the learning "
+                "rate and go on from it, or begin again with a new network if there is none"
             )
         states = [self.generator.get_state()]
         if self.world > 1:
@@ -310,17 +320,21 @@ def train(
 ) -> Any:
     """Run a trainer to its end and return the averaged network.
 
-    Every `report_every` steps `report` gets a Progress, and the run stops with FloatingPointError if the loss is no
-    number any more. With `checkpoint`, an existing file there is gone on from, which is printed if there is a `report`,
-    and it is renewed every `checkpoint_every` steps, at the end, and on Ctrl-C; it never holds a value that is not
-    finite.
+    Every `report_every` steps `report` gets a Progress, and the run stops with FloatingPointError, which says how to go
+    on, if the loss is no number any more. With `checkpoint`, an existing file there is gone on from, which is printed
+    if there is a `report`, and it is renewed every `checkpoint_every` steps, at the end, and on Ctrl-C; it never holds
+    a value that is not finite. Raises OSError before the first step if it could not be written.
     """
+    if not isinstance(trainer, Trainer):
+        refuse("trainer", type(trainer).__name__, "a Trainer(net, loss, batches, recipe)", TypeError)
     check_int("report_every", report_every, 1)
     check_int("checkpoint_every", checkpoint_every, 1)
     if checkpoint is not None and Path(checkpoint).exists():
         said = trainer.load(checkpoint)
         if report and trainer.rank == 0:
             print(said, flush=True)
+    elif checkpoint is not None and trainer.rank == 0:
+        check_writable(checkpoint)
     gathered: list[Losses] = []
     since, started = time.perf_counter(), trainer.step_count
     try:
@@ -328,7 +342,7 @@ def train(
             gathered.append(losses)
             step, last = trainer.step_count, trainer.step_count == trainer.recipe.steps
             if step % report_every == 0 or last:
-                progress = _progress(trainer, gathered, time.perf_counter() - since, step - started)
+                progress = _progress(trainer, gathered, time.perf_counter() - since, step - started, checkpoint)
                 gathered.clear()
                 if report and trainer.rank == 0:
                     report(progress)
@@ -341,14 +355,18 @@ def train(
     return trainer.ema
 
 
-def _progress(trainer: Trainer, gathered: list[Losses], seconds: float, steps: int) -> Progress:
+def _progress(
+    trainer: Trainer, gathered: list[Losses], seconds: float, steps: int, checkpoint: str | Path | None
+) -> Progress:
     """Average what has gathered since the last report; the only place where the host waits for the device."""
     loss = _of_all(torch.cat([losses.each for losses in gathered]), trainer.world)
     mean = loss.mean().item()
     if not math.isfinite(mean):
+        kept = checkpoint is not None and Path(checkpoint).exists()
         raise FloatingPointError(
             f"loss is {mean} at step {trainer.step_count}; expected a finite number. Lower the learning rate, or use "
-            "precision='float32', and go on from the last checkpoint, which is from before."
+            "precision='float32', and "
+            + (f"go on from {checkpoint}, which is from before." if kept else "begin again, with a new network.")
         )
     by_time: list[float] = []
     if gathered[0].tenth is not None:
@@ -402,11 +420,14 @@ def print_progress(progress: Progress) -> None:
     )
 
 
-def main() -> None:
-    """Train a digit network from a terminal; under torchrun, in several processes."""
+def arguments() -> argparse.ArgumentParser:
+    """What `main` takes."""
     parser = argparse.ArgumentParser(prog="python -m lessons_src.training", description=main.__doc__)
     parser.add_argument("--data", choices=("digits", *data.IDX), default="digits", help="full sets are downloaded")
     parser.add_argument("--data-folder", type=Path, default=Path("data"), help="where they are, or go")
+    parser.add_argument("--pictures", type=Path, help="a folder of your own pictures, in place of --data")
+    parser.add_argument("--size", type=int, default=32, help="their side in pixels, even; default: %(default)s")
+    parser.add_argument("--channels", type=int, choices=(1, 3), default=3, help="grey or colour; default: %(default)s")
     parser.add_argument("--network", choices=UNET_PRESETS, default="base", help="size of the U-Net")
     parser.add_argument("--prediction", choices=("eps", "v"), default="v", help="what the network predicts")
     parser.add_argument("--schedule", choices=SCHEDULES, default="cosine", help="noise schedule, T = 1000")
@@ -421,27 +442,59 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=int, default=200, help="steps, default: %(default)s")
     parser.add_argument("--report-every", type=int, default=50, help="steps, default: %(default)s")
     parser.add_argument("--out", type=Path, help="write the averaged weights here (torch.save)")
-    options = parser.parse_args()
-    device = torch.device(options.device or best_device())
+    parser.add_argument("--samples", type=Path, help="draw 64 pictures at the end, and write them here (PNG)")
+    return parser
+
+
+def main() -> None:
+    """Train a network on digits, or on your own pictures, from a terminal; under torchrun, in several processes."""
+    options = arguments().parse_args()
+    try:
+        _run(options)
+    except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
+        raise SystemExit(f"{error}") from error
+    except KeyboardInterrupt:
+        kept = f" The same command goes on from {options.checkpoint}." if options.checkpoint else ""
+        raise SystemExit(f"Stopped.{kept}") from None
+    finally:
+        if parallel():
+            distributed.destroy_process_group()
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Train, write and draw what the options say."""
+    device = checked_device(options.device or best_device())
     if "LOCAL_RANK" in os.environ:  # started by torchrun
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         if device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)  # where gathering objects takes place
-    torch.manual_seed(options.seed)
-    body = UNet(**UNET_PRESETS[options.network])
-    net = NoisePredictor(body, make_schedule(options.schedule), options.prediction)
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-    samples = Samples(*(data.digits() if options.data == "digits" else data.full(options.data, options.data_folder)))
-    trainer = Trainer(net, Denoising(options.label_drop), samples, recipe, device, options.precision, options.compile)
+    for path in (options.out, options.samples):
+        if path:
+            check_writable(path)
+    if options.pictures:
+        x, label, classes, _ = data.folder(options.pictures, options.size, options.channels)
+        if not parallel() or distributed.get_rank() == 0:
+            print(f"{len(x)} pictures, classes: {', '.join(classes) or 'none'}", flush=True)
+    else:
+        x, label = data.digits() if options.data == "digits" else data.full(options.data, options.data_folder)
+    num_classes = 0 if label is None else 1 + int(label.max())
+    torch.manual_seed(options.seed)
+    body = UNet(num_classes, image=(x.shape[1], x.shape[2], x.shape[3]), **UNET_PRESETS[options.network])
+    net = NoisePredictor(body, make_schedule(options.schedule), options.prediction)
+    loss, batches = Denoising(options.label_drop), Samples(x, label)
+    trainer = Trainer(net, loss, batches, recipe, device, options.precision, options.compile)
     for precision, seconds in trainer.timing.items() if trainer.rank == 0 else ():
         print(f"{precision}: {1000 * seconds:.0f} ms a step{' (best)' * (precision == trainer.precision)}", flush=True)
     net = train(trainer, print_progress, options.report_every, options.checkpoint, options.checkpoint_every)
     if options.out and trainer.rank == 0:
         weights = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
         write_whole(options.out, lambda part: torch.save(weights, part))
-    if parallel():
-        distributed.destroy_process_group()
+    if options.samples and trainer.rank == 0:
+        start = torch.randn(64, *net.body.event, generator=torch.Generator().manual_seed(options.seed)).to(device)
+        eps_fn = classifier_free(net, torch.arange(64, device=device) % num_classes if num_classes else None, 1.0)
+        data.save_sheet(sample(ddim(eps_fn, start, net.schedule, time_grid(net.schedule, 50))), options.samples)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ BELOW = {  # a room, and the rooms that its modules may import from
     "make": {"core", "show", "exercises", "lessons", "make"},
 }
 MORE = {
+    "data": {"PIL"},
     "weights": {"safetensors"},
     "export": {"safetensors", "onnxruntime"},
 }  # what a module of the front room needs beside torch and numpy

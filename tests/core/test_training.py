@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 
 from lessons_src import data, oracle, training
 from lessons_src.evaluation import accuracy
-from lessons_src.losses import Classification, Denoising, Samples
+from lessons_src.losses import Classification, Denoising, MinSNR, Samples
 from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
 from lessons_src.optimizers import make_optimizers
 from lessons_src.schedules import cosine, linear
@@ -297,6 +299,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_pat
     with pytest.raises(FloatingPointError, match=r"loss is nan at step 30; .* Lower the learning rate"):
         train(spoilt(10), report_every=30, checkpoint_every=35, checkpoint=tmp_path / "run.pt")
     assert (tmp_path / "run.pt").read_bytes() == whole
+    with pytest.raises(FloatingPointError, match="begin again, with a new network"):  # there is nothing to go on from
+        train(spoilt(2), report_every=5)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_before_the_first_step():
+    run = trainer()
+    with pytest.raises(OSError, match=r"/proc/no/run.pt cannot be written"):
+        train(run, checkpoint="/proc/no/run.pt")
+    assert run.step_count == 0
 
 
 def test_no_checkpoint_is_written_of_a_run_that_diverged_since_the_last_report(tmp_path):
@@ -492,6 +503,12 @@ def denoise(x0, label=None):
     return Trainer(NoisePredictor(UNet(channels=(8, 8)), cosine()), Denoising(), Samples(x0, label), Recipe())
 
 
+def built(**changes):
+    net = NoisePredictor(PointMLP(4), cosine())
+    given = {"net": net, "loss": Denoising(), "batches": Samples(*points()), "recipe": Recipe()}
+    return Trainer(**given | changes)
+
+
 def classify(x0, label=None):
     return Trainer(DigitClassifier(), Classification(), Samples(x0, label), Recipe())
 
@@ -535,6 +552,31 @@ def test_data_that_do_not_fit_are_refused_before_training(kind, x0, label, named
     [
         (lambda: classify(IMAGES), ValueError, "label is None; expected a label from 0 to 9"),
         (
+            lambda: classify(torch.linspace(0, 255, 1568).reshape(2, 1, 28, 28)),
+            ValueError,
+            "x0 is .*; expected values from -1 to 1; these are from 0 to 255",
+        ),
+        (lambda: classify(IMAGES / 0), ValueError, "x0 is .*; expected finite values"),
+        (lambda: built(net=PointMLP()), TypeError, r"net is 'PointMLP'; expected a NoisePredictor\(body, schedule\)"),
+        (
+            lambda: built(batches=points()),
+            TypeError,
+            r"batches is \(tensor.*; expected Samples\(x0, label\), or another",
+        ),
+        (lambda: built(loss=torch.nn.functional.mse_loss), TypeError, "loss is <function mse_loss.*; expected a loss"),
+        (
+            lambda: built(loss=Classification(), batches=lambda *a: None),
+            TypeError,
+            r"batches is .*; expected Samples\(x0",
+        ),
+        (lambda: built(recipe={"steps": 3}), TypeError, r"recipe is \{'steps': 3\}; expected a Recipe"),
+        (
+            lambda: train(PointMLP()),
+            TypeError,
+            r"trainer is 'PointMLP'; expected a Trainer\(net, loss, batches, recipe\)",
+        ),
+        (lambda: MinSNR(gamma=0), ValueError, "gamma is 0"),
+        (
             lambda: Trainer(NoisePredictor(PointMLP(), cosine()), Denoising(), Samples(*points()), Recipe()),
             ValueError,
             r"label is \[0, 1, 2, 3\]; expected None: the network takes no labels",
@@ -569,3 +611,20 @@ def test_times_cover_the_whole_range_evenly():
     assert torch.equal(condition[kept], label[kept])
     drops = torch.cat([condition == 4 for _, condition in seen])
     assert abs(drops.double().mean().item() - 0.1) < 3 * (0.1 * 0.9 / 10_000) ** 0.5
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_min_snr_weighs_errors_as_its_paper_does(prediction):
+    schedule, gamma = cosine(1000), 5.0
+    torch.manual_seed(0)
+    net = NoisePredictor(PointMLP(4, width=32), schedule, prediction)
+    batch = tuple(part[:50] for part in points())
+    plain, weighed = (loss(net, batch, torch.Generator().manual_seed(3)) for loss in (Denoising(), MinSNR(gamma=gamma)))
+    offset = torch.rand(1, generator=torch.Generator().manual_seed(3))
+    t = 1 + (1000 * (torch.arange(50) + offset) / 50).long()
+    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    snr = compute_snr(scheduler, t - 1)
+    weight = snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)  # as diffusers' training scripts have it
+    assert torch.allclose(weighed.each, weight * plain.each, rtol=1e-3)
+    assert torch.equal(weighed.tenth, plain.tenth)
+    assert MinSNR(0.1, 5.0) != Denoising(0.1)
