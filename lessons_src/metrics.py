@@ -21,8 +21,8 @@ def check_features(least: int = 1, **sets: Any) -> list[Tensor]:
     """The sets in float64. Raises TypeError or ValueError unless each is (n, d), finite, n >= least, one d for all."""
     d = None
     for name, features in sets.items():
-        if check_floating(name, features, "shape (n, d)").ndim != 2 or len(features) < least:
-            refuse(name, features, f"shape (n, d) with n >= {least}")
+        if check_floating(name, features, "shape (n, d)").ndim != 2 or len(features) < least or not features.shape[1]:
+            refuse(name, features, f"shape (n, d) with n >= {least} and d >= 1")
         d = d or features.shape[1]
         if features.shape[1] != d:
             refuse(name, features, f"shape (n, {d}), with as many columns as the others have")
@@ -119,8 +119,8 @@ def at_infinity(
     is compared with it. Raises ValueError unless there are two different sizes, from 2 to N.
     """
     samples, real = check_features(samples=samples, real=real)
-    if len(set(sizes)) < 2:
-        refuse("sizes", list(sizes), "at least two different sizes")
+    if not isinstance(sizes, Sequence) or len(set(sizes)) < 2:
+        refuse("sizes", sizes, "at least two different sizes")
     check_int("draws", draws, 1)
     sizes = [check_int("sizes", n, 2, len(samples)) for n in sizes for _ in range(draws)]
     found = [distance(samples[torch.randperm(len(samples), generator=generator)[:n]], real) for n in sizes]
@@ -214,8 +214,8 @@ def class_spread(features: Tensor, label: Tensor) -> float:
     label is (n,) int64. Divide by the same for real samples. Raises ValueError for other shapes.
     """
     (features,) = check_features(features=features)
-    if label.shape != features.shape[:1]:
-        refuse("label", label, f"shape ({len(features)},), one label a row of features")
+    if not isinstance(label, Tensor) or label.shape != features.shape[:1]:
+        refuse("label", label, f"a tensor of shape ({len(features)},), one label a row of features")
     classes = [features[label == c] for c in label.unique()]
     return torch.cat([own - own.mean(0) for own in classes]).square().sum(1).mean().sqrt().item()
 
@@ -342,13 +342,14 @@ def bootstrap(
     check_real("confidence", confidence, 0, 1)
     if not paired or len({len(rows) for rows in paired}) != 1:
         refuse("paired", [len(rows) for rows in paired], "at least one tensor, all with the same number of rows")
-    n, drawn = len(paired[0]), []
+    n = check_int("len(paired)", len(paired[0]), 1)
+    value, drawn = check_real("statistic(*paired)", statistic(*paired)), []
     for _ in range(draws):
         rows = torch.randint(n, (n,), generator=generator)
-        drawn.append(statistic(*(tensor[rows] for tensor in paired)))
+        drawn.append(check_real("statistic of rows drawn again", statistic(*(tensor[rows] for tensor in paired))))
     ends = torch.tensor([0.5 - confidence / 2, 0.5 + confidence / 2], dtype=torch.float64)
     low, high = torch.tensor(drawn, dtype=torch.float64).quantile(ends).tolist()
-    return Interval(statistic(*paired), low, high)
+    return Interval(value, low, high)
 
 
 def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> Interval:

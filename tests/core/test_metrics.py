@@ -13,6 +13,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from lessons_src import metrics
 from lessons_src.metrics import (
     Report,
     at_infinity,
@@ -417,3 +418,34 @@ def test_wilson_intervals_hold_their_value_even_at_none_and_all():
     for hits in (0, 200):
         interval = wilson_interval(hits, 200)
         assert interval.low <= interval.value <= interval.high
+
+
+FEW = torch.arange(9.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda g: metrics.kernel_distance(torch.zeros(9, 0), torch.zeros(9, 0)), "a is .*; expected shape .* d >= 1"),
+        (lambda g: metrics.class_spread(torch.zeros(3, 2), [0, 1, 2]), r"label is \[0, 1, 2\]; expected a tensor"),
+        (
+            lambda g: metrics.at_infinity(None, torch.zeros(9, 2), torch.zeros(9, 2), 5, g),
+            "sizes is 5; expected at least",
+        ),
+        (lambda g: metrics.bootstrap(lambda a: a.mean(), torch.zeros(0), generator=g), r"len\(paired\) is 0; expected"),
+        (lambda g: metrics.bootstrap(lambda a: a, torch.zeros(9), generator=g), r"statistic\(\*paired\) is a tensor"),
+        (lambda g: metrics.bootstrap(lambda a: math.nan, torch.zeros(9), generator=g), r"statistic\(\*paired\) is nan"),
+        (
+            lambda g: metrics.bootstrap(lambda a: 1.0 if len(a.unique()) > 8 else math.nan, FEW, generator=g),
+            "statistic of rows drawn again is nan; expected a finite number",
+        ),
+    ],
+)
+def test_what_no_number_comes_of_is_refused_by_name(call, named):
+    with pytest.raises((TypeError, ValueError), match=named):
+        call(torch.Generator())
+
+
+def test_a_statistic_may_be_a_tensor_of_one_number():
+    found = metrics.bootstrap(lambda a: a.mean(), torch.arange(9.0), generator=torch.Generator())
+    assert [type(number) for number in found] == [float] * 3
