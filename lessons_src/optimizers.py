@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from lessons_src.checks import refuse
+
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal, so that every direction of a weight matrix moves equally far.
@@ -21,6 +23,8 @@ class Muon(torch.optim.Optimizer):
         """Move every weight by lr times its orthogonal update, tall matrices a little more than wide ones."""
         for group in self.param_groups:
             for weight in group["params"]:
+                if weight.grad is None:  # a layer that the network has and does not use
+                    continue
                 state = self.state[weight]
                 if not state:
                     state["average"] = torch.zeros_like(weight)
@@ -46,10 +50,10 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 def make_optimizers(net: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon at ten times the learning rate for inner matrices, if there are any; fused AdamW for everything else.
+    """Muon at ten times the learning rate for inner matrices; fused AdamW for everything else; each if it has any.
 
     Inner are convolutions, but of layers called `enter` or `leave`, and the matrices of a transformer's `attention`,
-    `cross` and `mlp`, but of `time`. Fixed weights are left out.
+    `cross` and `mlp`, but of `time`. Fixed weights are left out. Raises ValueError if all are.
     """
     inner: list[Tensor] = []
     rest: list[Tensor] = []
@@ -60,5 +64,11 @@ def make_optimizers(net: nn.Module, learning_rate: float) -> list[torch.optim.Op
         convolution = weight.ndim == 4 and not layers & {"enter", "leave"}
         matrix = weight.ndim == 2 and layers & {"attention", "cross", "mlp"} and "time" not in layers
         (inner if convolution or matrix else rest).append(weight)
-    adamw = torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    return [adamw, Muon(inner, lr=10 * learning_rate)] if inner else [adamw]
+    if not inner and not rest:
+        refuse("net", type(net).__name__, "a network with weights that require gradients")
+    found: list[torch.optim.Optimizer] = []
+    if rest:
+        found.append(torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True))
+    if inner:
+        found.append(Muon(inner, lr=10 * learning_rate))
+    return found

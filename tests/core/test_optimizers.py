@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from lessons_src.networks import PointMLP, UNet
 from lessons_src.optimizers import Muon, make_optimizers, orthogonal
@@ -38,3 +39,27 @@ def test_every_parameter_has_exactly_one_optimizer(net, count):
     assert len(optimizers) == count
     owned = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     assert sorted(owned) == sorted(id(p) for p in net.parameters())
+
+
+class Convolutions(nn.Module):
+    """Weights for Muon alone, one of them not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = (nn.Conv2d(1, 1, 3, bias=False) for _ in range(2))
+
+
+def test_a_layer_that_is_not_used_stays_as_it_is_and_no_optimiser_need_have_weights():
+    torch.manual_seed(0)
+    net = Convolutions()
+    before = [weight.clone() for weight in net.parameters()]
+    (muon,) = make_optimizers(net, 0.1)
+    net.used(torch.ones(1, 1, 3, 3)).sum().backward()
+    muon.step()
+    assert not torch.equal(net.used.weight, before[0])
+    assert torch.equal(net.unused.weight, before[1])
+
+
+def test_a_network_that_cannot_learn_is_refused():
+    with pytest.raises(ValueError, match="net is 'Convolutions'; expected a network with weights that require"):
+        make_optimizers(Convolutions().requires_grad_(False), 0.1)
