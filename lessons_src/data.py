@@ -80,8 +80,6 @@ def folder(path: str | Path, size: int, channels: int = 3) -> Pictures:
     channels is 3 for RGB, 1 for grey. Files that are no pictures are left out, counted and named in a warning. Raises
     ValueError for another path or channels, if no file is a picture, or if some lie in folders and some beside them.
     """
-    from PIL import Image
-
     check_int("size", size, 1)
     if check_int("channels", channels, 1, 3) == 2:
         refuse("channels", channels, "3 for RGB, or 1 for grey")
@@ -92,7 +90,7 @@ def folder(path: str | Path, size: int, channels: int = 3) -> Pictures:
         name = file.relative_to(root)
         try:
             found[name] = _picture(file, size, channels)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+        except Exception as error:  # Pillow raises errors of all kinds where a file is damaged
             unreadable[str(name)] = shortened(str(error), 80)
     if unreadable:
         few = ", ".join(f"{name!r} ({reason})" for name, reason in list(unreadable.items())[:5])
@@ -116,6 +114,8 @@ def _picture(file: Path, size: int, channels: int) -> Tensor:
 
     with Image.open(file) as opened:
         image = ImageOps.exif_transpose(opened)
+        if image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers of an unknown range")
         if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
             image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
         image = image.convert("RGBA")

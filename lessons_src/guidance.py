@@ -43,8 +43,10 @@ def rescale(eps: Tensor, eps_c: Tensor, share: float = 0.7) -> Tensor:
     eps itself. share = 1 does so wholly; the paper takes 0.7.
     """
     check_real("share", share, 0.0, 1.0)
+    if check_batch("eps", eps)[:1].numel() == 1:
+        refuse("eps", eps, "more than one number a sample: one has no standard deviation")
     size, wanted = (as_column(e.flatten(1).std(1), e) for e in (eps, check_like("eps_c", eps_c, "eps", eps)))
-    return share * eps * (wanted / size) + (1 - share) * eps
+    return share * eps * torch.where(size > 0, wanted / size, 1) + (1 - share) * eps
 
 
 def classifier_free(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lessons_src.checks import check_batch, check_real, refuse
-from lessons_src.networks import JointEmbedding, NoisePredictor
+from lessons_src.networks import JointEmbedding, NoisePredictor, check_input
 from lessons_src.process import add_noise, as_column, noise_like, rotate
 from lessons_src.schedules import make_schedule
 
@@ -100,7 +100,10 @@ class Denoising:
 
     def __call__(self, net: NoisePredictor, batch: Batch, generator: torch.Generator) -> Losses:
         """Draw times and noise, jump there, predict, compare."""
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            refuse("batches(size, generator)", batch, "a pair: x0, and its conditions or None", TypeError)
         x0, condition = batch
+        check_input("x0", x0, net.body.event, net.signal)
         B, device = len(x0), x0.device
         t, tenth = draw_times(net.schedule.T, B, generator)
         eps = noise_like(x0, generator)

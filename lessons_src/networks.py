@@ -68,6 +68,8 @@ class NoisePredictor(nn.Module):
 
     def __init__(self, body: Body, schedule: NoiseSchedule, prediction: str = "eps") -> None:
         super().__init__()
+        if not isinstance(body, Body):
+            refuse("body", type(body).__name__, "a networks.Body, such as UNet(), or a class of your own", TypeError)
         self.body, self.schedule = body, check_schedule("schedule", schedule)
         self.prediction = check_choice("prediction", prediction, ("eps", "v"))
         self.register_buffer("signal", schedule.alpha_bar.sqrt().float(), persistent=False)
@@ -92,14 +94,19 @@ class NoisePredictor(nn.Module):
         return rotate(x, output, signal, -noise)[1]
 
     def output(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """What the body itself predicts, eps or v; unchecked, for the training loop."""
-        return self.body(x, 1000 * t / self.schedule.T, condition)
+        """What the body itself predicts, eps or v, for the training loop; of what it takes, nothing is checked."""
+        found = self.body(x, 1000 * t / self.schedule.T, condition)
+        if not isinstance(found, Tensor) or found.shape != x.shape:  # which would be broadcast in a loss
+            refuse("body(x, time, condition)", found, f"a tensor of the shape of x, {tuple(x.shape)}", TypeError)
+        return found
 
     def level(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at times t (B,), shaped to multiply x (B, *event)."""
         return as_column(self.signal[t], x), as_column(self.noise[t], x)
 
     def _check(self, x: Tensor, t: Tensor) -> None:
+        if self.signal.dtype not in (torch.float32, torch.float64):  # times and levels need their digits
+            refuse("net", f"in {self.signal.dtype}", "float32 or float64: take torch.autocast for less", TypeError)
         check_input("x", x, self.body.event, self.signal, torch.float64)
         if not isinstance(t, Tensor) or t.shape != x.shape[:1] or t.dtype != torch.int64:
             refuse("t", t, f"an int64 tensor of shape ({len(x)},)")

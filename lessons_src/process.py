@@ -88,9 +88,9 @@ def prior_kl(x0: Tensor, alpha_bar: Level) -> Tensor:
     What the signal that is left at T costs, the last term of the variational bound (Ho et al. 2020, equation 5, L_T):
     half the sum of alpha_bar (x0^2 - 1) - log(1 - alpha_bar). alpha_bar < 1.
     """
-    signal, noise = signal_and_noise(alpha_bar, check_batch("x0", x0), noisy=True)
-    signal, noise = (torch.as_tensor(value, dtype=torch.float64, device=x0.device) for value in (signal, noise))
-    each = signal.square() * (x0.double().square() - 1) - (-signal.square()).log1p()
+    signal, _ = signal_and_noise(alpha_bar, check_batch("x0", x0), noisy=True)
+    left = torch.as_tensor(signal, dtype=x0.dtype, device=x0.device).square()
+    each = left * (x0.square() - 1) - (-left).log1p()
     return each.flatten(1).sum(1) / 2
 
 

@@ -56,13 +56,15 @@ def as_sampler(run: Callable[P, Iterator[Yielded]]) -> Callable[P, Iterator[Yiel
 
     @wraps(run)
     def checked(*args: P.args, **options: P.kwargs) -> Iterator[Yielded]:
-        given = parameters.bind(*args, **options).arguments
+        bound = parameters.bind(*args, **options)
+        given = bound.arguments
         eps_fn, schedule = given["eps_fn"], check_schedule("schedule", given["schedule"])
         if not callable(eps_fn):
             refuse("eps_fn", eps_fn, "a function eps_fn(x, t), such as a network", TypeError)
         check_batch("x", given["x"])
-        check_same_levels(eps_fn, schedule, _falling(schedule, given.get("times")))
-        return without_gradients(*args, **options)
+        given["times"] = _falling(schedule, given.get("times"))
+        check_same_levels(eps_fn, schedule, given["times"])
+        return without_gradients(*bound.args, **bound.kwargs)
 
     return checked
 
@@ -145,7 +147,7 @@ def renoise(x0: Tensor, eps: Tensor, alpha_bar_s: float, sigma: float = 0.0, gen
 
 def sample(states: Iterable[State]) -> Tensor:
     """Run a sampler to its end and return the last x."""
-    last = deque(states, maxlen=1)
+    last = deque(states if isinstance(states, Iterable) else (), maxlen=1)
     if not last or not hasattr(last[0], "x"):
         refuse("states", states, "a sampler that makes at least one step")
     return last[0].x
@@ -202,8 +204,11 @@ def steps(schedule: NoiseSchedule, times: Sequence[int] | None, eta: float = 0.0
 
 
 def predict(eps_fn: EpsFn, x: Tensor, t: int) -> Tensor:
-    """eps_fn(x, t) for one time t; TypeError or ValueError unless it is finite and like x (B, *event)."""
-    found = eps_fn(check_batch("x", x), torch.full((len(x),), t, device=x.device))
+    """eps_fn(x, t) for one time t; TypeError or ValueError unless it is finite, like x (B, *event), and leaves x be."""
+    before = x._version if not check_batch("x", x).is_inference() else 0
+    found = eps_fn(x, torch.full((len(x),), t, device=x.device))
+    if not x.is_inference() and x._version != before:
+        refuse("eps_fn", eps_fn, "a function that does not change x in place")
     if not check_like("eps_fn(x, t)", found, "x", x).isfinite().all():
         check_finite("x", x, f", at t = {t}")
         check_finite("eps_fn(x, t)", found, f", at t = {t}")

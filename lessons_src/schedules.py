@@ -5,7 +5,7 @@ sqrt(1 - alpha_bar) eps. Everything is float64 and 1-based as in the papers: alp
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -95,8 +95,11 @@ def _ends(T: int, beta_start: float, beta_end: float) -> tuple[float, float]:
     return first, check_real("beta_end", beta_end, first, 0.999)
 
 
-def of_betas(beta: Tensor, name: str = "custom") -> NoiseSchedule:
-    """The schedule with betas (T,), float64, of the times 1..T."""
+def of_betas(beta: Tensor | Sequence[float], name: str = "custom") -> NoiseSchedule:
+    """The schedule with betas (T,) in (0, 1) of the times 1..T; ValueError for others."""
+    beta = torch.as_tensor(beta, dtype=torch.float64)
+    if beta.ndim != 1 or not ((beta > 0) & (beta < 1)).all():
+        refuse("beta", beta.tolist(), "shape (T,), values in (0, 1)")
     return NoiseSchedule(torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)]), name)
 
 
@@ -246,5 +249,6 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
 
 
 def times_to(top: int, steps: int) -> list[int]:
-    """Equally spaced times from `top` down to 0, in `steps` steps."""
+    """Equally spaced times from `top` down to 0, in `steps` steps, at most `top`."""
+    check_int("steps", steps, 1, check_int("top", top, 1))
     return [round(top * i / steps) for i in range(steps, -1, -1)]

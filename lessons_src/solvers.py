@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lessons_src.checks import check_int, check_like, check_real, refuse
+from lessons_src.checks import check_batch, check_int, check_like, check_real, check_times, refuse
 from lessons_src.process import Generators, as_column, posterior_variance, predict_eps, predict_x0
 from lessons_src.samplers import (
     EpsFn,
@@ -352,6 +352,7 @@ def thresholded(eps_fn: EpsFn, schedule: NoiseSchedule, limit: float = 1.0, shar
     check_same_levels(eps_fn, schedule, range(1, schedule.T + 1))
 
     def bounded_eps(x: Tensor, t: Tensor) -> Tensor:
+        check_times("t", t, len(check_batch("x", x)), schedule.T)
         ab = schedule.alpha_bar[t.cpu()]
         x0 = predict_x0(x, check_like("eps_fn(x, t)", eps_fn(x, t), "x", x), ab)
         if share < 1:

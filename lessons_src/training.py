@@ -176,11 +176,8 @@ class Trainer:
 
         Raises FloatingPointError, leaving the file as it is, if a weight, average or momentum is not finite.
         """
-        kept = [*self.net.state_dict().values(), *self.averaged.state_dict().values()]
-        kept += [
-            value for optimizer in self.optimizers for state in optimizer.state.values() for value in state.values()
-        ]
-        if not all(bool(value.isfinite().all()) for value in kept):
+        momenta = [state for optimizer in self.optimizers for state in optimizer.state.values()]
+        if not _all_finite(self.net.state_dict(), self.averaged.state_dict(), *momenta):
             raise FloatingPointError(
                 f"not all weights are finite after step {self.step_count}; {path} is left as it is: lower the learning "
                 "rate and go on from it, or begin again with a new network if there is none"
@@ -243,6 +240,18 @@ class Trainer:
                 f"path is {str(path)!r}, {kind}; expected format {FORMAT}: start a new run with another file, or "
                 "finish this one with the version of the course that began it"
             )
+        needed = self._identity().keys() | {
+            "recipe",
+            "precision",
+            "step",
+            "net",
+            "averaged",
+            "optimizers",
+            "generators",
+        }
+        if not needed <= state.keys() or not _all_finite(state["net"], state["averaged"]):
+            lacks = ", ".join(sorted(needed - state.keys())) or "finite weights"
+            raise ValueError(f"path is {str(path)!r}, a checkpoint without {lacks}; expected a whole one")
         return state
 
     def _identity(self) -> dict[str, Any]:
@@ -274,6 +283,10 @@ class Trainer:
         self.averaged.n_averaged += 1
 
 
+def _all_finite(*states: dict[str, Any]) -> bool:
+    return all(bool(value.isfinite().all()) for state in states for value in state.values())
+
+
 class _Whole(nn.Module):
     """Network and loss as one module, whose forward pass DistributedDataParallel can follow."""
 
@@ -282,7 +295,12 @@ class _Whole(nn.Module):
         self.net, self.loss = net, loss
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
-        return self.loss(self.net, batch, generator)
+        found = self.loss(self.net, batch, generator)
+        if not isinstance(found, Losses) or found.each.ndim != 1 or not found.each.requires_grad:
+            refuse(
+                "loss(net, batch, generator)", found, "Losses(each), one a sample, that depend on weights", TypeError
+            )
+        return found
 
 
 def time_precisions(
@@ -329,12 +347,14 @@ def train(
         refuse("trainer", type(trainer).__name__, "a Trainer(net, loss, batches, recipe)", TypeError)
     check_int("report_every", report_every, 1)
     check_int("checkpoint_every", checkpoint_every, 1)
+    if report is not None and not callable(report):
+        refuse("report", report, "a function of a Progress, such as print, or None", TypeError)
+    if checkpoint is not None and trainer.rank == 0:
+        check_writable(checkpoint)
     if checkpoint is not None and Path(checkpoint).exists():
         said = trainer.load(checkpoint)
         if report and trainer.rank == 0:
             print(said, flush=True)
-    elif checkpoint is not None and trainer.rank == 0:
-        check_writable(checkpoint)
     gathered: list[Losses] = []
     since, started = time.perf_counter(), trainer.step_count
     try:
@@ -474,6 +494,8 @@ def _run(options: argparse.Namespace) -> None:
         if path:
             check_writable(path)
     if options.pictures:
+        if options.size < 4 or options.size % 2:
+            refuse("size", options.size, "an even number, at least 4")
         x, label, classes, _ = data.folder(options.pictures, options.size, options.channels)
         if not parallel() or distributed.get_rank() == 0:
             print(f"{len(x)} pictures, classes: {', '.join(classes) or 'none'}", flush=True)

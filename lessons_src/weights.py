@@ -50,7 +50,7 @@ def build(card: dict[str, Any]) -> nn.Module:
     return NoisePredictor(body, schedule, card["prediction"])
 
 
-def save(name: str, net: nn.Module, card: dict[str, Any], folder: Path = FOLDER) -> None:
+def save(name: str, net: nn.Module, card: dict[str, Any], folder: str | Path = FOLDER) -> None:
     """Write the weights of `net` in half precision and their card; each file appears whole or not at all.
 
     Raises ValueError if a weight does not fit into half precision.
@@ -58,12 +58,12 @@ def save(name: str, net: nn.Module, card: dict[str, Any], folder: Path = FOLDER)
     _write(name, {key: value for key, value in net.state_dict().items() if value.is_floating_point()}, card, folder)
 
 
-def save_adapter(name: str, changes: dict[str, Tensor], card: dict[str, Any], folder: Path = ADAPTERS) -> None:
+def save_adapter(name: str, changes: dict[str, Tensor], card: dict[str, Any], folder: str | Path = ADAPTERS) -> None:
     """Write an adapter of `lora` in the same form; its card says which network it is for."""
     _write(name, changes, card, folder)
 
 
-def load_adapter(name: str, folder: Path = ADAPTERS) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_adapter(name: str, folder: str | Path = ADAPTERS) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The adapter called `name`, float32, for `lora.plug`, and its card; ValueError as in `load`."""
     path = _path(name, folder)
     try:
@@ -73,20 +73,24 @@ def load_adapter(name: str, folder: Path = ADAPTERS) -> tuple[dict[str, Tensor],
         raise ValueError(f"{path} cannot be loaded: {error}") from error
 
 
-def _path(name: str, folder: Path) -> Path:
-    return folder / f"{check_choice('name', name, sorted(path.stem for path in folder.glob('*.json')))}.safetensors"
+def _path(name: str, folder: str | Path) -> Path:
+    names = sorted(path.stem for path in Path(folder).glob("*.json"))
+    if not names:
+        refuse("folder", str(folder), "a folder with weights in it")
+    return Path(folder) / f"{check_choice('name', name, names)}.safetensors"
 
 
-def _write(name: str, tensors: dict[str, Tensor], card: dict[str, Any], folder: Path) -> None:
+def _write(name: str, tensors: dict[str, Tensor], card: dict[str, Any], folder: str | Path) -> None:
     weights = {key: value.half().contiguous().cpu() for key, value in tensors.items()}
     for key, value in weights.items():
         if not value.isfinite().all():
             refuse(f"net, {key}", value, "finite values that fit into half precision")
+    folder = Path(folder)
     write_whole(folder / f"{name}.safetensors", lambda part: save_file(weights, part))
     write_whole(folder / f"{name}.json", lambda part: part.write_text(json.dumps(card, indent=2) + "\n"))
 
 
-def load(name: str, folder: Path = FOLDER) -> tuple[Any, dict[str, Any]]:
+def load(name: str, folder: str | Path = FOLDER) -> tuple[Any, dict[str, Any]]:
     """The trained network called `name`, float32, in evaluation mode, and its card.
 
     Raises ValueError listing the names there are, or naming the file if it is damaged or does not fit its card.

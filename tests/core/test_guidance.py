@@ -143,3 +143,9 @@ def test_a_rescaled_guided_prediction_has_the_size_of_the_conditional_one(gmm_b)
             classifier_free(net, 1, 5.0, rescaled=bad)
     with pytest.raises(TypeError, match="net is None; expected a network"):
         classifier_free(None, 1, 5.0)
+
+
+def test_rescaling_needs_a_size():
+    assert torch.equal(rescale(torch.zeros(2, 3), torch.ones(2, 3)), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"eps is .*; expected more than one number a sample"):
+        rescale(torch.ones(2, 1), torch.ones(2, 1))

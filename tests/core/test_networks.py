@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from lessons_src import weights
 from lessons_src.losses import Denoising
-from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, PointMLP, UNet
+from lessons_src.networks import UNET_PRESETS, Body, DigitClassifier, NoisePredictor, PointMLP, UNet
 from lessons_src.process import eps_from_velocity, predict_x0, x0_from_velocity
 from lessons_src.schedules import cosine, linear
 
@@ -181,3 +182,50 @@ def test_digit_networks_take_digits_of_their_own_kind_also_none(name):
     for other in (torch.zeros(2, 1, 32, 32), torch.zeros(2, 3, 28, 28), torch.zeros(2, 784)):
         with pytest.raises(ValueError, match=r"x is .*; expected shape \(B, 1, 28, 28\)"):
             asked(other)
+
+
+class Own(Body):
+    """A body of somebody's own, whose answer is cut to `columns`."""
+
+    def __init__(self, columns):
+        super().__init__((2,), 0, 8)
+        self.layer, self.columns = nn.Linear(10, 2), columns
+
+    def condition(self, condition, batch, device):
+        return torch.zeros(batch, 0)
+
+    def forward(self, x, time, condition):
+        return self.layer(torch.cat([x, self.time(time)], 1))[:, : self.columns]
+
+
+def test_a_body_of_ones_own_answers_in_the_shape_of_x():
+    """A column of answers would be broadcast: it trained, and drew nonsense."""
+    batch, t = (torch.zeros(4, 2), None), torch.tensor([1, 2, 3, 4])
+    net = NoisePredictor(Own(2), cosine())
+    assert net(batch[0], t).shape == (4, 2)
+    assert Denoising()(net, batch, torch.Generator()).each.shape == (4,)
+    narrow = NoisePredictor(Own(1), cosine())
+    for call in (lambda: narrow(batch[0], t), lambda: Denoising()(narrow, batch, torch.Generator())):
+        with pytest.raises(
+            TypeError, match=r"body\(x, time, condition\) is .*; expected a tensor of the shape of x, \(4, 2\)"
+        ):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_network_in_half_precision_is_refused_by_name(dtype):
+    net = NoisePredictor(PointMLP(), cosine()).to(dtype)
+    with pytest.raises(TypeError, match=r"net is 'in torch.*'; expected float32 or float64: take torch.autocast"):
+        net(torch.zeros(2, 2, dtype=dtype), torch.tensor([3, 4]))
+
+
+@pytest.mark.parametrize(
+    ("body", "schedule", "named"),
+    [
+        (nn.Linear(2, 2), cosine(), "body is 'Linear'; expected a networks.Body"),
+        (PointMLP(), "cosine", "schedule is 'cosine'; expected a NoiseSchedule"),
+    ],
+)
+def test_a_predictor_is_made_of_a_body_and_a_schedule(body, schedule, named):
+    with pytest.raises(TypeError, match=named):
+        NoisePredictor(body, schedule)

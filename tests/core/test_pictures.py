@@ -87,13 +87,14 @@ def test_files_that_are_no_pictures_are_counted_and_named(tmp_path):
     paint(tmp_path / "good.png", (1, 2, 3))
     whole = (tmp_path / "good.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("F", (8, 8), 0.5).save(tmp_path / "real.tiff")
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / ".DS_Store").touch()  # hidden: nobody misses it
-    with pytest.warns(UserWarning, match=r"3 of 4 files in .* are left out: 'empty.jpg' \(.*'half.png' .*'notes.txt'"):
+    with pytest.warns(UserWarning, match=r"4 of 5 files in .* are left out: 'empty.jpg' \(.*'half.png' .*'notes.txt'"):
         found = data.folder(tmp_path, 4)
     assert len(found.x) == 1
-    assert list(found.unreadable) == ["empty.jpg", "half.png", "notes.txt"]
+    assert list(found.unreadable) == ["empty.jpg", "half.png", "notes.txt", "real.tiff"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,8 @@ def test_the_terminal_trains_on_ones_own_pictures_and_draws(tmp_path, monkeypatc
         (["--out", "."], r"\. is a folder; expected the name of a file"),
         (["--samples", "/proc/no/drawn.png"], "/proc/no/drawn.png cannot be written"),
         (["--checkpoint", "/proc/no/run.pt"], "/proc/no/run.pt cannot be written"),
-        (["--checkpoint", "."], r"path is '\.'; expected a checkpoint of this course"),
+        (["--checkpoint", "."], r"\. is a folder; expected the name of a file"),
+        (["--pictures", ".", "--size", "33"], "size is 33; expected an even number"),
         (["--report-every", "0"], "report_every is 0; expected"),
     ],
 )

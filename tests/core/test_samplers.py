@@ -425,3 +425,25 @@ def test_with_a_generator_each_a_sample_is_the_same_in_every_batch(name):
 def test_other_generators_are_refused(generator, named):
     with pytest.raises((TypeError, ValueError), match=named):
         sample(ddpm(wavy, draws(2, 3), LINEAR, [1000, 500, 0], generator=generator))
+
+
+# --- What else a caller's own function and times may be ---------------------------------------------------------------
+
+
+def test_a_function_that_changes_x_in_place_is_refused():
+    """Its x0 would be made of another x than it was asked about, and the caller's start be spoilt."""
+    with pytest.raises(ValueError, match=r"eps_fn is .*; expected a function that does not change x in place"):
+        sample(ddim(lambda x, t: x.mul_(0.5), draws(2, 3), LINEAR, [1000, 0]))
+    with torch.inference_mode():  # whose tensors keep no count
+        assert sample(ddim(wavy, draws(2, 3) + 0, LINEAR, [1000, 0])).shape == (2, 3)
+
+
+def test_times_may_be_read_once_only():
+    once = sample(ddim(wavy, draws(2, 3), LINEAR, iter([1000, 500, 0])))
+    assert torch.equal(once, sample(ddim(wavy, draws(2, 3), LINEAR, [1000, 500, 0])))
+
+
+@pytest.mark.parametrize("states", [3, None, draws(2, 3)])
+def test_what_is_no_run_of_a_sampler_has_no_sample(states):
+    with pytest.raises(ValueError, match=r"states is .*; expected a sampler that makes at least one step"):
+        sample(states)

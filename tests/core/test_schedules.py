@@ -19,10 +19,12 @@ from lessons_src.schedules import (
     karras_sigmas,
     linear,
     make_schedule,
+    of_betas,
     scaled_linear,
     shifted_cosine,
     sigmoid,
     time_grid,
+    times_to,
     zero_terminal_snr,
 )
 from lessons_src.sde import VP
@@ -354,3 +356,19 @@ def test_log_snr_grid_takes_the_nearest_times(schedules, name):
     times = time_grid(schedules[name], steps, "log_snr")[-2::-1]
     assert (times[0], times[-1]) == (1, 1000)
     assert times == nearest
+
+
+@pytest.mark.parametrize("beta", [[0.1, 1.0], [0.0, 0.1], [[0.1]], [math.nan]])
+def test_betas_outside_their_range_are_refused(beta):
+    with pytest.raises(ValueError, match=r"beta is .*; expected shape \(T,\), values in \(0, 1\)"):
+        of_betas(beta)
+    assert of_betas([0.5, 0.5]).alpha_bar.tolist() == [1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("top", "steps", "named"), [(10, 0, "steps"), (10, 11, "steps"), (0, 1, "top"), (9.0, 3, "top")]
+)
+def test_times_to_the_data_need_room(top, steps, named):
+    with pytest.raises((TypeError, ValueError), match=f"{named} is "):
+        times_to(top, steps)
+    assert times_to(10, 5) == [10, 8, 6, 4, 2, 0]

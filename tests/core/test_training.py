@@ -240,6 +240,21 @@ def test_a_damaged_checkpoint_is_named_and_kept(tmp_path, damage):
     assert path.read_bytes() == found
 
 
+@pytest.mark.parametrize("lacks", ["recipe", "step", "optimizers", "generators", "net", "precision", "finite weights"])
+def test_a_checkpoint_that_lacks_something_is_named_and_changes_nothing(tmp_path, lacks):
+    path = tmp_path / "run.pt"
+    stopped(path)
+    state = torch.load(path, weights_only=True)
+    if state.pop(lacks, None) is None:
+        state["net"]["body.enter.weight"][0, 0] = torch.nan
+    torch.save(state, path)
+    other = trainer(net_seed=1)
+    before = weights(other).clone()
+    with pytest.raises(ValueError, match=rf"path is '.*run.pt', a checkpoint without {lacks}; expected a whole one"):
+        train(other, checkpoint=path)
+    assert torch.equal(weights(other), before)
+
+
 def test_a_pickle_with_code_is_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -503,6 +518,13 @@ def denoise(x0, label=None):
     return Trainer(NoisePredictor(UNet(channels=(8, 8)), cosine()), Denoising(), Samples(x0, label), Recipe())
 
 
+class Mean(Denoising):
+    """A loss that says one number for all."""
+
+    def __call__(self, net, batch, generator):
+        return super().__call__(net, batch, generator).each.mean()
+
+
 def built(**changes):
     net = NoisePredictor(PointMLP(4), cosine())
     given = {"net": net, "loss": Denoising(), "batches": Samples(*points()), "recipe": Recipe()}
@@ -576,6 +598,18 @@ def test_data_that_do_not_fit_are_refused_before_training(kind, x0, label, named
             r"trainer is 'PointMLP'; expected a Trainer\(net, loss, batches, recipe\)",
         ),
         (lambda: MinSNR(gamma=0), ValueError, "gamma is 0"),
+        (lambda: train(trainer(), report="yes"), TypeError, "report is 'yes'; expected a function of a Progress"),
+        (
+            lambda: built(batches=lambda n, g: points()[0][:n]).step(),
+            TypeError,
+            r"batches\(size, generator\) is a tensor",
+        ),
+        (
+            lambda: built(batches=lambda n, g: (torch.zeros(n, 3), None)).step(),
+            ValueError,
+            r"x0 is .*; expected shape \(B, 2\)",
+        ),
+        (lambda: built(loss=Mean()).step(), TypeError, r"loss\(net, batch, generator\) is .*; expected Losses\(each\)"),
         (
             lambda: Trainer(NoisePredictor(PointMLP(), cosine()), Denoising(), Samples(*points()), Recipe()),
             ValueError,
