@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.client
 import math
+import os
 import urllib.request
 import warnings
 import zipfile
@@ -77,16 +78,17 @@ def folder(path: str | Path, size: int, channels: int = 3) -> Pictures:
 
     Folders are classes if there are several, in the order of their names. Any format that Pillow reads will do; of a
     picture its middle square is taken, as a camera's mark has it turned, and scaled, on white where it is transparent.
-    channels is 3 for RGB, 1 for grey. Files that are no pictures are left out, counted and named in a warning. Raises
-    ValueError for another path or channels, if no file is a picture, or if some lie in folders and some beside them.
+    channels is 3 for RGB, 1 for grey. Train on Samples(found.x, found.label). Files that are no pictures are left out,
+    counted and named in a warning. Raises ValueError for another path or channels, if no file is a picture, or if some
+    lie in folders and some beside them.
     """
     check_int("size", size, 1)
     if check_int("channels", channels, 1, 3) == 2:
         refuse("channels", channels, "3 for RGB, or 1 for grey")
-    root, found, unreadable = Path(path), {}, {}
-    if not root.is_dir():
+    if not isinstance(path, str | Path) or not Path(path).is_dir():
         refuse("path", str(path), "a folder of pictures")
-    for file in sorted(file for file in root.rglob("*") if file.is_file() and not file.name.startswith(".")):
+    root, found, unreadable = Path(path), {}, {}
+    for file in _files(root):
         name = file.relative_to(root)
         try:
             found[name] = _picture(file, size, channels)
@@ -99,8 +101,11 @@ def folder(path: str | Path, size: int, channels: int = 3) -> Pictures:
         warnings.warn(text, stacklevel=2)
     if not found:
         refuse("path", str(path), "a folder with pictures in it")
-    tops = [name.parts[0] if len(name.parts) > 1 else "" for name in found]
-    classes = sorted(set(tops)) if len(set(tops)) > 1 else []
+    folders = [name.parts[:-1] for name in found]
+    while all(folders) and len({parts[0] for parts in folders}) == 1:  # such as "train" above all
+        folders = [parts[1:] for parts in folders]
+    tops = [parts[0] if parts else "" for parts in folders]
+    classes = sorted(set(tops)) if any(tops) else []
     if "" in classes:
         beside = f"{tops.count('')} lie beside {len(classes) - 1} folders"
         refuse("path", str(path), f"all pictures in folders, one a class, or none; here {beside}")
@@ -108,14 +113,29 @@ def folder(path: str | Path, size: int, channels: int = 3) -> Pictures:
     return Pictures(torch.stack(list(found.values())), label, classes, unreadable)
 
 
+def _files(root: Path) -> list[Path]:
+    """All below a folder, sorted, behind links too; nothing hidden, nor what macOS adds to an archive."""
+    found, seen = [], set()
+    for top, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        if os.path.realpath(top) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(top))
+        found += [Path(top, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
 def _picture(file: Path, size: int, channels: int) -> Tensor:
     """One picture, (channels, size, size) in [-1, 1]; what Pillow raises if it is none."""
     from PIL import Image, ImageOps
 
+    if not file.is_file():  # a pipe would be waited for
+        raise ValueError("it is no file, or leads to none")
     with Image.open(file) as opened:
         image = ImageOps.exif_transpose(opened)
-        if image.mode == "F":
-            raise ValueError("its pixels are floating-point numbers of an unknown range")
+        if image.mode == "F" or (image.mode == "I" and opened.format != "PNG"):  # whose I is 16 bits
+            raise ValueError("its pixels are numbers of an unknown range")
         if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
             image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
         image = image.convert("RGBA")

@@ -240,6 +240,7 @@ class Trainer:
                 f"path is {str(path)!r}, {kind}; expected format {FORMAT}: start a new run with another file, or "
                 "finish this one with the version of the course that began it"
             )
+        state.setdefault("event", self._identity()["event"])  # which format 2 did not have at first
         needed = self._identity().keys() | {
             "recipe",
             "precision",
@@ -259,6 +260,7 @@ class Trainer:
         body, schedule = getattr(self.net, "body", self.net), getattr(self.net, "schedule", None)
         return {
             "network": type(body).__name__,
+            "event": list(getattr(body, "event", ())),
             "shapes": {name: list(value.shape) for name, value in self.net.state_dict().items()},
             "prediction": getattr(self.net, "prediction", None),
             "alpha_bar": None if schedule is None else schedule.alpha_bar,
@@ -474,7 +476,8 @@ def main() -> None:
     except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
         raise SystemExit(f"{error}") from error
     except KeyboardInterrupt:
-        kept = f" The same command goes on from {options.checkpoint}." if options.checkpoint else ""
+        found = options.checkpoint and options.checkpoint.exists()
+        kept = f" The same command goes on from {options.checkpoint}." if found else ""
         raise SystemExit(f"Stopped.{kept}") from None
     finally:
         if parallel():

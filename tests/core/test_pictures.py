@@ -1,5 +1,6 @@
 """Pictures of one's own: what is read, as which classes, what is left out and named, and training on them."""
 
+import os
 import re
 import sys
 
@@ -67,15 +68,31 @@ def test_every_kind_of_pixel(tmp_path, mode, ink, expected):
     assert colour(data.folder(tmp_path, 8), 0) == expected
 
 
-def test_folders_are_classes_in_the_order_of_their_names(tmp_path):
+def test_folders_are_classes_in_the_order_of_their_names(tmp_path, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (tmp_path / ".git").mkdir()
+    paint(tmp_path / ".git" / "hidden.png", (7, 7, 7))
     for k, name in enumerate(("zebra", "ape", "cat/white")):
         paint(tmp_path / name / f"{k}.png", (k, k, k))
     found = data.folder(tmp_path, 4)
     assert found.classes == ["ape", "cat", "zebra"]
     assert found.label.tolist() == [0, 1, 2]
     assert [colour(found, k)[0] for k in range(3)] == [1, 2, 0]
+    paint(elsewhere / "far.png", (9, 9, 9))
+    (tmp_path / "zebra" / "more").symlink_to(elsewhere)
+    (tmp_path / "zebra" / "back").symlink_to(tmp_path)
+    assert data.folder(tmp_path, 4).label.tolist() == [0, 1, 2, 2], "behind a link, too, and once"
+    (tmp_path / "zebra" / "more").unlink()
+    (tmp_path / "zebra" / "back").unlink()
     one = data.folder(tmp_path / "cat", 4)
     assert (one.label, one.classes) == (None, [])
+    tmp_path.rename(tmp_path.with_name("train"))
+    tmp_path.mkdir()
+    tmp_path.with_name("train").rename(tmp_path / "train")
+    assert data.folder(tmp_path, 4).classes == ["ape", "cat", "zebra"], "a folder above all is none"
+    (tmp_path / "train").rename(tmp_path.with_name("train"))
+    tmp_path.rmdir()
+    tmp_path.with_name("train").rename(tmp_path)
     paint(tmp_path / "lost.png", (9, 9, 9))
     with pytest.raises(
         ValueError, match=r"path is .*; expected all pictures in folders, .*; here 1 lie beside 3 folders"
@@ -88,13 +105,20 @@ def test_files_that_are_no_pictures_are_counted_and_named(tmp_path):
     whole = (tmp_path / "good.png").read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
     Image.new("F", (8, 8), 0.5).save(tmp_path / "real.tiff")
+    Image.new("I", (8, 8), 100).save(tmp_path / "whole.tiff")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / ".DS_Store").touch()  # hidden: nobody misses it
-    with pytest.warns(UserWarning, match=r"4 of 5 files in .* are left out: 'empty.jpg' \(.*'half.png' .*'notes.txt'"):
+    with pytest.warns(
+        UserWarning, match=r"7 of 8 files in .* are left out: 'empty.jpg' \(.*'gone.png' .*'half.png'.*, \.\.\."
+    ):
         found = data.folder(tmp_path, 4)
     assert len(found.x) == 1
-    assert list(found.unreadable) == ["empty.jpg", "half.png", "notes.txt", "real.tiff"]
+    assert list(found.unreadable) == [
+        *("empty.jpg", "gone.png", "half.png", "notes.txt", "pipe.png", "real.tiff", "whole.tiff"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +127,7 @@ def test_files_that_are_no_pictures_are_counted_and_named(tmp_path):
         ({"path": "nowhere"}, r"path is '.*nowhere'; expected a folder of pictures"),
         ({"path": "a.png"}, r"path is '.*a.png'; expected a folder of pictures"),
         ({"path": "hollow"}, r"path is '.*hollow'; expected a folder with pictures in it"),
+        ({"path": None}, "path is 'None'; expected a folder of pictures"),
         ({"size": 0}, "size is 0; expected a whole number, at least 1"),
         ({"size": 32.0}, "size is 32.0; expected a whole number"),
         ({"channels": 2}, "channels is 2; expected 3 for RGB, or 1 for grey"),
@@ -114,7 +139,7 @@ def test_what_is_no_folder_of_pictures_is_refused(tmp_path, options, named):
     (tmp_path / "hollow").mkdir()
     given = {"path": "", "size": 4} | options
     with pytest.raises((TypeError, ValueError), match=named):
-        data.folder(**given | {"path": tmp_path / given["path"]})
+        data.folder(**given | {"path": given["path"] if given["path"] is None else tmp_path / given["path"]})
 
 
 def test_a_sheet_shows_every_picture(tmp_path):

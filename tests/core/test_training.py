@@ -662,3 +662,21 @@ def test_min_snr_weighs_errors_as_its_paper_does(prediction):
     assert torch.allclose(weighed.each, weight * plain.each, rtol=1e-3)
     assert torch.equal(weighed.tenth, plain.tenth)
     assert MinSNR(0.1, 5.0) != Denoising(0.1)
+
+
+def test_a_checkpoint_of_pictures_of_another_size_is_refused(tmp_path):
+    """A U-Net has the same weights at any size."""
+
+    def run(side):
+        net = NoisePredictor(UNet(0, (8, 8), (1, side, side)), cosine(100))
+        samples = Samples(torch.randn(4, 1, side, side, generator=torch.Generator().manual_seed(0)))
+        return Trainer(net, Denoising(), samples, Recipe(2, 2, warmup=1))
+
+    path = tmp_path / "run.pt"
+    run(8).save(path)
+    with pytest.raises(ValueError, match=r"event in .*run.pt' is \[1, 8, 8\]; expected \[1, 12, 12\]"):
+        run(12).load(path)
+    state = torch.load(path, weights_only=True)
+    del state["event"]  # as it was written at first
+    torch.save(state, path)
+    assert run(8).load(path) == f"Going on from step 0 of {path}."
