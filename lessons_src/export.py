@@ -82,8 +82,8 @@ def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
     T = check_int("num_train_timesteps", config.get("num_train_timesteps", 1000), 1)
     if config.get("trained_betas") is not None:
         beta = torch.as_tensor(config["trained_betas"], dtype=torch.float64)
-        if beta.shape != (T,):
-            refuse("trained_betas", config["trained_betas"], f"{T} numbers, one a training step")
+        if beta.shape != (T,) or not ((beta > 0) & (beta < 1)).all():
+            refuse("trained_betas", config["trained_betas"], f"{T} numbers, one a training step, in (0, 1)")
         return of_betas(beta)
     kinds = ("linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2")
     kind = check_choice("beta_schedule", config.get("beta_schedule"), kinds)
