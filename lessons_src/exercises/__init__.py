@@ -9,6 +9,7 @@ Modules: wire (how values travel), tasks (what an exercise is, and the judge), i
 notebooks). The exercises themselves are `TASKS` in lessons/lesson_NN/exercises.py.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 
 from lessons_src.checks import check_choice, check_int, refuse
-from lessons_src.exercises.tasks import Case, Mistake, NoAnswer, Task, Verdict, WrongWay, ask, judge
+from lessons_src.exercises.tasks import Case, Mistake, NoAnswer, Task, Verdict, WrongWay, ask, helpers, judge
 
 __all__ = ["Case", "Mistake", "Task", "Verdict", "WrongWay", "all_tasks", "answered", "check", "hint"]
 
@@ -44,18 +45,43 @@ class Note(str):
 def check(answer: Callable[..., Any], cases: Iterable[Case] | None = None) -> Verdict | Note:
     """Judge a function on fresh random inputs: on the cases of the task of its name, or on `cases`.
 
-    Returns a `Verdict`, whatever the function does; while a notebook is being graded, a note instead. Raises TypeError
-    for something that is no function, ValueError if no task has the function's name; the message lists the names.
+    What counts is the name that the caller has for it, so that a lambda, or any other object that can be called, is
+    judged as the grader does. Returns a `Verdict`, whatever the function does; while a notebook is being graded, a note
+    instead. Raises TypeError for something that cannot be called, ValueError if no task has its name; the message lists
+    the names.
     """
-    name = getattr(answer, "__name__", None)
-    if not callable(answer) or name is None:
+    if not callable(answer):
         refuse("answer", answer, "the function itself, as in check(forward_step)", TypeError)
+    names = [name for name, value in sys._getframe(1).f_globals.items() if value is answer]
+    own = getattr(answer, "__name__", type(answer).__name__)
     if not all_tasks():  # hidden from the process that runs a submission
-        return Note(f"The grader checks {name} from outside.")
+        return Note(f"The grader checks {own} from outside.")
+    name = next(filter(all_tasks().__contains__, (own, *names)), own)
     task = all_tasks()[check_choice("name of the function", name, all_tasks())]
-    generator = torch.Generator()
-    generator.seed()
-    return judge(task, lambda arguments: ask(answer, arguments), generator, cases)
+    return _verdict(task, answer, torch.Generator().seed(), cases)
+
+
+def _verdict(task: Task, answer: Callable[..., Any], seed: int, cases: Iterable[Case] | None = None) -> Verdict:
+    """The verdict on an answer, and where that is wrong, on it with right helpers in place of its wrong ones."""
+    put, scope = list(task.cases if cases is None else cases), getattr(answer, "__globals__", {})
+
+    def verdict() -> Verdict:
+        return judge(task, lambda arguments: ask(answer, arguments), torch.Generator().manual_seed(seed), put)
+
+    def is_right(name: str) -> bool:
+        return callable(scope.get(name)) and _verdict(all_tasks()[name], scope[name], seed).is_right
+
+    first = verdict()
+    if first.is_right or not (wrong := [name for name in helpers(task, all_tasks()) if not is_right(name)]):
+        return first
+    before = {name: scope[name] for name in wrong if name in scope}
+    scope.update((name, all_tasks()[name].reference) for name in wrong)
+    try:
+        return first.given(verdict(), wrong)
+    finally:
+        for name in wrong:
+            del scope[name]
+        scope.update(before)
 
 
 def hint(name: str, number: int = 1) -> Note:

@@ -22,8 +22,9 @@ import ast
 import inspect
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from typing import Any
@@ -188,6 +189,23 @@ class Verdict:
         """Points to earn."""
         return sum(result.points for result in self.results)
 
+    @property
+    def is_right(self) -> bool:
+        """Whether every case was answered rightly."""
+        return not any(result.says for result in self.results)
+
+    def given(self, again: "Verdict", names: Iterable[str]) -> "Verdict":
+        """This verdict, where it has to be mended by `again`: the same cases, with right helpers of these names."""
+        instead = f"with a right {' and '.join(names)} in place of yours"
+        results = []
+        for own, other in zip(self.results, again.results, strict=True):
+            if own.says and not other.says:
+                own = replace(other, label=f"{other.label}, {instead}")
+            elif own.says != other.says:
+                own = replace(own, says=f"{instead[0].upper()}{instead[1:]}: {other.says}")
+            results.append(own)
+        return Verdict(self.task, tuple(results))
+
     def __repr__(self) -> str:
         lines = [f"{self.task}: {self.earned:g} of {self.possible:g} points"]
         for result, says in self._said_once():
@@ -224,6 +242,16 @@ def judge(
     return Verdict(task.name, tuple(_judge_case(task, case, call, generator) for case in put))
 
 
+def helpers(task: Task, tasks: Mapping[str, Task]) -> list[str]:
+    """The names of those of `tasks` that a task's reference calls, or that these call, innermost first."""
+    found: list[str] = []
+    if inspect.isfunction(task.reference):
+        for name in task.reference.__code__.co_names:
+            if name in tasks and name != task.name and tasks[name].reference is task.reference.__globals__.get(name):
+                found += [*helpers(tasks[name], tasks), name]
+    return list(dict.fromkeys(found))
+
+
 def ask(function: Any, arguments: tuple) -> Any:
     """Call a learner's function and return its value as it would arrive over the wire.
 
@@ -233,10 +261,9 @@ def ask(function: Any, arguments: tuple) -> Any:
     before = [wire.encode(argument) for argument in arguments]
     try:
         value = function(*arguments)
-    except NotImplementedError as error:  # a stub raises it without a word, torch with one
-        raise NoAnswer(_stopped(error) + _line(function, error) if str(error) else "Not written yet.") from None
     except (Exception, SystemExit) as error:
-        raise NoAnswer(_stopped(error) + _line(function, error)) from None
+        is_stub = isinstance(error, NotImplementedError) and not error.args  # torch raises it with a word
+        raise NoAnswer("Not written yet." if is_stub else _stopped(error) + _line(function, error)) from None
     for position, (argument, earlier) in enumerate(zip(arguments, before, strict=True), 1):
         if wire.encode(argument) != earlier:
             raise NoAnswer(f"It changed its argument number {position} in place: work on a new tensor.")
@@ -247,7 +274,7 @@ def ask(function: Any, arguments: tuple) -> Any:
     try:
         return wire.decode(wire.encode(value), plain=True)
     except (TypeError, ValueError) as error:
-        raise NoAnswer(f"It returned {_shorten(error)}") from None
+        raise NoAnswer(f"It returned {one_line(error)}") from None
 
 
 def difference(got: Any, want: Any, tolerance: float) -> str:
@@ -274,7 +301,9 @@ def difference(got: Any, want: Any, tolerance: float) -> str:
         return _differing_values(got, want, tolerance)
     if _is_number(want):
         return _differing_values(torch.tensor(float(got)).double(), torch.tensor(float(want)).double(), tolerance)
-    return "" if got == want and type(got) is type(want) else f"It returned {got!r}; expected {want!r}"
+    return (
+        "" if got == want and type(got) is type(want) else f"It returned {_describe(got)}; expected {_describe(want)}"
+    )
 
 
 def _judge_case(task: Task, case: Case, call: Callable[[tuple], Any], generator: torch.Generator) -> Result:
@@ -292,8 +321,18 @@ def _judge_case(task: Task, case: Case, call: Callable[[tuple], Any], generator:
         says = difference(got, task.reference(*draw()), case.tolerance)
     if says:
         known = (s for wrong, s in task.wrong_answers if _explains(wrong, draw(), got, says, case.tolerance))
-        says = next(known, "") or _unchanged(task, draw(), got) or says
+        says = next(known, "") or _unchanged(task, draw(), got) or _drawn(call, draw, got, says)
     return Result(case.label, case.points, says)
+
+
+def _drawn(call: Callable[[tuple], Any], draw: Callable[[], tuple], got: Any, says: str) -> str:
+    """The sentence for a wrong answer, and what may be amiss with the random numbers of one that was to draw some."""
+    if got is None or not any(isinstance(argument, torch.Generator) for argument in draw()):
+        return says
+    with suppress(NoAnswer):
+        if wire.encode(call(draw())) != wire.encode(got):
+            return "The same seed gave other values in a second call: draw all random numbers from the generator given."
+    return f"{says}. If only the draws differ: their number, order, shape and dtype must be as the text says."
 
 
 def _unchanged(task: Task, arguments: tuple, got: Any) -> str:
@@ -325,12 +364,18 @@ def _differing_values(got: Tensor, want: Tensor, tolerance: float) -> str:
     if not wrong.any():
         return ""
     if got.ndim == 0:
-        return f"It is {got.item():.4g}; expected {want.item():.4g}"
+        return "It is {}; expected {}".format(*_apart(got, want))
     index = tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape))
     return (
         f"{int(wrong.sum())} of {got.numel()} values are off, the most at {list(index)}: "
-        f"{got[index].item():.4g} where {want[index].item():.4g} belongs"
+        "{} where {} belongs".format(*_apart(got[index], want[index]))
     )
+
+
+def _apart(got: Tensor, want: Tensor) -> tuple[str, str]:
+    """Two numbers with as many digits as it takes to tell them apart, four at least."""
+    pairs = ((f"{got.item():.{digits}g}", f"{want.item():.{digits}g}") for digits in range(4, 18))
+    return next((pair for pair in pairs if pair[0] != pair[1]), (str(got.item()), str(want.item())))
 
 
 def _is_number(value: Any) -> bool:
@@ -342,23 +387,25 @@ def _describe(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, list | tuple):
         return f"{len(value)} values in a {type(value).__name__}"
-    return "a number" if _is_number(value) else _shorten(repr(value))
+    return "a number" if _is_number(value) else one_line(repr(value))
 
 
 def _stopped(error: BaseException) -> str:
-    return f"It stopped with {type(error).__name__}: {_shorten(error)}"
+    return f"It stopped with {one_line(type(error).__name__, 50)}: {one_line(error)}"
 
 
 def _line(function: Any, error: BaseException) -> str:
     """Where in the learner's own code it stopped."""
     code = getattr(function, "__code__", None)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
-    return f" (line {frames[-1].lineno} of its cell: {_shorten(frames[-1].line)})" if frames else ""
+    return f" (line {frames[-1].lineno} of its cell: {one_line(frames[-1].line)})" if frames else ""
 
 
-def _shorten(text: Any, length: int = 200) -> str:
+def one_line(text: Any, length: int = 200) -> str:
+    """What a learner's process says, as one short line: control characters could forge others, or hide this one."""
     try:
-        text = " ".join(str(text).split())
+        text = " ".join(str(text)[: 10 * length].split())
     except Exception:  # an exception of the learner's own that cannot even be printed
         text = "(no message)"
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,15 +1,17 @@
 """How arguments and answers travel between a grader and a learner's process: JSON with base64, nothing else.
 
-Arguments may be tensors, int, float, bool, str, None, lists and tuples of these, and three objects that are rebuilt on
-the other side: a `torch.Generator` (from the seed it was given), a `NoiseSchedule`, and an `OracleNetwork`, the exact
-predictor net(x, t, label=None). An answer may be any of the plain ones. Nothing that arrives is ever executed, and
-nothing of unexpected form or size gets past `decode`.
+Arguments may be tensors, int, float, bool (of numpy, too), str, None, lists and tuples of these, and three objects that
+are rebuilt on the other side: a `torch.Generator` (from the seed it was given), a `NoiseSchedule`, and an
+`OracleNetwork`, the exact predictor net(x, t, label=None). An answer may be any of the plain ones. Nothing that arrives
+is ever executed, and nothing of unexpected form or size gets past `decode`.
 """
 
 import base64
 import math
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,11 +66,13 @@ def _encode(value: Any, budget: _Budget, depth: int = 0) -> Any:
     budget.spend(depth, len(value) if isinstance(value, str) else 0)
     if value is None or isinstance(value, bool | str):
         return value
-    if isinstance(value, int):
-        if abs(value) >= 1 << 63:
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        if abs(int(value)) >= 1 << 63:
             raise ValueError("an int of 2**63 or more in size")
         return int(value)
-    if isinstance(value, float):
+    if isinstance(value, Real):
         return float(value)
     if isinstance(value, list | tuple):
         entries = [_encode(entry, budget, depth + 1) for entry in value]

@@ -1,6 +1,7 @@
 """What an exercise notebook imports: checks that name the mistake, hints, and the wire that answers travel over."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from two_tasks import TASKS
 from lessons_src import exercises
 from lessons_src.data import ring
 from lessons_src.exercises import Case, Mistake, Task, WrongWay, all_tasks, check, hint, wire
-from lessons_src.exercises.tasks import NoAnswer, ask, difference, edits, judge
+from lessons_src.exercises.tasks import NoAnswer, ask, difference, edits, helpers, judge, one_line
 from lessons_src.schedules import linear
 
 
@@ -135,6 +136,14 @@ DIFFERENT = {
     "a wrong number": (2, 3.0, "It is 2; expected 3"),
     "a wrong scalar": (2.5, torch.tensor(3.0), "It is 2.5; expected 3"),
     "length": ([1], [1, 2], "It returned 1 values in a list; expected 2 values in a list"),
+    "a wrong number that looks right": (1.00031, 1.0, "It is 1.0003; expected 1"),
+    "an entry that looks right": (torch.tensor([1.0003]), torch.ones(1), "1.0003 where 1 belongs"),
+    "whole numbers beyond reals": (
+        torch.tensor(2**62),
+        torch.tensor(2**62 + 1),
+        f"It is {2**62}; expected {2**62 + 1}",
+    ),
+    "long text": ("n" * 999, "A", f"It returned '{'n' * 198}…; expected 'A'"),
     "an entry": ((1.0, 2.0), (1.0, 3.0), "Entry 1: It is 2; expected 3"),
     "no list": (1.0, [1.0], "expected 1 values in a list"),
 }
@@ -231,6 +240,119 @@ def test_what_stops_an_answer_is_told():
     assert ask(lambda n, x: n * x.requires_grad_(), (3, torch.ones(2))).tolist() == [3, 3]
     with pytest.raises(KeyboardInterrupt):
         ask(lambda: (_ for _ in ()).throw(KeyboardInterrupt), ())
+
+
+SCALARS = {np.int64(3): 3, np.int8(-3): -3, np.float32(0.5): 0.5, np.float16(0.5): 0.5, np.bool_(True): True}
+
+
+@pytest.mark.parametrize(("scalar", "value"), SCALARS.items(), ids=[type(scalar).__name__ for scalar in SCALARS])
+def test_numbers_of_numpy_are_numbers(scalar, value):
+    assert (ask(lambda: scalar, ()), type(ask(lambda: scalar, ()))) == (value, type(value))
+
+
+class Halver:
+    def __call__(self, x):
+        return x / 2
+
+
+def half_of(x):
+    return x / 2
+
+
+@pytest.mark.parametrize("answer", [lambda x: x / 2, half_of, Halver(), partial(half_of)], ids=["1", "2", "3", "4"])
+def test_what_counts_is_what_the_caller_calls_it(answer, monkeypatch):
+    monkeypatch.setitem(globals(), "halve", answer)
+    found = check(halve)  # noqa: F821
+    assert (found.task, found.earned) == ("halve", found.possible)
+    with pytest.raises(ValueError, match="expected one of 'halve', 'target'"):
+        check(lambda x: x / 2)
+
+
+def double(x):
+    """The task that others stand on."""
+    return 2 * x
+
+
+def quadruple(x):
+    """Calls double twice."""
+    return double(double(x))
+
+
+def count_up(x, n):
+    """Calls quadruple, and so double."""
+    return quadruple(x) + n
+
+
+def tower():
+    case = Case("numbers", lambda g: (torch.randn(3, generator=g),))
+    longer = Case("numbers", lambda g: (torch.randn(3, generator=g), 3))
+    tasks = (
+        Task(double, (case,), (WrongWay(lambda x: x, "Nothing is doubled."),), "abc", 1, 1),
+        Task(quadruple, (case,), (), "abc", 1, 1),
+        Task(count_up, (longer,), edits("+ n → - n\n    The sign of n is wrong."), "abc", 1, 1),
+    )
+    return {task.name: task for task in tasks}
+
+
+def test_helpers_come_innermost_first():
+    tasks = tower()
+    assert [helpers(task, tasks) for task in tasks.values()] == [[], ["double"], ["double", "quadruple"]]
+    del tasks["double"]
+    assert helpers(tasks["count_up"], tasks) == ["quadruple"]
+
+
+def test_a_wrong_helper_is_named_and_costs_nothing_else(monkeypatch):
+    monkeypatch.setattr(exercises, "all_tasks", tower)
+    notebook = {"check": check}
+    exec("def double(x): return 3 * x\ndef quadruple(x): return double(double(x))", notebook)
+    exec("def count_up(x, n): return quadruple(x) + n", notebook)
+    instead = ", with a right double in place of yours"
+    assert eval("check(double)", notebook).earned == 0
+    for name in ("quadruple", "count_up"):
+        [result] = eval(f"check({name})", notebook).results
+        assert (result.earned, result.label) == (1, f"numbers{instead}")
+    assert notebook["double"](1) == 3
+    exec("def count_up(x, n): return quadruple(x) - n", notebook)
+    [result] = eval("check(count_up)", notebook).results
+    assert result.says == f"W{instead[3:]}: The sign of n is wrong."
+    del notebook["double"]
+    assert eval("check(quadruple)", notebook).earned == 1
+    assert "double" not in notebook
+    exec("def quadruple(x): return x", notebook)
+    [result] = eval("check(quadruple)", notebook).results
+    assert "double" not in result.label + result.says
+
+
+def draws(x, generator):
+    """x with noise."""
+    return x + torch.randn(x.shape, generator=generator)
+
+
+def test_draws_from_elsewhere_and_other_draws_are_told():
+    def arguments(g):
+        return torch.zeros(20), torch.Generator().manual_seed(int(torch.randint(9**9, (), generator=g)))
+
+    task = Task(draws, (Case("zeros", arguments),), (), "abc", 1, 1)
+
+    def says(answer):
+        return judge(task, lambda arguments: ask(answer, arguments), torch.Generator()).results[0].says
+
+    assert says(draws) == ""
+    assert says(lambda x, generator: x + torch.randn_like(x)).startswith("The same seed gave other values in a second")
+    wide = says(lambda x, generator: x + torch.randn(x.shape, generator=generator, dtype=torch.float64).float())
+    assert wide.endswith("If only the draws differ: their number, order, shape and dtype must be as the text says.")
+    assert "draw" not in says(lambda x, generator: None)
+
+
+def test_what_an_answer_says_is_one_short_line():
+    error = type("Fake\n  ✓ 9/9  all points", (Exception,), {})
+    for made in (error("\x1b[2K\r✓ right\u202e"), error("x" * 10**6)):
+        with pytest.raises(NoAnswer) as caught:
+            ask(lambda made=made: (_ for _ in ()).throw(made), ())
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 400
+    assert one_line("a\tb\n c") == "a b c"
+    assert one_line("\x1b[1mé\0") == r"\x1b[1mé\x00"
 
 
 def test_wrong_use_is_refused_by_name():
