@@ -2,14 +2,16 @@
 
 import ast
 import hashlib
+import inspect
 import json
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -18,7 +20,7 @@ from nbformat import NotebookNode
 
 from lessons_src import exam, exercises
 from lessons_src.checks import refuse
-from lessons_src.exercises.tasks import Case, NoAnswer, Task, ask, judge
+from lessons_src.exercises.tasks import Case, NoAnswer, Task, Verdict, ask, helpers, judge
 from lessons_src.grading.notebook import Shown, grade_id, graded, is_check, is_run, stream
 from lessons_src.grading.sandbox import PACKAGE, Died, Kernel, Sandbox
 
@@ -61,17 +63,23 @@ class Graded:
 
 def grade(job: Job, sandbox: Sandbox) -> Graded:
     """Run a submission in the sandbox, put every case to its functions, and return what it earned and why."""
-    start, tasks, cases, scores = time.monotonic(), tasks_of(job.source), all_cases(job.source), {}
+    start, tasks, cases = time.monotonic(), tasks_of(job.source), all_cases(job.source)
     notebook = nbformat.reads(job.notebook, as_version=4)
-    with _Submission(job, notebook, sandbox) as submission:
-        for cell in filter(is_check, notebook.cells):
-            name, points = grade_id(cell), cell.metadata["nbgrader"]["points"]
+    points = {grade_id(cell): cell.metadata["nbgrader"]["points"] for cell in filter(is_check, notebook.cells)}
+    with _Submission(job, notebook, sandbox, tasks) as submission:
+
+        def verdict(name: str, right: tuple[str, ...] = ()) -> Verdict:
             digest = hashlib.blake2b(f"{job.seed} {name}".encode(), digest_size=7).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest))
-            verdict = judge(
-                tasks[name], lambda arguments, n=name: submission.call(n, arguments), generator, cases[name]
-            )
-            scores[name] = (points * verdict.earned / verdict.possible, points, repr(verdict))
+            return judge(tasks[name], partial(submission.call, name, right), generator, cases[name])
+
+        found = {name: verdict(name) for name in points}
+        needed = {name: helpers(tasks[name], tasks) for name in points}
+        for name in sorted(points, key=lambda name: len(needed[name])):
+            wrong = tuple(helper for helper in needed[name] if helper in found and not found[helper].is_right)
+            if wrong and not found[name].is_right:
+                found[name] = found[name].given(verdict(name, wrong), wrong)
+    scores = {name: (points[name] * v.earned / v.possible, points[name], repr(v)) for name, v in found.items()}
     notes = [*notebook.metadata.get("from_the_grader", []), *submission.notes]
     shown = graded(notebook, submission.outputs, {name: (s[0], s[2]) for name, s in scores.items()}, notes)
     seconds = time.monotonic() - start
@@ -168,14 +176,15 @@ class _Submission:
     Functions that kill it have CHANCES each, and so cost no other function anything.
     """
 
-    def __init__(self, job: Job, notebook: NotebookNode, sandbox: Sandbox) -> None:
+    def __init__(self, job: Job, notebook: NotebookNode, sandbox: Sandbox, tasks: dict[str, Task]) -> None:
         self.outputs: dict[int, list[NotebookNode]] = {}  # of the first time that a cell was run
         self.notes: list[str] = []
         self._shown = Shown()
         self._job, self._sandbox, self._kernel, self._deaths = job, sandbox, None, Counter()
-        self._given_up: dict[str, str] = {}  # functions that are not called again, and why
+        self._given_up: dict[tuple, str] = {}  # functions that are not called again, and why
         self._slow: set[str] = set()  # functions that ran out of time once, and get less of it from then on
         self._end, self._stack = time.monotonic() + job.total, ExitStack()
+        self._tasks, self._references, self._beside = tasks, {}, ExitStack()  # processes that run right helpers
         self._cells = {index: cell.source for index, cell in enumerate(notebook.cells) if is_run(cell)}
 
     def __enter__(self) -> "_Submission":
@@ -183,23 +192,36 @@ class _Submission:
 
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
+        self._beside.close()
 
-    def call(self, name: str, arguments: tuple) -> Any:
-        """Call a function of the notebook. Raises NoAnswer."""
-        if name in self._given_up:
-            raise NoAnswer(self._given_up[name])
+    def call(self, name: str, right: tuple[str, ...], arguments: tuple) -> Any:
+        """Call a function of the notebook, with the references in place of those called `right`. Raises NoAnswer."""
+        if (culprit := (name, right)) in self._given_up:
+            raise NoAnswer(self._given_up[culprit])
         kernel, start = self._ready(), time.monotonic()
         limit = min(self._job.call, 1) if name in self._slow else self._job.call
         try:
-            return kernel.call(name, arguments, limit, self._left())
+            return kernel.call(name, arguments, limit, self._left(), {n: partial(self._help, n) for n in right})
         except Died as reason:
-            self._bury(name)
-            if self._deaths[name] == CHANCES:
-                self._given_up[name] = f"{reason} It was the second time: {name} is not called again."
-            raise NoAnswer(self._given_up.get(name, str(reason))) from None
+            self._bury(culprit)
+            if self._deaths[culprit] == CHANCES:
+                self._given_up[culprit] = f"{reason} It was the second time: {name} is not called again."
+            raise NoAnswer(self._given_up.get(culprit, str(reason))) from None
         finally:
             if time.monotonic() - start > limit:
                 self._slow.add(name)
+
+    def _help(self, name: str, encoded: Any) -> dict[str, Any]:
+        """The reply of a reference to what a learner's process sent: from a sealed process that is no learner's."""
+        path = inspect.getfile(self._tasks[name].reference)
+        try:
+            if path not in self._references:
+                self._references[path] = self._beside.enter_context(self._sandbox.open())
+                self._references[path].run(Path(path).read_text(encoding="utf-8"), self._job.cell)
+            return self._references[path].relay(name, encoded, self._job.call, self._left())
+        except (Died, NoAnswer, RecursionError) as reason:
+            self._references.pop(path)
+            return {"none": str(reason)}
 
     def _ready(self) -> Kernel:
         while self._kernel is None:
@@ -212,7 +234,7 @@ class _Submission:
                         self.outputs[index] = self._shown.outputs(reply)
                 self._kernel = kernel
             except Died as reason:
-                self._bury("")
+                self._bury(None)
                 del self._cells[index]
                 self.outputs[index] = [stream(f"This cell was left out of the grading. {reason}")]
                 self.notes.append(f"A cell was left out of the grading. {reason}")
@@ -220,14 +242,14 @@ class _Submission:
 
     def _left(self) -> float:
         """Seconds of the clock that this submission still has. Raises NoAnswer if it is not tried any further."""
-        if self._deaths[""] >= MAX_DEATHS:
+        if self._deaths[None] >= MAX_DEATHS:
             raise NoAnswer(f"Not tried: {MAX_DEATHS} cells of this notebook ended its process.")
         if (left := self._end - time.monotonic()) <= 0:
             raise NoAnswer("Not tried: the time for this notebook was used up.")
         return left
 
-    def _bury(self, culprit: str) -> None:
-        """Clear away the process that a function killed, or a cell, whose name is empty."""
+    def _bury(self, culprit: tuple | None) -> None:
+        """Clear away the process that a function killed, with what it was given, or a cell."""
         self._stack.close()
         self._kernel = None
         self._deaths[culprit] += 1

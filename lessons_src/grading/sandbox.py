@@ -14,19 +14,21 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import lessons_src
 from lessons_src.exercises import wire
-from lessons_src.exercises.tasks import NoAnswer
+from lessons_src.exercises.tasks import NoAnswer, one_line
 from lessons_src.grading import worker
 
 PACKAGE = Path(lessons_src.__file__).parent
 VISIBLE = ("*.py", "assets", "show", "lessons/*.py", "lessons/*/*.py", "lessons/*/*.toml")  # no compiled files
-VISIBLE += ("exercises/__init__.py", "exercises/tasks.py", "exercises/wire.py", "grading/worker.py")
+VISIBLE += ("exercises/__init__.py", "exercises/tasks.py", "exercises/wire.py", "exercises/inputs.py")
+VISIBLE += ("grading/worker.py",)
 REFERENCES = "exercises.py"  # of a lesson
 MEMORY = 4 << 30  # bytes, of all processes of a submission together
 PAGE = 2 << 20  # bytes of the largest page that one fault brings
@@ -38,6 +40,9 @@ GRACE = 3.0  # seconds for an answer to "time is up"
 def visible(package: Path) -> list[Path]:
     """What a submission sees of the package: folders without references, and elsewhere single files."""
     return [path for pattern in VISIBLE for path in package.glob(pattern) if path.name != REFERENCES]
+
+
+Helpers = Mapping[str, Callable[[Any], dict[str, Any]]]  # by name, from encoded arguments to a reply
 
 
 class NotConfined(RuntimeError):
@@ -116,32 +121,50 @@ class Kernel:
     """
 
     def __init__(self, channel: socket.socket, lifeline: socket.socket, pid: int) -> None:
-        self._channel, self._lifeline, self._too_much = channel, lifeline, False
+        self._channel, self._lifeline, self._too_much, self._number = channel, lifeline, False, 0
         self._watcher = threading.Thread(target=self._watch, args=(pid, _control_group(pid)), daemon=True)
         self._watcher.start()
 
     def run(self, source: str, seconds: float, left: float = math.inf) -> dict[str, Any]:
         """Run a cell and return "text", "images" (base64 of PNG) and "error", unchecked. Raises Died."""
-        return self._exchange({"run": source}, seconds, left)
+        return self._exchange({"run": source}, seconds, left, {})
 
-    def call(self, name: str, arguments: tuple, seconds: float, left: float = math.inf) -> Any:
-        """Call a function that the notebook defined and return its answer. Raises NoAnswer or Died."""
-        encoded = [wire.encode(argument) for argument in arguments]
-        reply = self._exchange({"call": name, "arguments": encoded}, seconds, left)
+    def call(
+        self,
+        name: str,
+        arguments: tuple,
+        seconds: float,
+        left: float = math.inf,
+        helpers: Helpers | None = None,
+    ) -> Any:
+        """Call a function that the notebook defined and return its answer. Raises NoAnswer or Died.
+
+        What it calls by a name in `helpers` is answered by that, as `relay` does.
+        """
+        helpers, encoded = helpers or {}, [wire.encode(argument) for argument in arguments]
+        reply = self._exchange({"call": name, "arguments": encoded, "helpers": [*helpers]}, seconds, left, helpers)
         if "answer" not in reply:
-            raise NoAnswer(str(reply.get("none"))[:500])
+            raise NoAnswer(one_line(reply.get("none"), 500))
         try:
             return wire.decode(reply["answer"], plain=True)
         except ValueError as error:
-            raise NoAnswer(f"What it returned cannot be read: {error}") from None
+            raise NoAnswer(f"What it returned cannot be read: {one_line(error)}") from None
 
-    def _exchange(self, request: dict[str, Any], seconds: float, left: float) -> dict[str, Any]:
+    def relay(self, name: str, encoded: Any, seconds: float, left: float = math.inf) -> dict[str, Any]:
+        """Call a function on what another process sent; return the reply, neither of them looked at. Raises Died."""
+        return self._exchange({"call": name, "arguments": encoded, "helpers": []}, seconds, left, {})
+
+    def _exchange(self, request: dict[str, Any], seconds: float, left: float, helpers: Helpers) -> dict[str, Any]:
         seconds = max(round(min(seconds, left), 1), 0.1)  # which learners read
         clock = min(2 * seconds, max(left, 0.1))
         try:
             self._channel.settimeout(clock + GRACE)
-            worker.send(self._channel, request | {"seconds": seconds, "clock": clock})
-            reply = worker.receive(self._channel, clock + GRACE)
+            self._number, end = self._number + 1, time.monotonic() + clock + GRACE
+            worker.send(self._channel, request | {"number": self._number, "seconds": seconds, "clock": clock})
+            reply = self._reply(end)
+            while isinstance(asked := reply.get("ask"), str) and asked in helpers:
+                worker.send(self._channel, helpers[asked](reply.get("arguments")))
+                reply = self._reply(end)
         except TimeoutError:
             reason = f"It took longer than {seconds:g} seconds and could not be interrupted."
         except (OSError, EOFError):
@@ -151,11 +174,18 @@ class Kernel:
         except ValueError as error:
             reason = f"It sent {error}."
         else:
-            if isinstance(reply, dict):
-                return reply
-            reason = "It sent something that is no reply."
+            return reply
         self._lifeline.close()
         raise Died(reason)
+
+    def _reply(self, end: float) -> dict[str, Any]:
+        """The next message. Raises what `worker.receive` does, ValueError also for a reply to no request or another."""
+        if (left := end - time.monotonic()) <= 0:
+            raise TimeoutError
+        reply = worker.receive(self._channel, left)
+        if not isinstance(reply, dict) or reply.get("number") != self._number:
+            raise ValueError("something that is no reply")
+        return reply
 
     def _watch(self, pid: int, group: Path | None) -> None:
         """End the submission when its processes together hold more than MEMORY.

@@ -10,22 +10,25 @@ capabilities, few system calls and hard limits. It is process 1 there, so all th
 import contextlib
 import ctypes
 import importlib
+import inspect
 import io
 import json
 import os
 import platform
+import re
 import resource
 import select
 import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from lessons_src.exercises import wire
-from lessons_src.exercises.tasks import NoAnswer, ask
+from lessons_src.exercises.tasks import NoAnswer, ask, one_line
 
 HOME = "/home/student"
 MEMORY = 3 << 30  # bytes that one process may map beyond what was loaded; the host watches all processes together
@@ -196,16 +199,18 @@ def serve(shell: Any, channel: socket.socket) -> NoReturn:
     send(channel, {"ready": True})
     while True:
         request = receive(channel)
+        if "seconds" not in request:
+            continue  # what a helper gave to a call whose time was up
         try:
             with limited(request["seconds"], request["clock"]):
-                reply = run(shell, request["run"]) if "run" in request else call(shell, request)
+                reply = run(shell, request["run"]) if "run" in request else call(shell, request, channel)
         except (NoAnswer, OutOfTime) as reason:
             reply = {"none": str(reason)}
         except BaseException as error:  # of the learner's making, whatever it is
             reply = {"none": f"It stopped with {type(error).__name__}."}
         if os.getpid() != me:
             os._exit(0)  # a copy, forked by a cell: one of us is enough
-        send(channel, reply)
+        send(channel, reply | {"number": request["number"]})
 
 
 def run(shell: Any, source: str) -> dict[str, Any]:
@@ -216,7 +221,9 @@ def run(shell: Any, source: str) -> dict[str, Any]:
     shell.display_pub = publisher
     with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
         result = shell.run_cell(source, store_history=True)
-    error = result.error_before_exec or result.error_in_exec
+    if error := result.error_before_exec or result.error_in_exec:
+        text = f"{error.msg} (line {error.lineno})" if isinstance(error, SyntaxError) else error
+        stopped.append((source, f"{type(error).__name__}: {one_line(text)}"))
     shown = [output["data"] for output in publisher.outputs]
     for data in shown:
         sink.write(f"{data.get('text/plain', '')}\n")
@@ -227,14 +234,53 @@ def run(shell: Any, source: str) -> dict[str, Any]:
     return {"text": sink.text(), "images": small[:MAX_IMAGES], "error": type(error).__name__ if error else ""}
 
 
-def call(shell: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """Call a learner's function; return its answer, encoded."""
-    name = request["call"]
-    if not callable(function := shell.user_ns.get(name)):
-        raise NoAnswer(f"{name} is not defined when the notebook is run from top to bottom.")
+def call(shell: Any, request: dict[str, Any], channel: socket.socket) -> dict[str, Any]:
+    """Call a learner's function, which finds some others answered by the host; return its answer, encoded."""
+    name, scope = request["call"], shell.user_ns
+    if not callable(function := scope.get(name)):
+        raise NoAnswer(undefined(name, scope))
     arguments = tuple(wire.decode(argument) for argument in request["arguments"])
-    with contextlib.redirect_stdout(Sink()), contextlib.redirect_stderr(Sink()):
-        return {"answer": wire.encode(ask(function, arguments))}
+    own = {helper: scope[helper] for helper in request["helpers"] if helper in scope}
+    for helper in request["helpers"]:
+        scope[helper] = Helper({"ask": helper, "number": request["number"]}, own.get(helper), channel)
+    try:
+        with contextlib.redirect_stdout(Sink()), contextlib.redirect_stderr(Sink()):
+            return {"answer": wire.encode(ask(function, arguments))}
+    finally:
+        for helper in request["helpers"]:
+            scope.pop(helper, None)
+        scope.update(own)
+
+
+stopped: list[tuple[str, str]] = []  # cells that did not run to their end, and why
+
+
+def undefined(name: str, scope: dict[str, Any]) -> str:
+    """Why there is no function of a name: what stopped the last cell that speaks of it, or else the first."""
+    if name in scope:
+        return f"{name} is no function, but of type {type(scope[name]).__name__}."
+    about = [why for source, why in stopped if re.search(rf"\b{name}\b", source)][-1:]
+    about += [why for _, why in stopped[:1]]
+    why = f": a cell stopped with {about[0]}" if about else "."
+    return f"{name} is not defined when the notebook is run from top to bottom{why}"
+
+
+class Helper:
+    """Stands for a function that the host answers in place of the learner's own."""
+
+    def __init__(self, message: dict[str, Any], own: Any, channel: socket.socket) -> None:
+        self.message, self.own, self.channel, self.lock = message, own, channel, threading.Lock()
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Ask the host. Raises RuntimeError with its reason if it has no answer."""
+        if named:  # in the order of the learner's own parameters
+            arguments = inspect.signature(self.own).bind(*arguments, **named).args
+        with self.lock:
+            send(self.channel, self.message | {"arguments": [wire.encode(argument) for argument in arguments]})
+            reply = receive(self.channel)
+        if "answer" not in reply:
+            raise RuntimeError(reply["none"])
+        return wire.decode(reply["answer"], plain=True)
 
 
 class Sink(io.TextIOBase):

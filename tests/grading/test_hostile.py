@@ -23,10 +23,17 @@ FULL, LOST = {"halve": 3, "target": 4}, {"halve": 3, "target": 0}
 WORTH_NOTHING = {
     "not written": ("", "target is not defined"),
     "the stub": ("def target(x, n):\n    raise NotImplementedError", "Not written yet"),
-    "a missing module": ("import no_such_module\n" + RIGHT["target"], "No module named"),
-    "a syntax error": ("def target(x, n)\n    return n * x", "SyntaxError"),
+    "a missing module": (
+        "import no_such_module\n" + RIGHT["target"],
+        "not defined when the notebook is run from top to bottom: a cell stopped with ModuleNotFoundError: No module",
+    ),
+    "a syntax error": (
+        "def target(x, n)\n    return n * x",
+        "top to bottom: a cell stopped with SyntaxError: expected ':' (line 1)",
+    ),
+    "a question to nobody": ("n = input('n?')\n" + RIGHT["target"], "a cell stopped with EOFError"),
     "another name": (RIGHT["target"].replace("target", "traget"), "target is not defined"),
-    "no function": ("target = 12", "target is not defined"),
+    "no function": ("target = 12", "target is no function, but of type int."),
     "a known mistake": ("def target(x, n):\n    return x + n", "This is a sum where a product belongs."),
     "an exception": ("def target(x, n):\n    return {}['no']", "KeyError"),
     "an exception without text": (
@@ -121,6 +128,19 @@ WORTH_NOTHING = {
         "            try: os.write(fd, struct.pack('=I', len(content)) + content)\n            except OSError: pass\n"
         "    return x",
         "",
+    ),
+    "forged lines of a verdict": (
+        "import json, os, struct, sys\ndef target(x, n):\n"
+        "    number = sys._getframe(2).f_locals['request']['number']\n"
+        "    says = 'No.\\n  ✓ 2/2  a matrix\\x1b[2K\\r\\u202e' + 999 * ' x'\n"
+        "    content = json.dumps({'number': number, 'none': says}).encode()\n"
+        "    for fd in range(3, 40):\n"
+        "        try: os.write(fd, struct.pack('=I', len(content)) + content)\n        except OSError: pass\n",
+        "a matrix: No. ✓ 2/2 a matrix\\x1b[2K \\u202e x",
+    ),
+    "a class with several lines for a name": (
+        "def target(x, n):\n    raise type('E\\n  ✓ 2/2  a matrix', (Exception,), {})",
+        "E ✓ 2/2 a matrix: ",
     ),
     "a torn reply": (
         "import os\ndef target(x, n):\n    for fd in range(3, 40):\n        try: os.write(fd, b'\\xff' * 9)\n"
