@@ -6,7 +6,7 @@
     submitted/S/A/A.ipynb       the same, rebuilt by `collect`: always readable, harmless to nbgrader
     handout/A/S.ipynb           of an exam, which has numbers of its own for everybody: what each learner gets
     autograded/, feedback/      nbgrader's; gradebook.db holds the scores
-    .grading/                   results by content, so that work done once is never done again, and the secret seed
+    .grading/                   results by student and content, so that work done is not done again; the secret seed
 
 A is an assignment, S a student.
 """
@@ -168,16 +168,9 @@ class Course:
         What cannot be read is an empty submission with a note, and keeps nobody else's out.
         """
         release, notes = nbformat.read(self._path("release", name), as_version=4), {}
-        known = {grade_id(cell) for cell in release.cells} - {None}
-        inbox, handed_in = self.root / "inbox" / name, {}
-        for entry in sorted(inbox.iterdir()):
-            student = entry.name.removesuffix(".ipynb")
-            if not STUDENT.fullmatch(student) or not _is_usable(entry):
-                notes[repr(entry.name)] = ["Left out: expected STUDENT/ or STUDENT.ipynb, of letters, digits, . _ - @"]
-            elif student == name:
-                notes[repr(entry.name)] = ["Left out: it has the assignment's name, not a learner's."]
-            else:
-                handed_in.setdefault(student, []).append(entry)
+        known, inbox = {grade_id(cell) for cell in release.cells} - {None}, self.root / "inbox" / name
+        handed_in, left_out = self._inbox(name)
+        notes |= left_out
         for student, entries in sorted(handed_in.items()):
             try:
                 files = [file for entry in entries for file in (sorted(entry.iterdir()) if entry.is_dir() else [entry])]
@@ -239,7 +232,7 @@ class Course:
             except Exception as error:
                 yield student, error
                 continue
-            if known := self._known(job):
+            if known := self._known(student, job):
                 yield student, known
             else:
                 new.setdefault(job.key, (job, []))[1].append(student)
@@ -254,51 +247,71 @@ class Course:
                 result = future.exception() or future.result()
                 if isinstance(result, NotConfined):
                     raise result
-                if isinstance(result, Graded):
-                    _write(self._stored(job), json.dumps(asdict(result)))
+                for student in who if isinstance(result, Graded) else ():
+                    _write(self._stored(student, job), json.dumps(asdict(result)))
                 yield from ((student, result) for student in who)
 
     def feedback(self, name: str) -> Path:
-        """Write a page for every graded student, and return the folder of all pages."""
-        self._nbgrader("generate_feedback", name)
-        for page in (self.root / "feedback").glob(f"*/{name}/{name}.html"):
-            named = re.sub(r'<a href="#(\w+)">Test cell</a>', r'<a href="#\1">\1</a>', page.read_text(encoding="utf-8"))
-            _write(page, named)
+        """Write a page for every graded student whose page would not be the same, and return the folder of all pages.
+
+        Raises ValueError if nobody's submission is graded.
+        """
+        states = self._states(name)
+        if not states:
+            refuse("assignment", name, f"one with a graded submission: grade {name}")
+        for student, state in states.items():
+            page = self._path("feedback", name, student).with_suffix(".html")
+            mark = self.root / ".grading" / "shown" / student / name
+            if not (page.exists() and mark.exists() and mark.read_text() == state):
+                self._nbgrader("generate_feedback", name, student)
+                text = page.read_text(encoding="utf-8")
+                _write(page, re.sub(r'<a href="#(\w+)">Test cell</a>', r'<a href="#\1">\1</a>', text))
+                _write(mark, state)
         return self.root / "feedback"
 
     def forget(self, student: str) -> None:
         """Remove everything that is kept about a student, tables in CSV excepted: `export` writes those anew.
 
-        Raises ValueError for a name that no student can have.
+        Raises ValueError for a name of which nothing is kept.
         """
-        if not STUDENT.fullmatch(student):
-            refuse("student", student, "a learner's id")
-        for path in (
-            *self.root.glob(f"inbox/*/{student}"),
-            *self.root.glob(f"inbox/*/{student}.ipynb"),
-            *(self.root / folder / student for folder in ("submitted", "autograded", "feedback", ".grading/collected")),
-        ):
-            if path.is_file():
+        kept = [
+            "submitted",
+            "autograded",
+            "feedback",
+            *(f".grading/{kind}" for kind in ("collected", "results", "shown")),
+        ]
+        paths = [self.root / folder / student for folder in kept] if STUDENT.fullmatch(student) else []
+        for folder in (self.root / "inbox").iterdir() if paths else ():
+            paths += {folder / student, folder / f"{student}.ipynb", *self._inbox(folder.name)[0].get(student, ())}
+            paths.append(self.root / "handout" / folder.name / f"{student}.ipynb")
+        found = [path for path in paths if os.path.lexists(path)]
+        with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook:
+            if student not in {known.id for known in gradebook.students} and not found:
+                refuse("student", student, "a learner of whom something is kept")
+            with suppress(MissingEntry):
+                gradebook.remove_student(student)
+        for path in found:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
-            shutil.rmtree(path, ignore_errors=True)
-        for path in (self.root / ".grading" / "results").iterdir():  # not told apart by student; made again when needed
-            path.unlink()
-        with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook, suppress(MissingEntry):
-            gradebook.remove_student(student)
 
     def table(self, name: str) -> list[dict[str, Any]]:
-        """A row for every student of the gradebook: total, maximum, one column a task, and remarks."""
-        rows = []
+        """A row for everybody whom the gradebook knows or the inbox shows: total, maximum, a column a task, remarks."""
+        rows, (handed_in, left_out) = [], self._inbox(name)
         with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook:
             cells = gradebook.find_assignment(name).notebooks[0].grade_cells
-            for student in sorted(gradebook.students, key=lambda student: student.id):
-                row = {"student": student.id, "score": 0.0, "max": float(sum(cell.max_score for cell in cells))}
+            known = {student.id for student in gradebook.students}
+            for student in sorted({*known, *self.students(name), *handed_in, *left_out}):
+                row = {"student": student, "score": 0.0, "max": float(sum(cell.max_score for cell in cells))}
                 row |= dict.fromkeys((cell.name for cell in cells), 0.0)
                 try:
-                    [notebook] = gradebook.find_submission(name, student.id).notebooks
-                    remarks = self._remarks(name, student.id)
+                    [notebook] = gradebook.find_submission(name, student).notebooks
+                    remarks = self._remarks(name, student)
                 except MissingEntry:
-                    notebook, remarks = None, ["Nothing was handed in."]
+                    notebook, remarks = None, left_out.get(student, ["Nothing was handed in."])
+                    if student in handed_in or self._path("submitted", name, student).exists():
+                        remarks = ["Not graded yet: collect and grade."]
                 for grade in notebook.grades if notebook else ():
                     row[grade.name] = min(grade.score, grade.max_score + (grade.extra_credit or 0))
                     if grade.manual_score is not None:
@@ -319,6 +332,21 @@ class Course:
             writer.writerows(rows)
         return path
 
+    def _inbox(self, name: str) -> tuple[dict[str, list[Path]], dict[str, list[str]]]:
+        """What lies in inbox/NAME: files and folders by student, and notes for those that can be nobody's."""
+        folder, handed_in, left_out = self.root / "inbox" / name, {}, {}
+        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+            student = entry.name.removesuffix(".ipynb")
+            if not STUDENT.fullmatch(student) or not _is_usable(entry):
+                left_out[repr(entry.name)] = [
+                    "Left out: expected STUDENT/ or STUDENT.ipynb, of letters, digits, . _ - @"
+                ]
+            elif student == name:
+                left_out[repr(entry.name)] = ["Left out: it has the assignment's name, not a learner's."]
+            else:
+                handed_in.setdefault(student, []).append(entry)
+        return handed_in, left_out
+
     def students(self, name: str) -> list[str]:
         """Who has a collected submission."""
         return sorted(path.parent.parent.name for path in (self.root / "submitted").glob(f"*/{name}/{name}.ipynb"))
@@ -335,13 +363,26 @@ class Course:
     def _seal(self, name: str, content: str) -> str:
         return _digest(self._path("release", name).read_text(encoding="utf-8") + content)
 
-    def _stored(self, job: Job) -> Path:
-        return self.root / ".grading" / "results" / f"{job.key}.json"
+    def _stored(self, student: str, job: Job) -> Path:
+        return self.root / ".grading" / "results" / student / f"{job.key}.json"
 
-    def _known(self, job: Job) -> Graded | None:
+    def _known(self, student: str, job: Job) -> Graded | None:
         with suppress(OSError, ValueError, TypeError):  # none, or a damaged one
-            return Graded(**json.loads(self._stored(job).read_text()))
+            return Graded(**json.loads(self._stored(student, job).read_text()))
         return None
+
+    def _states(self, name: str) -> dict[str, str]:
+        """By graded student, a digest of what a page shows: the notebook, and what people wrote in the gradebook."""
+        states = {}
+        with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook:
+            for submission in gradebook.assignment_submissions(name):
+                path = self._path("autograded", name, submission.student_id)
+                if path.exists():
+                    [notebook] = submission.notebooks
+                    told = [(grade.name, grade.score, grade.max_score, grade.extra_credit) for grade in notebook.grades]
+                    told += [(comment.name, comment.comment) for comment in notebook.comments]
+                    states[submission.student_id] = _digest(path.read_text(encoding="utf-8") + repr(told))
+        return dict(sorted(states.items()))
 
     def _source(self, name: str, student: str = "") -> str:
         """The instructor's notebook; of an exam, with the student's numbers."""

@@ -87,7 +87,7 @@ def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[s
     cells, notes = _cells(content)
     released = {grade_id(cell): cell for cell in release.cells if grade_id(cell)}
     plain = {(cell.cell_type, cell.source): cell for cell in release.cells if not grade_id(cell)}
-    built, missing, copies, changed = [], dict(released), [], []
+    built, missing, copies, changed, twice = [], dict(released), [], [], []
     for cell in cells or release.cells:
         name, kind, source = grade_id(cell), str(cell.get("cell_type")), _source(cell)
         if name in missing:
@@ -97,16 +97,21 @@ def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[s
             elif source.strip() != ours.source.strip():
                 changed.append(name)
             built.append(ours)
-        elif name in released and not is_answer(released[name]):
-            copies.append(name)
+        elif name in released and (
+            not is_answer(released[name]) or source.strip() in ("", released[name].source.strip())
+        ):
+            copies.append(name)  # an unanswered one would undo the answer
         elif (kind, source) in plain:
             built.append(plain[kind, source])
         elif kind == "code" and source.strip():
             built.append(new_code_cell(source))
+            twice += [name] * (name in released)
         elif kind == "markdown" and source.strip():
             built.append(new_markdown_cell(_quoted(source)))
     if copies:
         notes.append(f"Left out, as second copies of a cell: {', '.join(copies[:20])}.")
+    if twice:
+        notes.append(f"Answered more than once, of which the last counts: {', '.join(twice[:20])}.")
     if changed:
         notes.append(f"Put back as they were, since they are not for answers: {', '.join(changed)}.")
     if missing:
@@ -143,15 +148,20 @@ def graded(
 
 def _cells(content: bytes) -> tuple[list[dict], list[str]]:
     """The cells of a notebook file, whatever its state, and a note if there are none."""
-    try:
-        if len(content) > MAX_FILE:
-            raise ValueError(f"it is larger than {MAX_FILE >> 20} MB")
-        cells = json.loads(content)["cells"]
-        cells = [cell for cell in cells if isinstance(cell, dict)][:MAX_CELLS]
-        return cells, [] if cells else ["The notebook has no cells."]
-    except (ValueError, TypeError, LookupError, RecursionError, MemoryError) as error:
-        reason = str(error)[:100] if isinstance(error, ValueError) else "it is not in the notebook format, version 4"
-        return [], [f"The notebook cannot be read ({reason}). Save it in JupyterLab and hand it in again."]
+    if len(content) > MAX_FILE:
+        reason = f"it is larger than {MAX_FILE >> 20} MB"
+    elif not content.strip():
+        reason = "the file is empty"
+    else:
+        try:
+            cells = json.loads(content)["cells"]
+            cells = [cell for cell in cells if isinstance(cell, dict)][:MAX_CELLS]
+            return cells, [] if cells else ["The notebook has no cells."]
+        except (ValueError, RecursionError, MemoryError):
+            reason = "it is damaged: a part is missing, or something else than a notebook editor has changed it"
+        except (TypeError, LookupError):
+            reason = "it is not in the notebook format, version 4"
+    return [], [f"The notebook cannot be read ({reason}). Save it in JupyterLab and hand it in again."]
 
 
 def _source(cell: dict) -> str:

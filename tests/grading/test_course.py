@@ -35,7 +35,8 @@ def hand_in(course, student, content, file="trial.ipynb", name="trial"):
 
 
 def scores(course, name="trial"):
-    return {row["student"]: row["score"] for row in course.table(name)}
+    """Of everybody who is graded, or can not be."""
+    return {row["student"]: row["score"] for row in course.table(name) if "Not graded yet" not in row["remarks"]}
 
 
 def make(folder, source=SOURCE):
@@ -228,7 +229,7 @@ def test_a_damaged_result_is_made_again(course):
     hand_in(course, "ann", submission())
     course.collect("trial")
     course.grade("trial")
-    stored = course._stored(course._job("trial", "ann"))
+    stored = course._stored("ann", course._job("trial", "ann"))
     stored.write_text("{")
     shutil.rmtree(course.root / "autograded")
     assert course.grade("trial") == {}
@@ -375,7 +376,7 @@ def test_a_learner_is_forgotten_whole(course):
     assert course.collect("trial") == {"bob": []}
     assert course.grade("trial") == {}
     assert scores(course) == {"bob": FULL}
-    with pytest.raises(ValueError, match=r"student is '\.\./bob'; expected a learner's id"):
+    with pytest.raises(ValueError, match=r"student is '\.\./bob'; expected a learner of whom something is kept"):
         course.forget("../bob")
 
 
@@ -459,7 +460,8 @@ def test_the_inbox_may_hold_anything(course, tmp_path):
         ]
     )
     course.grade("trial")
-    assert scores(course) == {"ann": FULL, "bob": 0.0}
+    assert scores(course) == dict.fromkeys(notes, 0.0) | {"ann": FULL}
+    assert all("Left out: " in row["remarks"] for row in course.table("trial") if row["student"].startswith("'"))
 
 
 def test_what_cannot_be_read_is_told_and_stops_nobody(course, unreadable, monkeypatch, capsys):
@@ -492,8 +494,8 @@ def test_what_cannot_be_read_is_told_and_stops_nobody(course, unreadable, monkey
     assert "No notebook was handed in" in told["hal"]
     course.grade("trial")
     full = {"ann": FULL, "eve": FULL}
-    assert scores(course) == dict.fromkeys(("bob", "cid", "dee", "fay", "hal"), 0.0) | full
-    assert "Permission denied" in course.table("trial")[1]["remarks"]
+    assert scores(course) == dict.fromkeys(told, 0.0) | full
+    assert "Permission denied" in next(row for row in course.table("trial") if row["student"] == "bob")["remarks"]
 
 
 def fail_for(words, function):
@@ -529,6 +531,75 @@ def test_who_handed_in_nothing_is_in_the_table(course):
         gradebook.add_student("zoe")
     assert course.table("trial")[1]["remarks"] == "Nothing was handed in."
     assert scores(course) == {"ann": FULL, "zoe": 0.0}
+
+
+def test_who_is_not_graded_yet_is_in_the_table(course):
+    for student in ("ann", "bob", "cid"):
+        hand_in(course, student, submission())
+        if student != "cid":
+            course.collect("trial")
+        if student == "ann":
+            course.grade("trial")
+    remarks = {row["student"]: row["remarks"] for row in course.table("trial")}
+    assert remarks == {
+        "ann": "why waits for a person.",
+        "bob": "Not graded yet: collect and grade.",
+        "cid": "Not graded yet: collect and grade.",
+    }
+    shutil.rmtree(course.root / "inbox")
+    assert [row["student"] for row in course.table("trial")] == ["ann", "bob"]
+
+
+def test_feedback_writes_what_changed(course):
+    pages = course.root / "feedback"
+
+    def written():
+        course.feedback("trial")
+        now = {path.parts[-3]: path.stat().st_mtime_ns for path in pages.glob("*/trial/trial.html")}
+        changed = {student for student in now if now[student] != before.get(student)}
+        before.update(now)
+        return changed
+
+    before = {}
+    with pytest.raises(ValueError, match=r"assignment is 'trial'; expected one with a graded submission: grade trial"):
+        written()
+    for student in ("ann", "bob", "cid"):
+        hand_in(course, student, submission())
+    course.collect("trial")
+    course.grade("trial")
+    assert written() == {"ann", "bob", "cid"}
+    assert written() == set()
+    set_by_hand(course, "bob", "why", 1)
+    assert written() == {"bob"}
+    with Gradebook(f"sqlite:///{course.root / 'gradebook.db'}") as gradebook:
+        gradebook.find_comment("why", "trial", "trial", "cid").manual_comment = "Well said."
+        gradebook.db.commit()
+    assert written() == {"cid"}
+    assert "Well said." in (pages / "cid" / "trial" / "trial.html").read_text()
+    hand_in(course, "ann", submission(halve="pass"))
+    course.collect("trial")
+    course.grade("trial")
+    (pages / "bob" / "trial" / "trial.html").unlink()
+    assert written() == {"ann", "bob"}
+
+
+def test_forgetting_has_nobody_else_graded_again_and_nobody_forgotten_in_vain(course, monkeypatch):
+    for student in ("ann", "bob"):
+        hand_in(course, student, submission())
+    course.collect("trial")
+    course.grade("trial")
+    monkeypatch.setattr(course_module, "grade_anywhere", None)
+    course.forget("ann")
+    shutil.rmtree(course.root / "autograded")
+    assert course.grade("trial") == {}
+    assert scores(course) == {"bob": FULL}
+    for name in ("ann", "nobody-here"):
+        with pytest.raises(ValueError, match=f"student is '{name}'; expected a learner of whom something is kept"):
+            course.forget(name)
+    (course.root / "inbox" / "trial" / "cid.ipynb").symlink_to(course.root / "gradebook.db")
+    course.forget("cid")
+    assert (course.root / "gradebook.db").exists()
+    assert list(scores(course)) == ["bob"]
 
 
 def test_a_second_grader_is_kept_out(course):
@@ -670,14 +741,14 @@ def test_a_grader_that_is_killed_goes_on_where_it_was(tmp_path, bubblewrap):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
     results = course.root / ".grading" / "results"
     for _ in range(600):
-        if list(results.glob("*.json")):
+        if list(results.glob("*/*.json")):
             break
         time.sleep(0.1)
     family = list(sandbox_module._family(process.pid))
     assert len(family) > 2
     process.kill()
     process.wait()
-    done = {path: path.stat().st_mtime_ns for path in results.glob("*.json")}
+    done = {path: path.stat().st_mtime_ns for path in results.glob("*/*.json")}
     assert 0 < len(done) < 3
     for _ in range(100):  # what it had started ends with it
         if not any(Path(f"/proc/{pid}").exists() for pid in family):

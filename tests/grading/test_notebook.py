@@ -8,7 +8,7 @@ import struct
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
-from two_tasks import RELEASE, RIGHT, SOURCE, submission
+from two_tasks import RELEASE, RIGHT, SOURCE, STUB, submission
 
 from lessons_src.grading.notebook import MAX_PIXELS, MAX_SHOWN, Shown, choose, grade_id, graded, rebuild
 
@@ -56,6 +56,7 @@ def test_what_cannot_be_read_is_an_empty_notebook_with_a_note(content):
     assert [cell.source for cell in made.cells] == [cell.source for cell in RELEASE.cells]
     assert len(notes) == 1
     assert "hand it in again" in notes[0] or "no cells" in notes[0]
+    assert not any(word in notes[0] for word in ("line", "char", "codec", "column", "Expecting"))
 
 
 ODD = {
@@ -123,7 +124,21 @@ def test_copies_are_run_in_place_and_checks_kept_once():
     assert [grade_id(cell) for cell in made.cells].count("halve") == 1
     assert made.cells[-1].source == RIGHT["halve"]
     assert grade_id(made.cells[-1]) is None
-    assert notes == ["Left out, as second copies of a cell: halve."]
+    assert notes == [
+        "Left out, as second copies of a cell: halve.",
+        "Answered more than once, of which the last counts: halve_answer.",
+    ]
+
+
+@pytest.mark.parametrize("source", ["", "\n", STUB.format("halve") + "\n"])
+def test_an_unanswered_copy_undoes_no_answer(graded, source):
+    def copy(notebook):
+        again = nbformat.from_dict(dict(by_id(notebook)["halve_answer"]) | {"id": "again", "source": source})
+        notebook.cells.append(again)
+
+    scores, text = graded(submission(copy))
+    assert scores == {"halve": 3, "target": 4}
+    assert "Left out, as second copies of a cell: halve_answer." in text
 
 
 def test_missing_cells_come_back_without_undoing_an_answer():
