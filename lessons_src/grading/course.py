@@ -25,6 +25,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
+from logging import CRITICAL, getLogger
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -221,11 +222,12 @@ class Course:
     ) -> Iterator[tuple[str, Graded | Exception]]:
         """Yield the result of every student, or why there is none: what is known from before first, then as it arrives.
 
-        Each result is stored before it is yielded. Raises NotConfined, and ValueError for a release that imports what
-        the course no longer has: every answer would fail with it.
+        Each result is stored before it is yielded. Raises NotConfined, ValueError for a release that imports what the
+        course no longer has (every answer would fail with it), and RuntimeError if there is no Dask or no scheduler.
         """
         self._refuse_gone(name, "release")
         new: dict[str, tuple[Job, list[str]]] = {}
+        lost = False
         for student in students:
             try:
                 job = self._job(name, student)
@@ -242,14 +244,20 @@ class Course:
         with _executor(scheduler, workers) as pool:
             waiting = {pool.submit(grade_anywhere, job, wanted, confined): (job, who) for job, who in new.values()}
             for number, future in enumerate(as_completed(list(waiting)), 1):
-                tell(f"{number} of {len(new)} have run")
                 job, who = waiting.pop(future)  # and with it the memory that the result takes
+                if future.cancelled():
+                    lost = True
+                    continue
+                tell(f"{number} of {len(new)} have run")
                 result = future.exception() or future.result()
                 if isinstance(result, NotConfined):
                     raise result
                 for student in who if isinstance(result, Graded) else ():
                     _write(self._stored(student, job), json.dumps(asdict(result)))
                 yield from ((student, result) for student in who)
+        if lost:
+            kept = "what has run is entered, and `grade` goes on from there"
+            raise RuntimeError(f"the Dask scheduler {scheduler} is lost: {kept}")
 
     def feedback(self, name: str) -> Path:
         """Write a page for every graded student whose page would not be the same, and return the folder of all pages.
@@ -482,7 +490,12 @@ def _executor(scheduler: str, workers: int) -> Iterator[Executor]:
         except ImportError:
             raise RuntimeError("Dask is not installed: pip install -e '.[cluster]'") from None
 
-        with Client(scheduler) as client:
+        getLogger("distributed").setLevel(CRITICAL)  # pages of it when a connection ends
+        try:
+            client = Client(scheduler)
+        except (OSError, ValueError) as error:
+            raise RuntimeError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+        with client:
             yield client.get_executor(pure=False)
     else:
         pool = ThreadPoolExecutor(workers)

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -600,6 +602,52 @@ def test_forgetting_has_nobody_else_graded_again_and_nobody_forgotten_in_vain(co
     course.forget("cid")
     assert (course.root / "gradebook.db").exists()
     assert list(scores(course)) == ["bob"]
+
+
+class Lost(Executor):
+    """A cluster whose scheduler is lost after the first submission."""
+
+    def __init__(self):
+        self.found = []
+
+    def submit(self, function, *arguments):
+        future = Future()
+        if self.found:
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        else:
+            future.set_result(function(*arguments))
+        self.found.append(future)
+        return future
+
+
+def test_a_lost_scheduler_is_one_sentence_and_the_run_goes_on_later(course, monkeypatch, capsys):
+    for number, student in enumerate(("ann", "bob", "cid")):
+        hand_in(course, student, submission(halve=f"{RIGHT['halve']}  # {number}"))
+    course.collect("trial")
+    with monkeypatch.context() as patch:
+        patch.setattr(course_module, "_executor", lambda scheduler, workers: nullcontext(Lost()))
+        assert main(["grade", "trial", "--dask", "tcp://there:1", "--folder", str(course.root)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the Dask scheduler tcp://there:1 is lost: what has run is entered" in said
+    assert scores(course) == {"ann": FULL}
+    monkeypatch.setattr(course_module, "grade", lambda job, box: grade(job, box) if "# 0" not in job.notebook else None)
+    assert course.grade("trial") == {}
+    assert scores(course) == dict.fromkeys(("ann", "bob", "cid"), FULL)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere", "tcp://127.0.0.1"])
+def test_a_scheduler_that_does_not_answer_is_one_sentence(course, capsys, address):
+    dask = pytest.importorskip("dask")
+    pytest.importorskip("distributed")
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        assert main(["grade", "trial", "--dask", address, "--folder", str(course.root)]) == 1
+    said = capsys.readouterr().err
+    assert f"no Dask scheduler answers at {address}: " in said
+    assert said.count("\n") == 1
 
 
 def test_a_second_grader_is_kept_out(course):
