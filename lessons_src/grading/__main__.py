@@ -18,6 +18,7 @@ STEPS = {
     "grade": "run and score what is new, and write the gradebook",
     "feedback": "write a page for every learner, in feedback/",
     "export": "write the scores as grades_ASSIGNMENT.csv",
+    "similar": "name pairs of learners with the same answers but for names, for your eyes",
     "forget": "remove everything that is kept about a learner",
     "demo": "make a class of twenty, good, broken and hostile, and grade it",
 }
@@ -31,6 +32,7 @@ NEXT = {  # what to do after a step
     "grade": "look at it in the formgrader if you like, then: feedback {name} and export {name}",
     "feedback": "send every learner theirs: STUDENT/{name}/{name}.html",
     "export": "take it into your learning platform",
+    "similar": "read both notebooks of a pair before you say anything",
 }
 
 

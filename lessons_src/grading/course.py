@@ -44,8 +44,9 @@ from lessons_src import exam
 from lessons_src.checks import refuse
 from lessons_src.files import write_whole
 from lessons_src.grading.grade import Graded, Job, gone, grade, modules, prove
-from lessons_src.grading.notebook import choose, grade_id, read_file, rebuild
+from lessons_src.grading.notebook import choose, grade_id, is_answer, read_file, rebuild
 from lessons_src.grading.sandbox import PACKAGE, NotConfined, Sandbox
+from lessons_src.grading.similarity import normal_form, report
 
 SOURCES = PACKAGE.parent / "notebooks" / "exercises" / "source"
 CONFIG = '''"""Settings of this class. nbgrader's own commands and its formgrader read them too."""
@@ -330,6 +331,27 @@ class Course:
                 row["score"] = sum(row[cell.name] for cell in cells)
                 rows.append(row | {"remarks": " ".join(remarks)})
         return rows
+
+    def similar(self, name: str) -> str:
+        """Who gave the same answers but for names, as a report for the instructor alone."""
+        answers = {}
+        for student in self.students(name):
+            with suppress(OSError, ValueError):  # what is gone or damaged is told in the table
+                answers[student] = self._answers(self._path("submitted", name, student))
+        release, source = (self._answers(self._path(folder, name)) for folder in ("release", "source"))
+        aside = {task: {normal_form(""), release.get(task, ""), form} for task, form in source.items()}
+        tasks = {task.removesuffix("_answer") for task in source}
+        earned = {
+            row["student"]: {f"{task}_answer": row[task] for task in tasks if task in row}
+            for row in self.table(name)
+            if "Not graded yet" not in row["remarks"]
+        }
+        return report(answers, aside, earned)
+
+    def _answers(self, path: Path) -> dict[str, str]:
+        """The normal form of the code in every answer cell of a notebook."""
+        cells = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4).cells
+        return {grade_id(c): normal_form(c.source) for c in cells if is_answer(c) and c.cell_type == "code"}
 
     def export(self, name: str) -> Path:
         """Write the table of an assignment as grades_NAME.csv and return its path."""
