@@ -22,6 +22,7 @@ from lessons_src.grading.worker import MAX_IMAGE, MAX_IMAGES, MAX_TEXT
 
 MAX_FILE = 20 << 20  # bytes of a submitted notebook
 MAX_SOURCE, MAX_CELLS = 100_000, 1000  # characters of one cell; cells of one notebook
+MAX_OWN = 500_000  # characters of a learner's own cells together; a page shows one of code in up to thirty
 MAX_SHOWN = 4 << 20  # characters of JSON for all that a submission printed and drew
 MAX_PIXELS = 50_000_000  # of all its pictures; a browser takes four bytes for each
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
@@ -87,7 +88,7 @@ def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[s
     cells, notes = _cells(content)
     released = {grade_id(cell): cell for cell in release.cells if grade_id(cell)}
     plain = {(cell.cell_type, cell.source): cell for cell in release.cells if not grade_id(cell)}
-    built, missing, copies, changed, twice = [], dict(released), [], [], []
+    built, missing, copies, changed, twice, room, left = [], dict(released), [], [], [], MAX_OWN, 0
     for cell in cells or release.cells:
         name, kind, source = grade_id(cell), str(cell.get("cell_type")), _source(cell)
         if name in missing:
@@ -103,13 +104,17 @@ def rebuild(content: bytes, release: NotebookNode) -> tuple[NotebookNode, list[s
             copies.append(name)  # an unanswered one would undo the answer
         elif (kind, source) in plain:
             built.append(plain[kind, source])
-        elif kind == "code" and source.strip():
-            built.append(new_code_cell(source))
+        elif kind in ("code", "markdown") and source.strip():
+            if len(source) > room:
+                left += 1
+                continue
+            room -= len(source)
+            built.append(new_code_cell(source) if kind == "code" else new_markdown_cell(_quoted(source)))
             twice += [name] * (name in released)
-        elif kind == "markdown" and source.strip():
-            built.append(new_markdown_cell(_quoted(source)))
     if copies:
         notes.append(f"Left out, as second copies of a cell: {', '.join(copies[:20])}.")
+    if left:
+        notes.append(f"Left out, as too long: {left} cells. Those that you add may have {MAX_OWN} characters together.")
     if twice:
         notes.append(f"Answered more than once, of which the last counts: {', '.join(twice[:20])}.")
     if changed:

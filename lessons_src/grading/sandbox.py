@@ -31,6 +31,7 @@ VISIBLE += ("exercises/__init__.py", "exercises/tasks.py", "exercises/wire.py", 
 VISIBLE += ("grading/worker.py",)
 REFERENCES = "exercises.py"  # of a lesson
 MEMORY = 4 << 30  # bytes, of all processes of a submission together
+BUFFER = 2 * 212_992  # bytes that lie in a socket at most, twice the kernel's net.core.wmem_max as it comes
 PAGE = 2 << 20  # bytes of the largest page that one fault brings
 CGROUPS = Path("/sys/fs/cgroup")  # of version 2
 HELD = ("RssAnon:", "RssShmem:", "VmSwap:", "Pss_Anon:", "Pss_Shmem:", "SwapPss:")  # the lines of /proc that count
@@ -188,7 +189,7 @@ class Kernel:
         return reply
 
     def _watch(self, pid: int, group: Path | None) -> None:
-        """End the submission when its processes together hold more than MEMORY.
+        """End the submission when its processes together hold more than MEMORY, what their sockets may hold included.
 
         What is quick to read counts a shared page for every process, and so is never too little. Their true shares
         take milliseconds for each process: they are read only if that is too much, and then anew only after as many
@@ -201,12 +202,13 @@ class Kernel:
             poll.register(process, select.POLLIN)
             while not poll.poll(200):
                 family = list(_family(pid))
-                if sum(_held(p, "status") for p in family) <= MEMORY:
+                left = MEMORY - BUFFER * len({socket for p in family for socket in _sockets(p)})
+                if sum(_held(p, "status") for p in family) <= left:
                     continue
                 faults = {p: _faults(p) for p in family}
-                if shared + sum(max(0, n - known.get(p, 0)) for p, n in faults.items()) * PAGE > MEMORY:
+                if shared + sum(max(0, n - known.get(p, 0)) for p, n in faults.items()) * PAGE > left:
                     shared, known = sum(_share(p) for p in family), faults
-                if shared > MEMORY:
+                if shared > left:
                     self._too_much = True
                     self._lifeline.close()
             os.close(process)
@@ -220,25 +222,35 @@ class Kernel:
 def _family(pid: int) -> Iterator[int]:
     """A process and all that descend from it."""
     yield pid
-    for thread in _threads(pid):
+    for thread in _listed(f"/proc/{pid}/task"):
         with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
             for child in file.read().split():
                 yield from _family(int(child))
 
 
-def _threads(pid: int) -> list[str]:
+def _listed(folder: str) -> list[str]:
     with suppress(OSError):
-        return os.listdir(f"/proc/{pid}/task")
+        return os.listdir(folder)
     return []
 
 
 def _held(pid: int, file: str) -> int:
     """Bytes of memory of a process that no file backs, from "status" (quick) or "smaps_rollup" (its share of them)."""
-    for thread in _threads(pid):  # the first may have ended, and then knows nothing of the memory of the others
+    for thread in _listed(
+        f"/proc/{pid}/task"
+    ):  # the first may have ended, and then knows nothing of the memory of the others
         with suppress(OSError), open(f"/proc/{pid}/task/{thread}/{file}") as lines:
             if sizes := [int(line.split()[1]) << 10 for line in lines if line.startswith(HELD)]:
                 return sum(sizes)
     return 0
+
+
+def _sockets(pid: int) -> Iterator[str]:
+    """The sockets that a process has open; what lies in them is the kernel's memory, and nobody's by its books."""
+    for descriptor in _listed(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            if (target := os.readlink(f"/proc/{pid}/fd/{descriptor}")).startswith("socket:"):
+                yield target
 
 
 def _share(pid: int) -> int:

@@ -433,6 +433,15 @@ HOARDS = {
         "        time.sleep(max(0, start + 2 - time.monotonic()))\n        a[::4096] = bytes(-(-10**8 // 4096))\n"
         "        time.sleep(99)\ntime.sleep(99)"
     ),
+    "in the buffers of sockets": (
+        "import socket\nfor _ in range(30):\n    if os.fork() == 0:\n        kept = []\n        try:\n"
+        "            while True:\n                kept += socket.socketpair()\n"
+        "                for end in kept[-2:]:\n"
+        "                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 26)\n"
+        "                    end.setblocking(False)\n                    try:\n"
+        "                        while True: end.send(bytes(60_000))\n"
+        "                    except BlockingIOError: pass\n        except OSError: time.sleep(99)\ntime.sleep(99)"
+    ),
     "in a thread that the first leaves behind": (
         "def hoard():\n    time.sleep(0.5)\n    os.fork()\n    a = bytearray(8 * 10**8)\n    while True: pass\n"
         "import ctypes\nthreading.Thread(target=hoard).start()\n"

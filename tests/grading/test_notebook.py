@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from two_tasks import RELEASE, RIGHT, SOURCE, STUB, submission
 
-from lessons_src.grading.notebook import MAX_PIXELS, MAX_SHOWN, Shown, choose, grade_id, graded, rebuild
+from lessons_src.grading.notebook import MAX_OWN, MAX_PIXELS, MAX_SHOWN, Shown, choose, grade_id, graded, rebuild
 
 KNOWN = {"setup", "halve_answer", "halve", "target_answer", "target", "why"}
 
@@ -139,6 +139,19 @@ def test_an_unanswered_copy_undoes_no_answer(graded, source):
     scores, text = graded(submission(copy))
     assert scores == {"halve": 3, "target": 4}
     assert "Left out, as second copies of a cell: halve_answer." in text
+
+
+def test_own_cells_have_a_limit_together():
+    def write(notebook):
+        text = [new_code_cell("+" * 90_000), new_markdown_cell("<" * 90_000)] * 4
+        notebook.cells[1:1] = [nbformat.from_dict({**cell, "id": f"own{i}"}) for i, cell in enumerate(text)]
+        notebook.cells.append(new_code_cell("small = True"))
+
+    made, notes = rebuilt(submission(write))
+    assert sum(len(cell.source) >= 90_000 for cell in made.cells) == MAX_OWN // 90_000
+    assert made.cells[-1].source == "small = True"
+    assert notes == ["Left out, as too long: 3 cells. Those that you add may have 500000 characters together."]
+    assert by_id(made)["target_answer"].source == RIGHT["target"]
 
 
 def test_missing_cells_come_back_without_undoing_an_answer():
