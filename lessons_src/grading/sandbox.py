@@ -31,7 +31,6 @@ VISIBLE += ("exercises/__init__.py", "exercises/tasks.py", "exercises/wire.py", 
 VISIBLE += ("grading/worker.py",)
 REFERENCES = "exercises.py"  # of a lesson
 MEMORY = 4 << 30  # bytes, of all processes of a submission together
-BUFFER = 2 * 212_992  # bytes that lie in a socket at most, twice the kernel's net.core.wmem_max as it comes
 PAGE = 2 << 20  # bytes of the largest page that one fault brings
 CGROUPS = Path("/sys/fs/cgroup")  # of version 2
 HELD = ("RssAnon:", "RssShmem:", "VmSwap:", "Pss_Anon:", "Pss_Shmem:", "SwapPss:")  # the lines of /proc that count
@@ -195,14 +194,14 @@ class Kernel:
         take milliseconds for each process: they are read only if that is too much, and then anew only after as many
         page faults as could have made up for the difference.
         """
-        shared, known = 0, {}
+        shared, known, buffer = 0, {}, _buffer()
         with suppress(ProcessLookupError):  # it may be gone already
             process = os.pidfd_open(pid)  # which tells of its end when the last of its threads has ended
             poll = select.poll()
             poll.register(process, select.POLLIN)
             while not poll.poll(200):
                 family = list(_family(pid))
-                left = MEMORY - BUFFER * len({socket for p in family for socket in _sockets(p)})
+                left = MEMORY - buffer * len({socket for p in family for socket in _sockets(p)})
                 if sum(_held(p, "status") for p in family) <= left:
                     continue
                 faults = {p: _faults(p) for p in family}
@@ -243,6 +242,13 @@ def _held(pid: int, file: str) -> int:
             if sizes := [int(line.split()[1]) << 10 for line in lines if line.startswith(HELD)]:
                 return sum(sizes)
     return 0
+
+
+def _buffer() -> int:
+    """Bytes that lie in a socket at most: twice a setting, which not every container shows, and starts at this."""
+    with suppress(OSError):
+        return 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())
+    return 2 * 212_992
 
 
 def _sockets(pid: int) -> Iterator[str]:
