@@ -69,7 +69,7 @@ pages: .venv/lab  ## write the tables, links and plans that the list of lessons 
 minutes: .venv/lab  ## measure how long each lesson takes a reader, and how soon there is something to move
 	$(BIN)/python -m lessons_src.make.minutes $(LESSONS)
 
-class-demo: .venv/test  ## grade a class of twenty made-up submissions, some broken, some hostile, and print the table
+class-demo: .venv/test  ## grade a class of twenty-five made-up submissions, some broken, some hostile, and print the table
 	$(BIN)/python -m lessons_src.grading demo --folder $$(mktemp -d)/class
 
 weights: .venv/lab  ## train the shipped networks again (ten minutes or more) in place of the shipped ones; git checkout brings those back

@@ -20,7 +20,7 @@ STEPS = {
     "export": "write the scores as grades_ASSIGNMENT.csv",
     "similar": "name pairs of learners with the same answers but for names, for your eyes",
     "forget": "remove everything that is kept about a learner",
-    "demo": "make a class of twenty, good, broken and hostile, and grade it",
+    "demo": "make a class of twenty-five, good, broken and hostile, and grade it",
 }
 NEXT = {  # what to do after a step
     "setup": "cd {folder}, then: release 01_forward_shortcut, or another of source/",

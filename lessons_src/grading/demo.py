@@ -1,4 +1,4 @@
-"""A class of twenty, good, broken and hostile: see what the whole workflow does before it counts."""
+"""A class of twenty-five, good, broken and hostile: see what the whole workflow does before it counts."""
 
 import copy
 from pathlib import Path
@@ -38,6 +38,7 @@ ANSWERS = {
         False,
     ),
     "mia": ("{right}\nfrom IPython.display import HTML, display\ndisplay(HTML('<script>alert(1)</script>'))", True),
+    "una": ("def {f}(*arguments):\n    raise type('E\\n  ✓ 9/9  all', (Exception,), {})('\\x1b[2K\\r')", False),
 }
 
 
@@ -63,7 +64,7 @@ def _hand_in(course: Course, name: str) -> dict[str, float]:
     source, release = (nbformat.read(str(path), as_version=4) for path in paths)
     right = {grade_id(cell): cell.source for cell in source.cells if grade_id(cell)}
     points = {grade_id(cell): cell.metadata["nbgrader"]["points"] for cell in source.cells if is_check(cell)}
-    *_, last = points
+    first, *_, last = points  # which calls the first
     full, expected = sum(points.values()), {}
 
     def hand_in(student: str, notebook: NotebookNode | str, score: float, file: str = f"{name}.ipynb") -> None:
@@ -72,10 +73,12 @@ def _hand_in(course: Course, name: str) -> dict[str, float]:
         path.write_text(notebook if isinstance(notebook, str) else nbformat.writes(notebook), encoding="utf-8")
         expected[student] = float(score)
 
-    def answered(answer: str = "{right}") -> NotebookNode:
+    def answered(answer: str = "{right}", helper: str = "{right}") -> NotebookNode:
         notebook = copy.deepcopy(release)
         for cell in filter(is_answer, notebook.cells):
             cell.source = right[grade_id(cell)]
+            if grade_id(cell) == f"{first}_answer":
+                cell.source = helper.replace("{right}", cell.source).replace("{f}", first)
             if grade_id(cell) == f"{last}_answer":
                 cell.source = answer.replace("{right}", cell.source).replace("{f}", last)
         return notebook
@@ -99,4 +102,11 @@ def _hand_in(course: Course, name: str) -> dict[str, float]:
     marked.cells.append(new_markdown_cell("<img src=x onerror=alert(1)>"))
     marked.cells.append(new_code_cell("%%html\n<script>alert(1)</script>"))
     hand_in("tom", marked, full)
+    hand_in("val", answered(helper="def {f}(x, *arguments):\n    return x"), full - points[first])
+    hand_in("wes", answered(helper="import os\n\n\ndef {f}(*arguments):\n    os._exit(0)"), full - points[first])
+    again, long = answered(), answered()
+    again.cells += [NotebookNode({**cell, "id": f"{cell.id}-again"}) for cell in filter(is_answer, release.cells)]
+    hand_in("xia", again, full)
+    long.cells += [new_code_cell("# " + 90_000 * "x") for _ in range(100)]
+    hand_in("yan", long, full)
     return expected

@@ -824,7 +824,7 @@ def test_the_demo_class_gets_what_it_should(tmp_path, bubblewrap):
     command = [sys.executable, "-m", "lessons_src.grading", "demo", "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "20 submissions; scores other than expected: none" in done.stdout
+    assert "25 submissions; scores other than expected: none" in done.stdout
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
