@@ -21,6 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from lessons_src.grading.worker import MAX_IMAGE, MAX_IMAGES, MAX_TEXT
 
 MAX_FILE = 20 << 20  # bytes of a submitted notebook
+MAX_READ, MAX_NAMED = 50, 20  # of the notebooks in a folder: those that are looked into, and those told by name
 MAX_SOURCE, MAX_CELLS = 100_000, 1000  # characters of one cell; cells of one notebook
 MAX_OWN = 500_000  # characters of a learner's own cells together; a page shows one of code in up to thirty
 MAX_SHOWN = 4 << 20  # characters of JSON for all that a submission printed and drew
@@ -62,10 +63,11 @@ def choose(found: list[Path], expected: list[Path], known: set[str]) -> tuple[Pa
         return None, ["No notebook was handed in: nothing but a plain .ipynb file counts."]
     notes, best = [], next((path for path in expected if path in found), None)
     if best is None:
-        best = max(found, key=lambda path: _likeness(path, known))
+        best = max(found[:MAX_READ], key=lambda path: _likeness(path, known))
         notes.append(f"The notebook is called {best.name!r}; it was recognised by its cells.")
     if left := [repr(path.name) for path in found if path != best]:
-        notes.append(f"Of {len(found)} notebooks {best.name!r} is graded; left out: {', '.join(left)}.")
+        listed = [*left[:MAX_NAMED], f"{len(left) - MAX_NAMED} more"] if len(left) > MAX_NAMED else left
+        notes.append(f"Of {len(found)} notebooks {best.name!r} is graded; left out: {', '.join(listed)}.")
     return best, notes
 
 

@@ -10,6 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from two_tasks import RELEASE, RIGHT, SOURCE, STUB, submission
 
+from lessons_src.grading import notebook as notebook_module
 from lessons_src.grading.notebook import MAX_OWN, MAX_PIXELS, MAX_SHOWN, Shown, choose, grade_id, graded, rebuild
 
 KNOWN = {"setup", "halve_answer", "halve", "target_answer", "target", "why"}
@@ -306,6 +307,16 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_another(tmp_path, unreadabl
     path, notes = choose(sorted(tmp_path.iterdir()), [], KNOWN)
     assert path.name == "bb.ipynb"
     assert notes[-1] == "Of 2 notebooks 'bb.ipynb' is graded; left out: 'aa.ipynb'."
+
+
+def test_of_very_many_notebooks_few_are_read_and_named(tmp_path, monkeypatch):
+    for number in range(200):
+        (tmp_path / f"{number:03}.ipynb").write_text("{}")
+    read = []
+    monkeypatch.setattr(notebook_module, "read_file", lambda path: read.append(path) or b"{}")
+    _, [_, note] = choose(sorted(tmp_path.iterdir()), [], KNOWN)
+    assert len(read) == 50
+    assert note.endswith("'019.ipynb', '020.ipynb', 179 more.")
 
 
 def test_links_and_pipes_are_not_followed(tmp_path):
