@@ -51,6 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--folder", type=Path, default=Path(), help="of the class; by default, where you are")
         if step == "setup":
             command.add_argument("sources", nargs="*", type=Path, help="instructors' notebooks (the course's own)")
+        if step == "collect":
+            command.add_argument(
+                "--names", metavar="PATTERN", help="of files and folders, with (?P<student>...); it is kept"
+            )
+        if step == "export":
+            command.add_argument(
+                "--into", type=Path, metavar="TABLE", help="your platform's table of grades, to fill in"
+            )
+            command.add_argument("--column", default="Grade", help="of that table, for the scores (Grade)")
         if step == "handout":
             command.add_argument("learners", type=Path, help="a file with the id of a learner in every line")
         if step in ("grade", "demo"):
@@ -88,6 +97,8 @@ def _run(chosen: argparse.Namespace) -> int:
     if chosen.step != "release" and not (course.root / "release" / name / f"{name}.ipynb").exists():
         refuse("assignment", name, f"one that is released: release {name}")
     if chosen.step == "collect":
+        if chosen.names is not None:
+            course.call(chosen.names)
         notes = course.collect(name)
         for student, said in notes.items():
             print(f"{student}: {' '.join(said) or 'complete'}")
@@ -98,6 +109,11 @@ def _run(chosen: argparse.Namespace) -> int:
         print(show(course.table(name)))
     else:
         print(getattr(course, chosen.step)(name))
+        if chosen.step == "export" and chosen.into is not None:
+            path, missing = course.fill(name, chosen.into, chosen.column)
+            print(path)
+            if missing:
+                print(f"not in {chosen.into.name}: {', '.join(missing)}")
     if chosen.step in ("feedback", "export"):
         waiting = [row["student"] for row in course.table(name) if "waits for a person" in row["remarks"]]
         if waiting:

@@ -44,11 +44,13 @@ from lessons_src import exam
 from lessons_src.checks import refuse
 from lessons_src.files import write_whole
 from lessons_src.grading.grade import Graded, Job, gone, grade, modules, prove
+from lessons_src.grading.names import STUDENT, Entry, filled, of_a_platform, owner, pattern, told_apart
 from lessons_src.grading.notebook import choose, grade_id, is_answer, read_file, rebuild
 from lessons_src.grading.sandbox import PACKAGE, NotConfined, Sandbox
 from lessons_src.grading.similarity import normal_form, report
 
 SOURCES = PACKAGE.parent / "notebooks" / "exercises" / "source"
+NAMES = "names.txt"  # of a class: a pattern of its own for the names in its inbox
 CONFIG = '''"""Settings of this class. nbgrader's own commands and its formgrader read them too."""
 
 from pathlib import Path
@@ -58,7 +60,6 @@ from lessons_src.grading.course import configure
 c = get_config()  # noqa: F821
 configure(c, Path(__file__).resolve().parent)
 '''
-STUDENT = re.compile(r"[A-Za-z0-9][\w.@-]{0,63}", re.ASCII)
 
 
 def configure(config: Config, root: Path) -> None:
@@ -175,8 +176,9 @@ class Course:
         notes |= left_out
         for student, entries in sorted(handed_in.items()):
             try:
-                files = [file for entry in entries for file in (sorted(entry.iterdir()) if entry.is_dir() else [entry])]
-                path, said = choose(files, [inbox / f"{student}.ipynb", inbox / student / f"{name}.ipynb"], known)
+                files = [file for entry in entries for file in _files(entry.path)]
+                expected = [inbox / f"{student}.ipynb", *(entry.path / f"{name}.ipynb" for entry in entries)]
+                path, said = choose(files, expected, known)
                 notebook, more = rebuild(read_file(path) if path else b"", exam.personal(release, student))
                 notes[student] = said + more * bool(path)
             except Exception as error:  # one learner's files never stop the others
@@ -291,7 +293,11 @@ class Course:
         ]
         paths = [self.root / folder / student for folder in kept] if STUDENT.fullmatch(student) else []
         for folder in (self.root / "inbox").iterdir() if paths else ():
-            paths += {folder / student, folder / f"{student}.ipynb", *self._inbox(folder.name)[0].get(student, ())}
+            paths += {
+                folder / student,
+                folder / f"{student}.ipynb",
+                *(entry.path for entry in self._inbox(folder.name)[0].get(student, ())),
+            }
             paths.append(self.root / "handout" / folder.name / f"{student}.ipynb")
         found = [path for path in paths if os.path.lexists(path)]
         with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook:
@@ -362,20 +368,36 @@ class Course:
             writer.writerows(rows)
         return path
 
-    def _inbox(self, name: str) -> tuple[dict[str, list[Path]], dict[str, list[str]]]:
+    def fill(self, name: str, table: Path, column: str) -> tuple[Path, list[str]]:
+        """A platform's own table of grades with the scores in a column, as grades_NAME_TABLE; and who is not in it."""
+        handed_in, _ = self._inbox(name)
+        owners = {student: entries[0].owner for student, entries in handed_in.items()}
+        scores = {row["student"]: row["score"] for row in self.table(name) if row["student"] in owners}
+        content, missing = filled(table.read_text(encoding="utf-8"), column, scores, owners)
+        path = self.root / f"grades_{name}_{table.name}"
+        write_whole(path, lambda part: part.write_text(content, encoding="utf-8", newline=""))
+        return path, missing
+
+    def call(self, names: str) -> None:
+        """Keep the pattern by which this class reads the names in its inbox; refused as in `names.pattern`."""
+        pattern(names)
+        _write(self.root / NAMES, names)
+
+    def _inbox(self, name: str) -> tuple[dict[str, list[Entry]], dict[str, list[str]]]:
         """What lies in inbox/NAME: files and folders by student, and notes for those that can be nobody's."""
-        folder, handed_in, left_out = self.root / "inbox" / name, {}, {}
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            student = entry.name.removesuffix(".ipynb")
-            if not STUDENT.fullmatch(student) or not _is_usable(entry):
-                left_out[repr(entry.name)] = [
-                    "Left out: expected STUDENT/ or STUDENT.ipynb, of letters, digits, . _ - @"
+        own = pattern(path.read_text(encoding="utf-8").strip()) if (path := self.root / NAMES).exists() else None
+        entries, left_out = [], {}
+        for path in _entries(self.root / "inbox" / name):
+            whose = owner(path.stem if path.suffix.lower() == ".ipynb" else path.name, own)
+            if whose is None or not _is_usable(path):
+                left_out[repr(path.name)] = [
+                    "Left out: expected STUDENT/ or STUDENT.ipynb, of letters, digits, . _ - @, or a platform's name."
                 ]
-            elif student == name:
-                left_out[repr(entry.name)] = ["Left out: it has the assignment's name, not a learner's."]
+            elif whose.student == name:
+                left_out[repr(path.name)] = ["Left out: it has the assignment's name, not a learner's."]
             else:
-                handed_in.setdefault(student, []).append(entry)
-        return handed_in, left_out
+                entries.append(Entry(path, whose))
+        return told_apart(entries), left_out
 
     def students(self, name: str) -> list[str]:
         """Who has a collected submission."""
@@ -530,8 +552,28 @@ def _executor(scheduler: str, workers: int) -> Iterator[Executor]:
 def _is_usable(entry: Path) -> bool:
     """Whether an entry of the inbox is a plain folder or notebook, or cannot be asked: it is told when it is read."""
     with suppress(OSError):
-        return not entry.is_symlink() and (entry.is_dir() or (entry.is_file() and entry.suffix == ".ipynb"))
+        return not entry.is_symlink() and (entry.is_dir() or (entry.is_file() and entry.suffix.lower() == ".ipynb"))
     return True
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """What lies in an inbox; of a folder that a platform's download was unpacked into, what lies in that."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        inner = []
+        with suppress(OSError):  # it is told when it is read
+            if path.is_dir() and not path.is_symlink() and not of_a_platform(path.name):
+                inner = sorted(path.iterdir())
+        yield from inner if any(of_a_platform(file.stem) or of_a_platform(file.name) for file in inner) else [path]
+
+
+def _files(path: Path) -> list[Path]:
+    """A file; or what lies in a folder, and in its folders. Raises OSError."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.iterdir())
+    return found + [
+        file for inner in found if inner.is_dir() and not inner.is_symlink() for file in sorted(inner.iterdir())
+    ]
 
 
 def _write(path: Path, content: str) -> None:

@@ -55,16 +55,19 @@ def is_answer(cell: NotebookNode) -> bool:
 def choose(found: list[Path], expected: list[Path], known: set[str]) -> tuple[Path | None, list[str]]:
     """The notebook that a learner handed in, and notes for them: the first of `expected`, or else by its cells.
 
-    Of the files found only plain notebooks count; `known` are the grade ids of the released notebook. Raises OSError
-    if the file system does not even say what they are.
+    Of the files found, newest first, only plain notebooks count; `known` are the grade ids of the released notebook.
+    The newest is taken that has half as many of them as any. Raises OSError if the file system does not even say what
+    they are.
     """
-    found = [path for path in found if path.suffix == ".ipynb" and path.is_file() and not path.is_symlink()]
+    found = [path for path in found if path.suffix.lower() == ".ipynb" and path.is_file() and not path.is_symlink()]
     if not found:
         return None, ["No notebook was handed in: nothing but a plain .ipynb file counts."]
     notes, best = [], next((path for path in expected if path in found), None)
     if best is None:
-        best = max(found[:MAX_READ], key=lambda path: _likeness(path, known))
-        notes.append(f"The notebook is called {best.name!r}; it was recognised by its cells.")
+        likeness = {path: _likeness(path, known) for path in found[:MAX_READ]}
+        best = next(path for path in likeness if 2 * likeness[path] >= max(likeness.values()))
+        if not any(path.stem in best.name for path in expected):
+            notes.append(f"The notebook is called {best.name!r}; it was recognised by its cells.")
     if left := [repr(path.name) for path in found if path != best]:
         listed = [*left[:MAX_NAMED], f"{len(left) - MAX_NAMED} more"] if len(left) > MAX_NAMED else left
         notes.append(f"Of {len(found)} notebooks {best.name!r} is graded; left out: {', '.join(listed)}.")

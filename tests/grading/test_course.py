@@ -833,3 +833,49 @@ def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "collect" in capsys.readouterr().out
+
+
+def test_downloads_of_platforms_are_taken_as_they_come(course):
+    """Moodle's folders inside the folder they were unpacked into, Canvas's and Blackboard's files, capitals."""
+    inbox, content = course.root / "inbox" / "trial", nbformat.writes(submission())
+    worse = nbformat.writes(submission(halve="pass"))
+    for path, text in {
+        "CS1-trial-77/Lee Ann_4711_assignsubmission_file/My work.IPYNB": content,
+        "leeann_4712_99_trial.ipynb": worse,
+        "leeann_LATE_4712_100_trial-1.ipynb": content,
+        "DDIM_la1_attempt_2026-11-27-10-15-30_trial.ipynb": worse,
+        "DDIM_la1_attempt_2026-11-28-09-00-00_trial.ipynb": content,
+        "DDIM_la1_attempt_2026-11-28-09-00-00.txt": "Name: Ann",
+        "Łukasz/homework/trial.ipynb": content,
+    }.items():
+        (inbox / path).parent.mkdir(parents=True, exist_ok=True)
+        (inbox / path).write_text(text)
+    notes = course.collect("trial")
+    everybody = ["Lee-Ann", "la1", "leeann_4712", "Łukasz"]
+    assert course.students("trial") == everybody
+    assert sorted(set(notes) - set(everybody)) == ["'DDIM_la1_attempt_2026-11-28-09-00-00.txt'"]
+    assert notes["leeann_4712"] == [
+        "Of 2 notebooks 'leeann_LATE_4712_100_trial-1.ipynb' is graded; left out: 'leeann_4712_99_trial.ipynb'."
+    ]
+    course.grade("trial")
+    assert {student: score for student, score in scores(course).items() if student in everybody} == dict.fromkeys(
+        everybody, FULL
+    )
+    table = course.root / "worksheet.csv"
+    table.write_text("Identifier,Full name,Grade\nParticipant 4711,Lee Ann,\nParticipant 8,Bob,\n")
+    path, missing = course.fill("trial", table, "Grade")
+    assert path.read_text().splitlines()[1:] == [f"Participant 4711,Lee Ann,{FULL:g}", "Participant 8,Bob,"]
+    assert missing == ["la1", "leeann_4712", "Łukasz"]
+
+
+def test_a_class_has_its_own_names(course, capsys):
+    hand_in(course, "hw1-ann", submission())
+    arguments = ["collect", "trial", "--folder", str(course.root)]
+    assert main([*arguments, "--names", r"hw\d-(?P<student>\w+)"]) == 0
+    assert course.students("trial") == ["ann"]
+    assert main(arguments) == 0, "kept"
+    assert course.students("trial") == ["ann"]
+    assert main([*arguments, "--names", "hw"]) == 1
+    assert "names is 'hw'; expected a regular expression with a group" in capsys.readouterr().err
+    course.forget("ann")
+    assert not (course.root / "inbox" / "trial" / "hw1-ann").exists()
