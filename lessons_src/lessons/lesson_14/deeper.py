@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lessons_src import data, measurements
-from lessons_src.export import SCHEDULER, in_double, times_of, to_onnx
+from lessons_src.export import SCHEDULER, times_of, to_onnx
 from lessons_src.guidance import classifier_free
 from lessons_src.inversion import sdedit
 from lessons_src.lessons.digit_runs import shipped
@@ -172,8 +172,8 @@ def enlarge(net: NoisePredictor, known: Tensor, seed: int, steps: int = 20) -> T
 def ours(net: NoisePredictor, noise: Tensor, labels: Tensor, solver: str, w: float, double: bool = False) -> Tensor:
     """Digits by 20 steps of a solver, in float32 or in float64 around a network of float32."""
     schedule, times = net.schedule, time_grid(net.schedule, 20, "trailing")
-    predictor, x = (in_double(net), noise.double()) if double else (net, noise)
-    return sample(SOLVERS[solver].run(classifier_free(predictor, labels, w), x, schedule, times))
+    x = noise.double() if double else noise
+    return sample(SOLVERS[solver].run(classifier_free(net, labels, w), x, schedule, times))
 
 
 def largest(a: Tensor, b: Tensor) -> tuple[float, float]:
