@@ -84,6 +84,14 @@ TASKS = (
                 x is multiplied by 1 - beta where sqrt(1 - beta) belongs.
             x + math.sqrt(beta) * z → z + math.sqrt(beta) * x
                 This is sqrt(beta) where sqrt(1 - beta) belongs, and the other way round.
+            math.sqrt(1 - beta) → (1 - math.sqrt(beta))
+                x gets 1 - sqrt(beta). It is the *squares* of the two coefficients that add up to 1.
+            math.sqrt(1 - beta) * x + math.sqrt(beta) * z → math.sqrt(1 - beta**2) * x + beta * z
+                This takes beta for a standard deviation. It is the variance of the dose.
+            + math.sqrt(beta) * z → + z
+                The noise is added at full size. A dose of variance beta is sqrt(beta) z.
+            + math.sqrt(beta) * z → - math.sqrt(beta) * z
+                The noise is subtracted. Its law would be the same, but here z is added.
         """),
         hints=(
             "Think in variances. x has variance 1: what share of it must go to make room for a dose of variance beta?",
@@ -107,6 +115,12 @@ TASKS = (
                 The noise gets 1 - sqrt(alpha_bar). It is the *squares* of the two coefficients that add up to 1.
             signal * x0 → x0
                 x0 is not shrunk. Multiply it by sqrt(alpha_bar); without that the picture never fades.
+            math.sqrt(alpha_bar), → alpha_bar,
+                x0 is multiplied by alpha_bar. That is its share of the variance: take the root.
+            noise * eps → eps
+                The noise is added at full size. Multiply eps by sqrt(1 - alpha_bar).
+            + noise → - noise
+                The noise is subtracted. Its law would be the same, but here eps is added.
         """),
         hints=(
             "It is the step of task 1 once more. "
@@ -133,6 +147,17 @@ TASKS = (
                 The noise was added once more. It has to be taken out: a minus sign.
             signal, noise → noise, signal
                 This is sqrt(1 - alpha_bar) where sqrt(alpha_bar) belongs, and the other way round.
+            math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar) → alpha_bar, 1 - alpha_bar
+                Both roots are missing: x_t is sqrt(alpha_bar) x0 plus sqrt(1 - alpha_bar) eps.
+            (x_t - noise * eps) / signal → x_t - noise * eps / signal
+                The brackets are missing: only the noise was divided. Take it out of x_t first, then divide what is
+                left.
+            (x_t - noise * eps) / signal → x_t / signal - noise * eps
+                Only x_t was divided. Take the noise out of it first, then divide what is left: mind the brackets.
+            / signal → * signal
+                You multiplied by sqrt(alpha_bar). That is what the jump does; to undo it, divide.
+            x_t - noise * eps → noise * eps - x_t
+                The sign is turned round: the faded picture is x_t less its noise.
         """),
         hints=(
             "Write the shortcut on paper and treat x0 as the unknown. It is one linear equation.",
@@ -156,6 +181,18 @@ TASKS = (
                 You divided by sqrt(alpha_bar), which belongs to x0. eps stands with sqrt(1 - alpha_bar).
             x_t - signal * x0 → signal * x0 - x_t
                 The sign is turned round: noise is what x_t has and the faded picture has not.
+            math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar) → alpha_bar, 1 - alpha_bar
+                Both roots are missing: x_t is sqrt(alpha_bar) x0 plus sqrt(1 - alpha_bar) eps.
+            (x_t - signal * x0) / noise → x_t - signal * x0 / noise
+                The brackets are missing: only x0 was divided. Take it out of x_t first, then divide what is left.
+            math.sqrt(alpha_bar), → alpha_bar,
+                The x0 in x_t has the factor sqrt(alpha_bar); you took out alpha_bar x0, without the root.
+            - signal → + signal
+                x0 was added once more. It has to be taken out: a minus sign.
+            signal, noise → noise, signal
+                This is sqrt(1 - alpha_bar) where sqrt(alpha_bar) belongs, and the other way round.
+            / noise → * noise
+                You multiplied by sqrt(1 - alpha_bar). That is what the jump does; to undo it, divide.
         """),
         hints=(
             "The same equation as in task 3, another unknown.",
@@ -184,6 +221,13 @@ TASKS = (
                 This is sqrt(1 - alpha_bar) where sqrt(alpha_bar) belongs: the coefficients have changed places.
             level.sqrt(), (1 - level).sqrt() → level, 1 - level
                 The square roots are missing. alpha_bar is a share of the variance, not of the amplitude.
+            .view(-1, *[1] * (x0.ndim - 1)) →
+                The levels meet the wrong axis of x0. They belong to the first one: give them as many axes as x0 has,
+                all others of length 1.
+            (1 - level).sqrt() → 1 - level.sqrt()
+                The noise gets 1 - sqrt(alpha_bar). It is the *squares* of the two coefficients that add up to 1.
+            (1 - level).sqrt() → 1 - level
+                The noise is multiplied by its variance, 1 - alpha_bar. Take the root.
         """),
         hints=(
             "Two problems in one: look up a level for every sample, and give the levels a shape that multiplies x0.",
@@ -220,6 +264,12 @@ TASKS = (
                     The first step is missing: beta[0] of this list is the dose of step 1.
                 forward_step(x, z, dose) → x + math.sqrt(dose) * z
                     x is not shrunk by sqrt(1 - beta), so its variance grows.
+                forward_step(x, z, dose) → forward_step(x0, z, dose)
+                    Every step starts from x0 again. It starts from the x that the step before has made.
+                forward_step(x, z, dose) → forward_step(z, x, dose)
+                    x and z have changed places in the call: forward_step takes the state first.
+                in beta → in reversed(beta)
+                    The doses come in the wrong order: beta[0] of this list is that of step 1.
             """),
         ),
         hints=(

@@ -90,7 +90,16 @@ TASKS = (
             *edits("""
                 (1 - beta).cumprod(0) → (1 - beta).cumprod(0).sqrt()
                     This is sqrt(alpha_bar), the factor of x0. The schedule itself is the product without the root.
-            """),
+                (1 - beta).cumprod(0) → (1 - beta).cumprod(0).cumprod(0)
+                    The product was taken twice. One cumprod of 1 - beta is alpha_bar already.
+                (1 - beta).cumprod(0) → 1 - beta
+                    This is each step's own alpha, 1 - beta. Multiply them up: cumprod.
+                (1 - beta).cumprod → beta.cumprod
+                    You multiplied the betas. What a step leaves is 1 - beta: multiply those.
+                torch.linspace(0.1 / T, 20 / T, T, dtype=torch.float64) → torch.linspace((0.1 / T) ** 0.5, (20 / T) ** 0.5, T, dtype=torch.float64) ** 2
+                    The roots of the betas rise evenly here, the schedule called scaled linear. Asked for are evenly
+                    rising betas.
+            """),  # noqa: E501
         ),
         hints=(
             "Two steps: a straight line of T betas, then the product of everything that the steps leave.",
@@ -120,6 +129,14 @@ TASKS = (
                 then multiply 1 - beta up again.
              / (1 + s) →
                 The offset is added but not made up for: divide t / T + s by 1 + s, or the curve runs past its zero.
+            .cumprod(0) → .cumprod(0).cumprod(0)
+                The product was taken twice. One cumprod of 1 - beta is alpha_bar already.
+             * math.pi / 2 → * math.pi
+                The angle ends at pi. A quarter turn brings the cosine from 1 to 0: pi / 2.
+            alpha_bar[1:] / alpha_bar[:-1] → alpha_bar[:-1] / alpha_bar[1:]
+                The ratio is upside down, and the betas came out negative: alpha_bar[t] / alpha_bar[t - 1].
+            max=max_beta → min=max_beta
+                The clip is the wrong way round: no beta may be *larger* than max_beta, so it is the max of clamp.
         """),
         hints=(
             "First the curve f at t = 0, 1, ..., T, divided by its first value. The clip comes after.",
@@ -150,6 +167,12 @@ TASKS = (
                 Half of it: you compared amplitudes, the roots. The SNR is a ratio of powers.
              / (1 - alpha_bar) →
                 The noise is missing: divide by 1 - alpha_bar before taking the logarithm.
+            torch.log(snr) → 10 * torch.log10(snr)
+                These are decibels. The course uses the natural logarithm, torch.log.
+            alpha_bar / (1 - alpha_bar) → 1 - alpha_bar
+                This is the logarithm of the noise alone: it has to be divided into alpha_bar first.
+            torch.log(snr) → 2 * torch.log(snr)
+                Twice too much: alpha_bar is a power already, not an amplitude.
         """),
         hints=(
             "What is the power of the signal, and what is that of the noise, for data of variance 1?",
@@ -180,6 +203,12 @@ TASKS = (
                 This is sqrt(alpha_bar), the factor of x0. The task asks for alpha_bar itself.
             torch.sigmoid(log_snr) → log_snr / (1 + log_snr)
                 You solved for the SNR, but put in its logarithm. Take the exponential first.
+            torch.sigmoid(log_snr) → log_snr.exp() / (1 - log_snr.exp())
+                The sign below: solve SNR = a / (1 - a) for a, and SNR / (1 + SNR) comes out.
+            (log_snr) → (log_snr / 2)
+                The logarithm was halved. log-SNR compares powers, as alpha_bar does.
+            torch.sigmoid(log_snr) → 1 / (1 + log_snr)
+                The exponential is missing: 1 / (1 + exp(-log_snr)).
         """),
         hints=(
             "Undo task 3: first the logarithm, then the ratio. Solve r = a / (1 - a) for a.",
@@ -207,6 +236,14 @@ TASKS = (
                 This is the new SNR. Turn it into a level: SNR / (1 + SNR).
             + 2 * math.log(b) → * b**2
                 You multiplied the logarithm. A factor of the SNR becomes a *sum* after taking logarithms.
+            log_snr(alpha_bar) → alpha_bar.log()
+                This starts from log(alpha_bar). Shift log-SNR, log(alpha_bar / (1 - alpha_bar)).
+            2 * math.log(b) → b**2
+                b² was added. A factor of the SNR becomes its logarithm: add 2 log b.
+            2 * math.log(b) → math.log(2 * b)
+                The 2 went into the logarithm: log b² is 2 log b.
+            level_of(log_snr(alpha_bar) + 2 * math.log(b)) → log_snr(alpha_bar) + 2 * math.log(b)
+                This is the new log-SNR. Turn it back into a level with level_of.
         """),
         hints=(
             "What does b do to the power of the signal, and what to the noise?",
@@ -235,6 +272,12 @@ TASKS = (
                 The schedules have changed places: the answer needs one entry for each time of the *new* one.
             1 + (a[:, None] - b).abs().argmin(1) → (torch.arange(1, len(a) + 1) * len(b) / len(a)).round().long().clamp(min=1)
                 This keeps the share t / T. Two schedules are not equally noisy halfway; compare log-SNR.
+            log_snr(new[1:]), log_snr(old[1:]) → new[1:].log(), old[1:].log()
+                You compared log(alpha_bar), which hardly moves near the data. Compare log(alpha_bar / (1 - alpha_bar)).
+            .abs().argmin(1) → .argmin(1)
+                The most negative difference is not the nearest: take the absolute value first.
+            argmin(1) → argmax(1)
+                These are the times that differ most. The nearest has the smallest difference: argmin.
         """),  # noqa: E501
         hints=(
             "Two lists of log-SNR, without t = 0, where it is infinite. "

@@ -104,6 +104,12 @@ TASKS = (
                 The mean runs over the batch. It should run over everything *but* the batch axis.
             .flatten(1) →
                 Only one axis of the event was averaged. Pictures have three: flatten them first.
+            .square().flatten(1).mean(1) → .flatten(1).norm(dim=1)
+                This is the length of the difference, a root of a sum. Asked for is the mean of the squares.
+            .mean(1) → .mean(1) / 2
+                There is a half too much: the loss is the mean square itself.
+            .square() →
+                The differences were not squared: they cancel each other.
         """),
         hints=(
             "Square first. Then: which axes belong to one sample?",
@@ -129,6 +135,10 @@ TASKS = (
                 This is the plain average of two. Use the decay.
             slow + (1 - decay) * fast → fast
                 The slow copy has no say. Its share is decay; the new weights get what is left, 1 - decay.
+            decay * slow + → slow +
+                The slow copy is not shrunk. It keeps the share decay, and the new weights get 1 - decay.
+            decay * slow + (1 - decay) * fast → slow + (1 - decay) * (slow - fast)
+                The average moves away from the new weights: the difference is turned round.
         """),
         hints=(
             "A weighted mean of two tensors. With decay = 1, which of them must come back unchanged?",
@@ -159,6 +169,12 @@ TASKS = (
                 You divided by the width. There are width / 2 frequencies; divide i by that number.
             t[:, None] → 0 * t[:, None]
                 The embedding is the same for all t: it is dead. Multiply the frequencies by t.
+            -i / half → -2 * i / half
+                The exponent is twice too large: i / half runs up to nearly 1 already.
+            (-i / half) → -i
+                The frequencies fall by 10,000 at every step. They should do so over all of them: divide i by half.
+            [phase.sin(), phase.cos()] → [phase.sin(), phase.sin()]
+                These are sines twice. The second half are cosines.
         """),
         hints=(
             "Make the frequencies first, one for each pair of sine and cosine: they run from 1 down to nearly 1/10000.",
@@ -196,6 +212,24 @@ TASKS = (
                     Drop and keep have changed places: a label goes when its random number is *below* p_drop.
                 net.num_classes → 0
                     Dropped labels became class 0, which is a digit like any other. The null label is net.num_classes.
+                level.sqrt() * x0 + (1 - level).sqrt() * eps → level * x0 + (1 - level) * eps
+                    The square roots are missing: alpha_bar is a share of the variance, not of the amplitude.
+                level.sqrt() * x0 + (1 - level).sqrt() * eps → (1 - level).sqrt() * x0 + level.sqrt() * eps
+                    Signal and noise have changed places: x0 gets sqrt(alpha_bar), eps sqrt(1 - alpha_bar).
+                (1 - level).sqrt() → (1 - level)
+                    The noise is multiplied by its variance, 1 - alpha_bar. Take the root.
+                alpha_bar[t] → alpha_bar[t - 1]
+                    Every level is one step too early: t counts from 1, and alpha_bar[0] is 1.
+                (prediction - eps) → (prediction - x0)
+                    The prediction is compared with x0. This network predicts the noise, eps.
+                net(x_t, → net(x0,
+                    The network was shown the clean x0. It has to find the noise in x_t.
+                .mean() → .mean().sqrt()
+                    A root too much: the loss is the mean square itself.
+                .square() → .abs()
+                    This is the mean absolute error. Asked for is the mean square.
+                net.num_classes → net.num_classes - 1
+                    Dropped labels became the last class. The null label comes after it: net.num_classes.
             """),
             WrongWay(
                 _drop_first,
@@ -230,6 +264,14 @@ TASKS = (
                 Each range was divided by the size of the whole batch. Divide by the number of samples in that range.
             mean → median
                 This is the median. It hides exactly the few large losses that one is looking for.
+            10 * (t - 1) // T → 10 * t // T
+                Count t - 1: with t itself ranges begin one time too early, and t = T is in none of them.
+            10 * (t - 1) // T → (t - 1) // 10
+                These are ranges of ten times each. There are to be ten ranges, whatever T is: 10 * (t - 1) // T.
+            .mean() for → .square().mean().sqrt() for
+                This is the root mean square of the losses. Take their mean.
+            range(10) → range(1, 11)
+                The ranges are counted from 1. The first is k = 0, and there is none with k = 10.
         """),
         hints=(
             "For each sample: which tenth of 1..T is its t in? "
@@ -257,6 +299,12 @@ TASKS = (
                 This is the length of the whole difference, a root of a *sum*. It would grow with the batch.
             net(x, other) → x
                 You compared the output with its input. Compare two outputs, at t and at the other time.
+            .square().mean().sqrt() → .square().flatten(1).mean(1).sqrt()
+                This is one number a sample. Asked for is one number, over batch and event.
+            .square().mean().sqrt() → .square().flatten(1).mean(1).sqrt().mean()
+                You took the root for each sample and averaged then. Average all squares first, then take one root.
+            .square().mean().sqrt() → .std()
+                The standard deviation takes off the mean change. What all outputs change by counts, too.
         """),
         hints=(
             "Ask the network twice. What may differ between the two calls, and what may not?",

@@ -100,6 +100,14 @@ TASKS = (
                 This is the standard deviation. Asked for is the variance, its square.
              * beta →
                 The factor beta = 1 - ab_t / ab_s is missing.
+            (1 - ab_s) / (1 - ab_t) * beta → (1 - ab_s) * beta
+                The division by 1 - ab_t is missing.
+            1 - ab_t / ab_s → 1 - ab_t
+                beta is 1 - ab_t here, the noise of the whole way. This step's own is 1 - ab_t / ab_s.
+            1 - ab_t / ab_s → ab_s - ab_t
+                beta is a difference of levels here. Levels are products: this step's own share is ab_t / ab_s.
+            (1 - ab_s) / (1 - ab_t) → ab_s / ab_t
+                The ratio is of the signals. It is that of the noises: (1 - ab_s) / (1 - ab_t).
         """),
         hints=(
             "Start from beta of this step. What multiplies it, and must the result be larger or smaller than beta?",
@@ -127,6 +135,16 @@ TASKS = (
                 The weight of x_t has sqrt(ab_t), the root of the product. It is this step's own alpha = ab_t / ab_s.
              / (1 - ab_t) →
                 The division by 1 - ab_t is missing.
+            math.sqrt(ab_s) * (1 - alpha) * x0 + math.sqrt(alpha) → ab_s * (1 - alpha) * x0 + alpha
+                Both roots are missing: the weights have sqrt(ab_s) and sqrt(alpha).
+            math.sqrt(ab_s) → ab_s
+                The weight of x0 has ab_s where sqrt(ab_s) belongs.
+            ab_t / ab_s → ab_t
+                alpha is ab_t here, the product of all steps. This step's own is ab_t / ab_s.
+            ab_t: float, ab_s: float → ab_s: float, ab_t: float
+                s and t have changed places: ab_t is the smaller level, the noisier one.
+             * (1 - ab_s) * x_t → * x_t
+                The weight of x_t lacks its factor 1 - ab_s: at clean data nothing of x_t is left.
         """),
         hints=(
             "Two terms, one with x0 and one with x_t, over a common denominator. Name alpha = ab_t / ab_s first.",
@@ -163,7 +181,20 @@ TASKS = (
             *edits("""
                 math.sqrt(1 - ab_t) → (1 - ab_t)
                     beta is divided by 1 - ab_t where sqrt(1 - ab_t) belongs.
-            """),
+                (1 - alpha) / math.sqrt(1 - ab_t) → math.sqrt(1 - alpha)
+                    This takes out sqrt(beta) eps, the size of one dose. Of the guessed noise it is beta / sqrt(1 -
+                    ab_t).
+                (1 - alpha) / math.sqrt(1 - ab_t) → math.sqrt(1 - ab_t)
+                    This takes out all the noise at once. One step takes out beta / sqrt(1 - ab_t) of eps.
+                (x_t - (1 - alpha) / math.sqrt(1 - ab_t) * eps) / math.sqrt(alpha) → x_t - (1 - alpha) / math.sqrt(1 - ab_t) * eps / math.sqrt(alpha)
+                    The brackets are missing: x_t has to be divided by sqrt(alpha) as well.
+                 / math.sqrt(alpha) →
+                    The division by sqrt(alpha) is missing: the forward step has shrunk x by it.
+                / math.sqrt(alpha) → * math.sqrt(alpha)
+                    You multiplied by sqrt(alpha). The forward step does that; to undo it, divide.
+                ab_t / ab_s → ab_t
+                    alpha is ab_t here, the product of all steps. This step's own is ab_t / ab_s.
+            """),  # noqa: E501
         ),
         hints=(
             "Algorithm 2 in the lesson. Which alpha belongs to a single step from t to s?",
@@ -193,6 +224,12 @@ TASKS = (
                 The noise was added to x0. A step starts from the *mean*, which lies between x0 and the present x.
              + (math.sqrt(size) * z if ab_s < 1 else 0) →
                 No noise is added at all. Without it every sample shrinks towards the average of the data.
+            * z if → * eps if
+                The noise that is added is eps, the prediction. Fresh noise is z.
+            return mean + → return x_t +
+                The noise is added to x_t itself. It comes on top of the mean.
+            1 - ab_t / ab_s if → 1 - ab_t if
+                beta is 1 - ab_t here, the noise of the whole way. This step's own is 1 - ab_t / ab_s.
         """),
         hints=(
             "Mean, then noise. For which of the two do the cases of variance and last step matter?",
@@ -226,6 +263,14 @@ TASKS = (
                 No noise is added. Then every sample ends near the average of the data.
             posterior_variance(ab_t, ab_s) → 1 - ab_t / ab_s
                 The variance is beta. This chain is asked for with the posterior's own, beta-tilde.
+            ab_t, ab_s = alpha_bar[t] → ab_s, ab_t = alpha_bar[t]
+                The levels of s and t have changed places: each step starts at t, the noisier one, and ends at s.
+            torch.full((len(x),), t) → torch.full((len(x),), max(s, 1))
+                The network is asked about s. x still stands at t when it is asked.
+            torch.full((len(x),), t) → torch.full((len(x),), s)
+                The network is asked about s, in the end about 0. x still stands at t when it is asked.
+            (times) → (times[:-1])
+                The last step is missing: the loop has to arrive at 0.
         """),
         hints=(
             "`pairwise(times)` gives every step (t, s): the s of one step is the t of the next.",
@@ -246,7 +291,8 @@ TASKS = (
         ),
         mistakes=edits("""
              if s > 0 else 0 →
-                The last step adds noise as well. Then the variance would be 1 exactly; but the last step draws nothing.
+                The last step adds noise, or is missing: then the variance would be 1 exactly. It draws nothing, but it
+                shrinks.
             alpha * V → math.sqrt(alpha) * V
                 V is multiplied by sqrt(alpha). x is; its variance is multiplied by the square, alpha.
             V = 1.0 → V = 0.0
@@ -255,6 +301,12 @@ TASKS = (
                 The noise has the posterior's variance. The task asks for the larger one, beta = 1 - ab_t / ab_s.
             1 - alpha → math.sqrt(1 - alpha)
                 You added standard deviations. For independent noises it is the variances that add.
+            alpha = ab_t / ab_s → alpha = ab_s / ab_t
+                The levels have changed places: this step's alpha is ab_t / ab_s, below 1.
+            return V → return math.sqrt(V)
+                This is the standard deviation. Asked for is the variance.
+            alpha * V → V
+                V is not shrunk: the step multiplies x by sqrt(alpha), and so V by alpha.
         """),
         hints=(
             "For this data a step is x -> sqrt(alpha) x + sqrt(beta) z. What does that do to the variance?",

@@ -109,6 +109,18 @@ TASKS = (
                     The first line stops halfway: x_t without its noise is sqrt(ab_t) x0. Divide by sqrt(ab_t).
                 math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s) * eps → x0
                     This is x0, the first line. It still has to be re-noised to level s.
+                math.sqrt(ab_s) * x0 + → math.sqrt(ab_s) * x0 -
+                    The second line has the wrong sign: x_s has its noise *added*, as every noisy state has.
+                (x_t - math.sqrt → (x_t + math.sqrt
+                    The first line has the wrong sign: to guess x0, the noise is taken *out* of x_t.
+                (x_t - math.sqrt(1 - ab_t) * eps) → (x_t - (1 - ab_t) * eps)
+                    The root is missing from the noise of the first line: it stands in x_t with sqrt(1 - ab_t).
+                + math.sqrt(1 - ab_s) * eps → + (1 - ab_s) * eps
+                    The root is missing from the noise of the second line: it is sqrt(1 - ab_s).
+                (x_t - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t) → x_t - math.sqrt(1 - ab_t) * eps / math.sqrt(ab_t)
+                    The brackets are missing in the first line: take the noise out first, then divide what is left.
+                / math.sqrt(ab_t) → / ab_t
+                    The first line divides by ab_t. x0 was multiplied by its root, so divide by the root.
             """),
         ),
         hints=(
@@ -143,6 +155,16 @@ TASKS = (
                 You kept the guesses x0. The walk consists of the states: guess, re-noise, keep.
             (states) → (states[::-1])
                 The walk is written backwards. The first state is the start.
+            ddim_step(x, eps, ab_t, ab_s) → ddim_step(x, eps, ab_s, ab_t)
+                The levels have changed places in the call: ddim_step takes the present one first, then the target.
+            math.sqrt(1 - ab_t) * x → x
+                x itself was taken for its noise. For this data the prediction is sqrt(1 - ab_t) x.
+            math.sqrt(1 - ab_t) → math.sqrt(1 - ab_s)
+                The prediction is made with the level of s. x stands at t when it is made.
+            torch.stack(states) → states[-1]
+                This is the end alone. All n states are asked for, stacked.
+            torch.stack → torch.cat
+                torch.cat puts the states into one long batch. torch.stack gives them an axis of their own.
         """),
         hints=(
             "`pairwise(ab)` gives the steps (ab_t, ab_s). What has to be computed anew in each of them?",
@@ -173,6 +195,12 @@ TASKS = (
                 There is one step too few: n steps need n + 1 times, both ends included.
             [T * i // steps for i in range(steps, -1, -1)] → [*range(T, -1, -(T // steps))]
                 A fixed stride T // steps misses 0 unless steps divides T. Compute each time from its number.
+            T * i // steps → T * i / steps
+                These are no whole numbers. Round down: //.
+            T * i // steps → round(T * i / steps)
+                These are rounded to the nearest. Round down: //.
+            T * i // steps → -(-T * i // steps)
+                These are rounded up. Round down: //.
         """),
         hints=(
             "How many times does it take to make n steps? Which are the first and the last?",
@@ -205,6 +233,10 @@ TASKS = (
                 The last step is missing: the loop has to arrive at 0.
             (times) → (times[1:])
                 The first step is missing: the start x stands at times[0].
+            alpha_bar[t].item(), alpha_bar[s].item() → alpha_bar[s].item(), alpha_bar[t].item()
+                The levels have changed places in the call: ddim_step takes that of t first, then that of s.
+            torch.full((len(x),), t) → torch.full((len(x),), s)
+                The network is asked about s, in the end about 0. x still stands at t when it is asked.
         """),
         hints=(
             "Run the broken loop in your head with times 40, 20, 0. Which level does x have after the first step, and "
@@ -242,6 +274,14 @@ TASKS = (
                     You subtracted standard deviations. It is variances that share the budget: 1 - ab_s - sigma².
                 eta * math.sqrt(beta_tilde) → 0
                     eta has no effect: there is no fresh noise in this step.
+                eta * math.sqrt → eta**2 * math.sqrt
+                    eta enters squared. It multiplies the standard deviation once.
+                1 - ab_s - sigma**2 → max(1 - ab_s - sigma, 0)
+                    The room that is made is sigma. What shares the budget is variance: sigma squared.
+                math.sqrt(kept) → kept
+                    The root is missing: eps gets sqrt(1 - ab_s - sigma²).
+                sigma * z → sigma**2 * z
+                    z is multiplied by the variance. Its size is sigma.
             """),
         ),
         hints=(
@@ -271,6 +311,10 @@ TASKS = (
                 You sorted before comparing. That compares two *distributions*; here each end has its own partner.
             .square().mean().sqrt() → .norm()
                 This is the root of the *sum* of squares, which grows with the batch. Take the mean.
+            .square().mean().sqrt() → .square().flatten(1).sum(1).sqrt().mean()
+                This is the mean of the distances. Asked for is the root of the mean square, over batch and event.
+            a - b → a + b
+                The ends are added. Subtract one from the other.
         """),
         hints=(
             "Two runs that share everything except the number of steps: network, start, schedule.",

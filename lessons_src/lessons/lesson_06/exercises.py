@@ -57,9 +57,9 @@ def crowd_distance(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def scales(generator: torch.Generator) -> Tensor:
-    """Guidance scales above and below 1, negative ones among them."""
+    """Guidance scales above 1, between 0 and 1, and negative."""
     high, low = (torch.rand(4, generator=generator, dtype=torch.float64) for _ in range(2))
-    return torch.cat([1.5 + 8 * high, 0.9 - 3 * low])
+    return torch.cat([1.5 + 8 * high, 0.1 + 0.8 * low[:2], -0.1 - 3 * low[2:]])
 
 
 def _labels(generator: torch.Generator, B: int, classes: int) -> Tensor:
@@ -118,6 +118,11 @@ TASKS = (
                 The numbers come from torch.randn. For a probability they have to be uniform: torch.rand.
             label.shape → 1
                 One random number decides for the whole batch. Draw one for each label.
+            < p_drop → < 1 - p_drop
+                This drops the share 1 - p_drop. A label goes when its random number is below p_drop.
+            dropped, num_classes → dropped, num_classes + 1
+                Dropped labels became num_classes + 1. Classes count from 0, so num_classes itself is free: it is the
+                null label.
         """),
         hints=(
             "A coin for each label, which falls on one side with probability p_drop. What is a uniform number good "
@@ -149,6 +154,10 @@ TASKS = (
                 This is the displacement alone. It starts at eps_u: add it.
             eps_u + w * (eps_c - eps_u) → w * eps_c
                 This is w eps_c. The unconditional prediction has to come in, with the weight 1 - w.
+            (eps_c - eps_u) → (eps_c + eps_u)
+                The predictions are added. What is stretched is their *difference*, eps_c - eps_u.
+            eps_u + w * (eps_c - eps_u) → eps_c - w * eps_u
+                The two weights have to add up to 1: w for eps_c, 1 - w for eps_u.
         """),
         hints=(
             "A straight line through two predictions. Where on it are w = 0 and w = 1?",
@@ -175,6 +184,10 @@ TASKS = (
                 The number is unchanged. Ask what each convention gives at w = 0: there the two differ.
             torch.where(w > 1, w, 1.0) → 1 + w
                 diffusers counts from eps_u like this course; only Ho & Salimans count from eps_c.
+            1 + w → 1 - w
+                The sign: theirs is ours minus 1, so ours is theirs *plus* 1.
+            w > 1 → w > 0
+                Above 1 the formula is used, not above 0: between them a pipeline makes one conditional call, our w = 1.
         """),
         hints=(
             "For each convention: which number gives plain conditional sampling, our w = 1?",
@@ -203,6 +216,12 @@ TASKS = (
                 The two predictions have changed places in the blend: w = 1 must give the conditional one.
             guided(eps_u, eps_c, w) → eps_c + w * (eps_c - eps_u)
                 w counts from the conditional prediction. In this course it counts from the unconditional one.
+            guided(eps_u, eps_c, w) → eps_u
+                Only the unconditional prediction is used. Ask the network twice and blend.
+            net.num_classes → -1
+                The unconditional call uses label -1. The null label is net.num_classes.
+            guided(eps_u, eps_c, w) → eps_c - eps_u
+                This is the difference alone. Stretch it by w and add it to eps_u.
         """),
         hints=(
             "One network, two calls. What differs between them?",
@@ -234,7 +253,21 @@ TASKS = (
                 w counts from the conditional prediction. In this course it counts from the unconditional one.
             label, w) → label, w if s > 0 else 1.0)
                 The last step is not guided. Every step is, the last one included.
-        """),
+            label, w) → label, 1 - w)
+                The two predictions have changed places in the blend: w = 1 must give the conditional one.
+            guided_prediction(net, x, at, label, w) → guided(net(x, at, torch.full_like(label, net.num_classes - 1)), net(x, at, label), w)
+                The unconditional call uses the last class. The null label comes after it: net.num_classes.
+            ab_t, ab_s = → ab_s, ab_t =
+                The levels of s and t have changed places: each step starts at t, the noisier one, and ends at s.
+            torch.full((len(x),), t) → torch.full((len(x),), max(s, 1))
+                The network is asked about s. x still stands at t when it is asked.
+            torch.full((len(x),), t) → torch.full((len(x),), s)
+                The network is asked about s, in the end about 0. x still stands at t when it is asked.
+            math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s) * eps → ab_s * x0 + (1 - ab_s) * eps
+                The square roots are missing where x0 is noised to level s.
+            (times) → (times[:-1])
+                The last step is missing: the loop has to arrive at 0.
+        """),  # noqa: E501
         hints=(
             "The DDIM loop of lesson 05, with one line changed. Which one?",
             "In each step (t, s): the guided prediction at t, then the two lines of DDIM with it, in both places.",
@@ -262,6 +295,12 @@ TASKS = (
                 The spread is taken over all numbers at once. Take it for each axis: x.std(0).
             (means + spreads).sqrt() → means.sqrt() + spreads.sqrt()
                 You added two lengths. The squares of both parts go under one root.
+            (means + spreads) → ((means + spreads) / x.shape[1])
+                You averaged over the axes. Sum them: a distance has all of them in it.
+            means + spreads → spreads
+                Only the spreads are compared. Where the crowd lies has to count as well.
+            x.std(0) → x.std(0, correction=0)
+                The spread of the crowd is divided by n. Take x.std(0), which divides by n - 1.
         """),
         hints=(
             "Two crowds, each described by a mean and a spread for every axis. Four numbers in the plane: a distance "

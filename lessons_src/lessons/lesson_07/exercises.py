@@ -303,6 +303,8 @@ TASKS = (
                 This is the clean slope. Divide it by the right one.
             clean = 2 * mean / std**2 → clean = 2 * mean / std
                 The clean slope has the variance below it: std squared.
+            alpha_bar * std**2 + (1 - alpha_bar) → 1 - alpha_bar
+                The variance lacks the classes' own: add alpha_bar std^2.
         """),
         hints=(
             "What are the mean and the variance of each class after the noise? Lesson 01's shortcut says so.",

@@ -112,6 +112,11 @@ TASKS = (
                 The sign in the exponent is turned round: signal is lost with time, so alpha_bar falls from 1.
             torch.exp(-integral) → (1 - torch.linspace(first, last, N).double()).cumprod(0)[(N * t).long() - 1]
                 This is the product over the chain's steps. Asked for is its limit, an exponential that any t can enter.
+            (last - first) * t**2 / 2 → last * t**2 / 2
+                beta rises from first to last: the term with t² has last - first.
+            t**2 / 2 → t / 2
+                This is the mean dose times t. At t = 1 that comes out right; before, doses are smaller: the integral of
+                t is t² / 2.
         """),
         hints=(
             "For small steps the product of 1 - beta_k is the exponential of minus their sum, and a sum of many small "
@@ -147,6 +152,12 @@ TASKS = (
                 The noise is multiplied by g². In the equation it is g; g² is how fast the variance grows.
             h * drift → drift
                 The whole drift is added, however short the step. Multiply it by h.
+            math.sqrt(abs(h)) * z → z
+                The noise is added at full size, however short the step. Its size goes with sqrt(|h|).
+            g * math.sqrt → math.sqrt
+                The noise lacks its size: multiply it by g.
+            g * math.sqrt(abs(h)) → math.sqrt(g * abs(h))
+                g stands under the root. The *variance* of the noise is g² |h|.
         """),
         hints=(
             "Read `dw` as a fresh Gaussian of variance |dt|. What is its standard deviation?",
@@ -255,6 +266,10 @@ TASKS = (
             row * v → net(x, t) * v * v
                 This is the prediction weighted with v twice. It is its *derivative* that has a trace:
                 torch.autograd.grad.
+            (row * v).sum(1) → (row.sum(1) * v.sum(1))
+                You summed before multiplying. vᵀ J v multiplies entry by entry, then sums.
+            (row * v) → (row * x)
+                The row is multiplied by x. It is multiplied by v, on both sides the same vector.
         """),
         hints=(
             "`torch.autograd.grad(output, input, v)` gives vᵀJ. What is left to do for vᵀJv?",

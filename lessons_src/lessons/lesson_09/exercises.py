@@ -133,6 +133,15 @@ TASKS = (
                 The 0 is missing: the last step goes to clean data.
             [*times, 0] → [0, *times[::-1]]
                 The times rise. A sampler goes from T down to 0.
+            [*times, 0] → [*[round(t) for t in torch.linspace(len(alpha_bar) - 1, 1, steps).tolist()], 0]
+                These times are equally spaced from T to 1. Equal steps of log(alpha_bar / (1 - alpha_bar)) are asked
+                for.
+            .logit() → .log()
+                Equal steps of log(alpha_bar). It hardly moves near the data: divide by 1 - alpha_bar first.
+            ruler[-1].item(), ruler[0].item(), steps → ruler[-1].item(), ruler[0].item(), steps + 1
+                There is one step too many: steps times from T to 1, then the 0.
+            ruler[-1].item(), ruler[0].item() → ruler[0].item(), ruler[-1].item()
+                The times rise from 1 to T before the 0. A sampler begins at T.
         """),
         hints=(
             "log-SNR is infinite at t = 0, so leave alpha_bar[0] out and put the 0 at the end by hand.",
@@ -162,6 +171,10 @@ TASKS = (
                 2M is of order 2 but remembers: one evaluation a step.
             {"Heun": (predictions + 1) // 2, "PLMS": predictions - 1}.get(solver, predictions) → predictions
                 One evaluation a step is not everyone's price: Heun pays two, and PLMS one more at the start.
+            predictions - 1 → predictions + 1
+                PLMS costs one evaluation more than steps, so that it affords one step less.
+            budget // 2 if → 2 * budget if
+                Guidance halves the number of predictions that a budget pays for; you doubled it.
         """),
         hints=(
             "First the price of n steps: n for DDIM and 2M, 2 n - 1 for Heun, n + 1 for PLMS.",
@@ -192,6 +205,10 @@ TASKS = (
                     Only the second prediction is used. Take the mean of both.
                  / 2 →
                     The predictions are added and not averaged: divide by 2.
+                ab_t, ab_s = → ab_s, ab_t =
+                    The levels of s and t have changed places: the step starts at t, the noisier one.
+                (first + second) / 2 → first + (first - second) / 2
+                    The change is added to the first prediction with the wrong sign: the mean lies between the two.
             """),
             WrongWay(_asks_at_zero, "The network is asked at t = 0, where it knows nothing. The step to 0 is DDIM's."),
         ),
@@ -225,6 +242,16 @@ TASKS = (
                 The lengths are measured in alpha_bar. Measure them in log(alpha_bar / (1 - alpha_bar)).
             math.sqrt(ab_now) * mean → math.sqrt(ab_now) * now
                 The noise belongs to the newest prediction, not to the mean: compute it from x and the mean.
+            1 / (2 * r) → 1 / r
+                The weight is 1 / r, twice too much: 1 / (2 r).
+            math.log(ab / (1 - ab)) → math.log(ab)
+                The lengths are measured in log(alpha_bar). Measure them in log(alpha_bar / (1 - alpha_bar)).
+            (1 + w) * now - w * before → now - w * before
+                The weights do not add up to 1: now gets 1 + w.
+            (1 + w) * now - w * before → (1 + w) * now + w * before
+                The older prediction is added. It is subtracted: 1 + w and -w add up to 1.
+            math.sqrt(ab_next) * mean + math.sqrt(1 - ab_next) * eps → mean
+                This is the clean prediction alone. It still has to be noised to the next level.
         """),
         hints=(
             "First the mean of the two clean predictions, then a DDIM step with it. What noise goes with that mean?",
@@ -253,6 +280,13 @@ TASKS = (
                 The evaluations need a logarithm, too.
             (a * b).sum() / a.square().sum() → b.square().sum() / (a * b).sum()
                 You fitted the evaluations to the errors. With scatter that is another line.
+            a - a.mean(), b - b.mean() → a, b
+                The line goes through the origin here. Subtract both means first: c is free.
+            a.square().sum() → b.square().sum()
+                You divided by the spread of the errors. The slope of errors against evaluations divides by that of the
+                evaluations.
+            -(a * b).sum() / a.square().sum() → -(a * b).sum() / (a.square().sum() * b.square().sum()).sqrt()
+                This is the correlation, how well a line fits. Asked for is its slope.
         """),
         hints=(
             "error = c nfe^-p. Take logarithms: which straight line is that, and where is p?",
@@ -283,6 +317,12 @@ TASKS = (
                 Only the best of all is marked. A cheaper one that is worse may be on the front, too.
             ~dominates.any(0) → distance == distance.cummin(0).values
                 This depends on the order of the points. Sort them by cost first, or compare all pairs.
+            no_dearer & no_worse & (cheaper | better) → cheaper & no_worse
+                Of two equally dear points the worse one is left on the front. As dear and better dominates as well.
+            no_dearer & no_worse & (cheaper | better) → no_dearer & better
+                Of two equally good points the dearer one is left on the front. As good and cheaper dominates as well.
+            any(0) → any(1)
+                This marks the points that dominate nobody. Mark those that nobody dominates.
         """),  # noqa: E501
         hints=(
             "Say in words when point i dominates point j. Two comparisons are not strict, and something has to be.",

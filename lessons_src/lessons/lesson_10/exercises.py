@@ -116,6 +116,16 @@ TASKS = (
                 The square roots are missing: alpha_bar counts variance, and x is scaled by standard deviations.
             math.sqrt(ab_t) * x0 + math.sqrt(1 - ab_t) * eps → x0
                 This is x0, the first line. It still has to be noised to level t.
+            (x_s - math.sqrt → (x_s + math.sqrt
+                The first line has the wrong sign: to guess x0, the noise is taken *out* of x_s.
+            * x0 + math → * x0 - math
+                The second line has the wrong sign: x_t has its noise *added*, as every noisy state has.
+             / math.sqrt(ab_s) →
+                The first line stops halfway: x_s without its noise is sqrt(ab_s) x0. Divide by sqrt(ab_s).
+            (x_s - math.sqrt(1 - ab_s) * eps) → (x_s - (1 - ab_s) * eps)
+                The root is missing from the noise of the first line: it stands in x_s with sqrt(1 - ab_s).
+            math.sqrt(ab_t) * x0 → x0
+                The second line adds noise to x0 without shrinking it. x0 is multiplied by sqrt(ab_t).
         """),  # noqa: E501
         hints=(
             "You know this step from the way down. Which of its two levels is where you stand, and which is where you "
@@ -165,24 +175,41 @@ TASKS = (
             Case("a few of many times", lambda g: trip_inputs(g, 60, 6), points=2, tolerance=1e-5),
             Case("two steps", lambda g: trip_inputs(g, 40, 2), tolerance=1e-5),
         ),
-        mistakes=edits("""
-            s or t → t
-                On the way up the network is asked about t, where x is not yet. It stands at s (only at s = 0 nobody can
-                be asked, and t has to do).
-            invert_step(latent, eps, ab[s], ab[t]) → math.sqrt(ab[t]) * x + math.sqrt(1 - ab[t]) * eps
-                This is the misprint: the image itself stands where the clean picture predicted from the present state
-                belongs.
-            times[::-1] → times[::-1][1:]
-                The first step up, the one from 0, is missing.
-            times[::-1] → times[::-1][:-1]
-                The last step up is missing: the way down starts at times[0].
-            .sqrt() →
-                The root is missing: this is the mean square.
-            .square().mean().sqrt() → .norm()
-                This is the root of the *sum* of squares, which grows with the batch. Take the mean.
-            (back - x) → (latent - x)
-                This is the distance from the data to the latents. Go down again first.
-        """),
+        mistakes=(
+            *edits("""
+                s or t → t
+                    On the way up the network is asked about t, where x is not yet. It stands at s (only at s = 0 nobody
+                    can be asked, and t has to do).
+                invert_step(latent, eps, ab[s], ab[t]) → math.sqrt(ab[t]) * x + math.sqrt(1 - ab[t]) * eps
+                    This is the misprint: the image itself stands where the clean picture predicted from the present
+                    state belongs.
+                times[::-1] → times[::-1][1:]
+                    The first step up, the one from 0, is missing.
+                times[::-1] → times[::-1][:-1]
+                    The last step up is missing: the way down starts at times[0].
+                .sqrt() →
+                    The root is missing: this is the mean square.
+                .square().mean().sqrt() → .norm()
+                    This is the root of the *sum* of squares, which grows with the batch. Take the mean.
+                (back - x) → (latent - x)
+                    This is the distance from the data to the latents. Go down again first.
+                ab[s], ab[t]) → ab[t], ab[s])
+                    On the way up the levels have changed places: invert_step takes that of s first, then that of t.
+                ab[t], ab[s]) → ab[s], ab[t])
+                    On the way down the levels have changed places: it starts at t and ends at s.
+                .square().mean().sqrt() → .abs().mean()
+                    This is the mean absolute distance; asked for is the root of the mean square.
+            """),
+            Mistake(
+                "ab[s], ab[t])\n    back = latent\n    for t, s in pairwise(times):\n"
+                "        eps = net(back, torch.full((len(x),), t))\n"
+                "        back = invert_step(back, eps, ab[t], ab[s])",
+                "ab[t], ab[s])\n    back = latent\n    for t, s in pairwise(times):\n"
+                "        eps = net(back, torch.full((len(x),), t))\n"
+                "        back = invert_step(back, eps, ab[s], ab[t])",
+                "The levels have changed places in both calls: invert_step takes the present one first.",
+            ),
+        ),
         hints=(
             "Two loops over the same pairs of times, the first one from the clean end. Where does x stand when the "
             "network is asked?",
@@ -215,6 +242,8 @@ TASKS = (
                 The start asks the network about t, with x_s, which stands at s. Only at s = 0 has t to do.
             ab_s, ab_t = → ab_t, ab_s =
                 The levels have changed places: this goes down.
+            net(x_t, torch → net(x_s, torch
+                The rounds ask about x_s again, and nothing changes. They ask about the x_t found last.
         """),
         hints=(
             "What is unknown in the step is the prediction at x_t. Start with a borrowed one; how could you get a "
@@ -245,7 +274,11 @@ TASKS = (
                     The division by the sine of the angle is missing.
                 cosine.arccos() → torch.full_like(cosine, math.pi / 2)
                     This takes a and b for orthogonal. In many dimensions they nearly are; still, compute the angle.
-            """),
+                cosine.arccos() → cosine
+                    This is the cosine of the angle. Take its arccos.
+                ((1 - weight) * angle).sin(), (weight * angle).sin() → ((1 - weight) * angle).cos(), (weight * angle).cos()
+                    These are cosines. At weight 0 the share of b has to be 0: sines.
+            """),  # noqa: E501
             Mistake(
                 "cosine =",
                 "a, b = (torch.nn.functional.normalize(z.flatten(1)).view_as(z) for z in (a, b))\n    cosine =",
@@ -284,6 +317,12 @@ TASKS = (
                 with the known part noised by its own z.
             torch.where(mask == 1, known_s, x_s) → x_s + mask * known_s
                 The known part was added to what the step made of it. Replace it.
+             + math.sqrt(1 - ab_s) * z →
+                The known part is shrunk, but not noised: add sqrt(1 - ab_s) z.
+            x_t, eps, ab_t, ab_s) → x_t, eps, ab_s, ab_t)
+                The levels have changed places in the step: it starts at t and ends at s.
+            math.sqrt(ab_s) * known + math.sqrt(1 - ab_s) * z → known + math.sqrt(1 - ab_s) * z
+                The known part is noised without being shrunk: multiply it by sqrt(ab_s).
         """),
         hints=(
             "Three lines: the step as always, the known part at the level where the step arrives, and a choice.",

@@ -150,7 +150,7 @@ def reports(generator: torch.Generator, rows: int, d: int) -> tuple[Tensor, Tens
 
 def copied(generator: torch.Generator, n: int, copies: int, alarm: float) -> tuple[Tensor, Tensor, Tensor, float]:
     """Arguments for suspects: n samples, so many of them next to a training point, the others fresh."""
-    train, held_out, samples = (normal(generator, size, 3) for size in (80, 150, n))
+    train, held_out, samples = (normal(generator, size, 3) for size in (80, 600, n))
     rows = torch.randperm(80, generator=generator)[:copies]
     samples[:copies] = train[rows] + 0.01 * normal(generator, copies, 3)
     return samples[torch.randperm(n, generator=generator)], train, held_out, alarm
@@ -349,6 +349,8 @@ TASKS = (
                 A training point's nearest training point is itself, at distance 0. The null is data that are held out.
             cdist(samples, train) → cdist(samples, held_out)
                 You look for copies of the held-out data. The network never saw those: look in train.
+            cdist(held_out, train).amin(1) → cdist(held_out, held_out).kthvalue(2).values
+                This is how near unseen data lie to each other. The null is how near they lie to the training data.
             null.quantile → ours.quantile
                 The limit is drawn through the samples themselves: then about a share `alarm` of anything is suspect.
             null.quantile(alarm) → null.median()
