@@ -117,11 +117,15 @@ def six_passes() -> tuple[int, float]:
 # --- Seconds ----------------------------------------------------------------------------------------------------------
 
 
+RESERVE = 0.1  # of a promise
+
+
 class Estimate(NamedTuple):
     """What a plan will take: evaluations; seconds, half of the runs less; and seconds that can be promised.
 
     The promise takes the whole run for a slow turn, the 95th percentile of those timed: a machine that is busy for a
-    tenth of a second often is so for longer. It holds while the machine stays as busy as it was.
+    tenth of a second often is so for longer. It adds RESERVE, as far as a prediction may be off on a quiet machine. It
+    holds while the machine stays as busy as it was.
     """
 
     calls: int
@@ -157,7 +161,7 @@ class Speed:
         rehearsals = [rehearse(plan, x, self.net.schedule, self.clock) for _ in range(3)]
         count, loop = rehearsals[0][0], statistics.median(seconds for _, seconds in rehearsals)
         middle, slow = (count * self.seconds(plan.batch, q) + loop for q in (0.5, 0.95))
-        return Estimate(count, middle, slow)
+        return Estimate(count, middle, (1 + RESERVE) * slow)
 
     def check(self, plan: Plan, runs: int = 5) -> "Check":
         """Predict, then run the plan `runs` times and see."""

@@ -93,7 +93,7 @@ def test_a_rehearsal_has_the_loop_and_not_the_network():
 def test_where_time_is_linear_the_prediction_is_right(plan, count, seconds):
     machine = Machine()
     check = measure(machine, batches=(1, 4, 8), clock=machine.clock).check(plan)
-    assert check.predicted == (count, seconds, seconds)
+    assert check.predicted == pytest.approx((count, seconds, 1.1 * seconds)), "and a tenth is promised on top"
     assert check.taken == [seconds] * 5
     assert (check.error, check.kept) == (0, 1)
 
@@ -139,7 +139,7 @@ def test_one_slow_turn_moves_the_promise_and_not_the_prediction():
     machine.slow_calls = {2}
     estimate = measure(machine, batches=(1,), least=0, clock=machine.clock).predict(Plan("DDIM", 10))
     assert estimate.seconds == 30
-    assert 100 < estimate.promise <= 1000
+    assert 110 < estimate.promise <= 1100
 
 
 def test_batch_sizes_take_turns():
@@ -163,7 +163,7 @@ def test_a_real_network_is_measured():
     net, _ = weights.load("points")
     check = measure(net, batches=(1, 2), turns=1, least=0).check(Plan("DDIM", 5, batch=2), runs=2)
     assert check.predicted.calls == 5
-    assert 0 < check.predicted.seconds <= check.predicted.promise
+    assert 0 < 1.1 * check.predicted.seconds <= 1.0001 * check.predicted.promise
     assert len(check.taken) == 2
     assert -1 < check.error < 100
 

@@ -468,7 +468,7 @@ def test_one_noise_one_picture(shipped):
     net, pipe = shipped
     noise, labels = shipping.start()
     drawn = pipe(labels, latents=noise, num_inference_steps=20, output_type="latent").images
-    assert (shipping.ours(net, noise, labels) - drawn).abs().max() < 0.01, "as question half-a-scale says"
+    assert (shipping.ours(net, noise, labels) - drawn).abs().max() < 0.001, "as question half-a-scale says"
     assert pipe.scheduler.config.timestep_spacing == "trailing"
 
 
@@ -476,9 +476,9 @@ def test_each_slip_draws_digits_and_is_far_off(shipped, said):
     """Prediction which-slip-shows, and the table below its result."""
     shipping.show_traps(*shipped)
     table = said[1][0]
-    assert table["read right, of 50"] == ["47", "45", "47", "50"]
-    assert [float(value) for value in table["differs by"]] == sorted(float(value) for value in table["differs by"])
-    assert float(table["differs by"][1]) > 0.1
+    assert table["read right, of 50"] == ["47", "45", "50", "47"]
+    assert all(float(value) > 0.1 for value in table["differs by"][1:])
+    assert max(table["differs by"]) == table["differs by"][2], "the neatest digits are furthest off"
     assert any("√ᾱ = 0.00005" in why for why in table["why"])
 
 

@@ -92,7 +92,7 @@ def show_parts(caption: str = CAPTION, t: int = 850) -> None:
             _picture(axis, part[0], title)
     plots.show(
         fig,
-        f"“{caption}”. The autoencoder makes {x[0].numel():,} numbers {z[0].numel()}: four channels of "
+        f"“{caption}”. The autoencoder turns {x[0].numel():,} numbers into {z[0].numel()}: four channels of "
         f"{z.shape[2]} × {z.shape[3]}. In them the network guesses the clean latent, from noise and caption. This is "
         "one guess from nearly nothing, and still wrong: sizes and edges come with more steps.",
     )
@@ -429,11 +429,11 @@ def show_bill() -> None:
     ratio = [pixels / latents for pixels, latents in zip(*rows, strict=True)]
     plots.table(
         {
-            "the U-Net works on": [*events, "**times less**"],
+            "a U-Net works on": [*events, "**times less**"],
             "numbers": [f"{row[0]:,}" for row in rows] + [f"{ratio[0]:.0f}"],
             "places": [f"{row[1]:,}" for row in rows] + [f"{ratio[1]:.0f}"],
             "MFLOP a call": [f"{row[2]:,.0f}" for row in rows] + [f"{ratio[2]:.0f}"],
             "ms a call": [f"{row[3]:.1f}" for row in rows] + [f"{ratio[3]:.0f}"],
         },
-        "The same U-Net, untrained: what it costs does not depend on what it knows. Processor time on this machine.",
+        "A U-Net, as one can serve both; untrained, as the cost does not depend on what it knows. Processor time here.",
     )

@@ -41,7 +41,7 @@ def show_practice() -> None:
     for place in LABS.values():
         path, heading = place.split("#")
         places.append(_link(heading, *path.split("/")))
-    plots.table({"you can": [*graded, *LABS], "where": places}, folded="What you can do now, and where you did it")
+    plots.table({"you can": [*graded, *LABS], "where": places}, folded="What you can do now, and where to practise it")
 
 
 def show_timeline() -> None:

@@ -72,7 +72,9 @@ def choice_picture(**values: int | str) -> Picture:
     """What the answers lead to, with its reasons, and which other answers would change it."""
     answers = Answers(**values)
     advice, others = advised(answers), changes(answers)
-    changed = "\n· ".join(["What would change it:", *others]) if others else "No single answer would change it."
+    changed = (
+        "\n· ".join(["For example, this would change it:", *others]) if others else "No single answer would change it."
+    )
     shown = [] if advice.title == "None of these" else [drawn(advice.taken)]
     return Picture(
         [field(answers, advice), *shown],

@@ -73,8 +73,8 @@ def show_table() -> None:
             "people say": list(SAID.values()),
             "clusters, five seeds": [", ".join(map(str, found)) for found in covered],
             "likelihood": list(LIKELIHOOD.values()),
-            "calls a digit": ["50", "1", str(PIXELS), "1"],
-            "ms a point": [f"{mean(name, 'ms'):.2g}" for name in PARADIGMS],
+            "calls for a digit": ["50", "1", str(PIXELS), "1"],
+            "ms for a point": [f"{mean(name, 'ms'):.2g}" for name in PARADIGMS],
         },
         "Clusters: how many of eight get at least a fifth of their share. Calls: one after the other. Milliseconds: "
         "measured once and stored, on another machine than yours.",
@@ -136,7 +136,7 @@ def show_promise(speed: Speed, check: Check) -> None:
     loop, off = 1000 * (usual - calls * middle), 100 * check.error
     print(f"usual call: {1000 * middle:.2f} ms, slow call: {1000 * slow:.2f} ms, the loop around them: {loop:.1f} ms")
     print(f"predicted: {calls} usual calls + loop = {1000 * usual:.0f} ms")
-    print(f"promised: {calls} slow calls + loop = {1000 * promise:.0f} ms")
+    print(f"promised: {calls} slow calls + loop, and a tenth more = {1000 * promise:.0f} ms")
     print(f"{runs} runs: {min(taken):.0f} to {max(taken):.0f} ms; beside the prediction, the middle one {off:+.0f} %")
     busier = "" if kept == runs else ". The machine became busier: measure again"
     print(f"promise {'kept' if kept == runs else 'not kept'}: {kept} of {runs} runs{busier}")

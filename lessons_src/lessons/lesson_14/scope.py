@@ -31,10 +31,10 @@ CATEGORIES = {
         "Can people tell that it was made?", "output", "nothing: our digits carry no mark"
     ),
     "prompt-injection content risks": Category(
-        "Whose words steer it?", "output", "nothing: ten labels take no orders, free text does"
+        "Are its words only ours?", "output", "nothing: ten labels take no orders, free text does"
     ),
     "sector-specific deployment": Category(
-        "Which rules hold in this trade?", "operation", "costs and errors; the rules stand elsewhere"
+        "Do we know the rules of this trade?", "operation", "costs and errors; the rules stand elsewhere"
     ),
 }
 

@@ -99,17 +99,18 @@ def traps(net: NoisePredictor, pipe: Any, n: int = 50) -> dict[str, Trap]:
             "`leading`, the usual spacing of times, leaves out T = 1000: pure noise is taken for less",
             '`timestep_spacing="trailing"`',
         ),
+        "t one too low": Trap(
+            right,
+            late(net, noise, labels),
+            "they count 0 to 999, we 1 to 1000; at T the clean guess is divided by "
+            f"√ᾱ = {_last(net):.5f}, and so is any error",
+            "add 1, as our folder does",
+        ),
         "scale 0.5 means 1": Trap(
             ours(net, noise, labels, 0.5),
             theirs(pipe, noise, labels, 0.5),
             "at 1 and below they do not guide: you get the plain label",
             "use it above 1 only",
-        ),
-        "t one too low": Trap(
-            right,
-            late(net, noise, labels),
-            f"they count 0 to 999, we 1 to 1000; at T the slip is divided by √ᾱ = {_last(net):.5f}",
-            "add 1, as our folder does",
         ),
     }
 
