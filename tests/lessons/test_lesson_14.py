@@ -503,6 +503,66 @@ def test_a_mistake_is_called_by_its_own_name_and_by_no_other(name, number):
         assert {result.says for result in found} - {""} == {says}
 
 
+def guided_above_one(pictures, batch, calls, w, overhead, each, decoder, warm_up):
+    guided = 2 if w > 1 else 1
+    evaluations = math.ceil(pictures / batch) * calls * guided
+    return evaluations, warm_up + evaluations * overhead + pictures * (calls * guided * each + decoder)
+
+
+def claim_with_zero_doubled(ours, rival, said):
+    if None in (ours[2], rival[2]):
+        return 0.0, "incomplete"
+    a, b = (steps * each * (1 if folded or w == 1 else 2) for steps, each, w, folded in (ours, rival))
+    return b / a, "too good" if said > 1.05 * b / a else "holds"
+
+
+def claim_without_guidance(ours, rival, said):
+    if None in (ours[2], rival[2]):
+        return 0.0, "incomplete"
+    factor = rival[0] * rival[1] / (ours[0] * ours[1])
+    return factor, "too good" if said > 1.05 * factor else "holds"
+
+
+def times_above_zero(T, steps, spacing):
+    theirs = list(range(T - 1 if spacing == "trailing" else T - T // steps, 0, -(T // steps)))
+    return theirs, [t + 1 for t in theirs] + [0]
+
+
+def decided_without_looking(one_right, exists, baseline, keeps, budget, makers):
+    if one_right or exists:
+        return "compute" if one_right else "look up"
+    fits = (makers[:, 0] <= budget) & ((makers[:, 2] == 1) | (not keeps))
+    good = fits & (makers[:, 1] <= 1.1 * makers[fits, 1].min())
+    taken = torch.where(good, makers[:, 0], math.inf).argmin().item()
+    return f"maker {taken}" if makers[taken, 1] < baseline else "baseline"
+
+
+def stopped_where_touched(categories, answers):
+    order, verdict = exercises.scope_test(categories, answers)
+    no = [layer for layer, answer in zip(scope.LAYERS, answers, strict=True) if answer is False and layer in order]
+    return order, f"stop at {no[0]}" if no else "go on" if False in answers else verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "sentences"),
+    [
+        ("plan_seconds", guided_above_one, {"small ones too"}),
+        ("judge_claim", claim_with_zero_doubled, {"at any other w none"}),
+        ("judge_claim", claim_without_guidance, {"at any other w none", "a guided step asks twice"}),
+        ("library_times", times_above_zero, {"leading visits it"}),
+        ("decide", decided_without_looking, {"Nothing fits here"}),
+        ("scope_test", stopped_where_touched, {"Any no ends the test"}),
+    ],
+)
+def test_learners_who_go_wrong_in_their_own_words_read_why(name, answer, sentences):
+    """Answers that no edit of the reference wrote: every case that fails says a sentence that is true of them."""
+    for seed in range(5):
+        found = judge(TASKS[name], lambda a: ask(answer, a), torch.Generator().manual_seed(seed)).results
+        said = {result.says for result in found} - {""}
+        assert said
+        assert all(any(part in says for part in sentences) for says in said), said
+
+
 def test_what_the_exercises_predict():
     """Their answers, task by task."""
     a, b = (exercises.plan_seconds(17, batch, 20, 2.0, 0.01, 0.02, 0.1, 0.0) for batch in (16, 9))

@@ -111,6 +111,16 @@ def _steps_compared(ours, rival, said):
     return factor, "too good" if said > 1.05 * factor else "holds"
 
 
+def _exchanged(*arguments):
+    found = decide(*arguments)
+    return {"compute": "look up", "look up": "compute"}.get(found, found)
+
+
+def _number_among_those_left(one_right, exists, baseline, keeps, budget, makers):
+    left = (makers[:, 0] <= budget) & ((makers[:, 2] == 1) | (not keeps))
+    return decide(one_right, exists, baseline, False, math.inf, makers[left]) if left.any() else "baseline"
+
+
 def _first_doubt(categories, answers):
     touched, _ = scope_test(categories, answers)
     for layer, answer in zip(LAYERS, answers, strict=True):
@@ -121,9 +131,28 @@ def _first_doubt(categories, answers):
     return touched, "go on"
 
 
+def _last_word(categories, answers):
+    touched, verdict = scope_test(categories, answers)[0], "go on"
+    for layer, answer in zip(LAYERS, answers, strict=True):
+        if answer is None and layer in touched:
+            verdict = f"ask at {layer}"
+        if answer is False:
+            verdict = f"stop at {layer}"
+    return touched, verdict
+
+
+def _layer_for_each(categories, answers):
+    _, verdict = scope_test(categories, answers)
+    return sorted((LAYER_OF[category] for category in categories), key=LAYERS.index), verdict
+
+
 def _in_order_of_the_case(categories, answers):
     _, verdict = scope_test(categories, answers)
     return list(dict.fromkeys(LAYER_OF[category] for category in categories)), verdict
+
+
+def _by_probability(log_p, dim, levels):
+    return -(log_p.exp() * (2 / (levels - 1)) ** dim).log2() / dim
 
 
 # --- Inputs
@@ -155,6 +184,7 @@ def asked_times(generator: torch.Generator, spacing: str) -> tuple[int, int, str
 def offered(generator: torch.Generator, one_right: bool = False, exists: bool = False, **how: bool) -> tuple:
     """Arguments for decide. One maker is good and dear, one as good and cheaper, one random, one cheap and bad.
 
+    Between them and before all lie makers that are dear and bad: no slip in counting rows finds another's maker.
     poor: the baseline is better than all; keeps: the best cheap one is random; tight: nothing fits.
     """
     budget = uniform(generator, 40, 60)
@@ -166,19 +196,21 @@ def offered(generator: torch.Generator, one_right: bool = False, exists: bool = 
     rows[:, 1] = rows[:, 1] * scale
     rows[:, 0] += torch.rand(len(rows), generator=generator, dtype=torch.float64)
     rows = rows[torch.randperm(len(rows), generator=generator)]
+    useless = torch.tensor([200.0, 9.0, 1.0], dtype=torch.float64)
+    rows = torch.cat([useless.repeat(5, 1), torch.stack([rows, useless.expand_as(rows)], 1).flatten(0, 1)])
     baseline = scale * (0.5 if how.get("poor") else uniform(generator, 3.5, 5))
     return one_right, exists, baseline, how.get("keeps", False), 2.0 if how.get("tight") else budget, rows
 
 
 def case(generator: torch.Generator, answers: str) -> tuple[list[str], list[bool | None]]:
-    """Arguments for scope_test. answers: a letter a layer, y, n, or open: ? in a layer that the case touches, - in one
-    that it does not.
+    """Arguments for scope_test. answers: a letter a layer, y, or in a layer that the case touches n or ? (open), or in
+    one that it does not touch x (no) or - (open).
     """
-    found = [{"y": True, "n": False}.get(letter) for letter in answers]
+    found = [{"y": True, "n": False, "x": False}.get(letter) for letter in answers]
     marks = dict(zip(LAYERS, answers, strict=True))
     mixed = [list(LAYER_OF)[i] for i in torch.randperm(len(LAYER_OF), generator=generator).tolist()]
-    needed = [name for name in mixed if marks[LAYER_OF[name]] == "?"]
-    others = [name for name in mixed if marks[LAYER_OF[name]] in "yn"][:3]
+    needed = [name for name in mixed if marks[LAYER_OF[name]] in "n?"]
+    others = [name for name in mixed if marks[LAYER_OF[name]] == "y"][:2]
     return [name for name in mixed if name in needed + others], found
 
 
@@ -198,13 +230,16 @@ TASKS = (
             Case("guided, the last batch is not full", lambda g: plan(g, uniform(g, 1.5, 8), whole(g, 1, 3))),
             Case("w = 1, full batches", lambda g: plan(g, 1.0, 0)),
             Case("w = 0, one picture in the last batch", lambda g: plan(g, 0.0)),
+            Case("w between 0 and 1", lambda g: plan(g, uniform(g, 0.3, 0.7))),
         ),
         mistakes=(
             *edits("""
                 1 if w in (0, 1) else 2 → 1
-                    Guidance is forgotten: with w other than 0 and 1 every prediction costs two evaluations.
+                    Guidance is forgotten: with any w other than 0 and 1, small ones too, a call is two evaluations.
                 1 if w in (0, 1) else 2 → 2
                     At w = 0 and at w = 1 one of the two predictions drops out, and nobody computes it.
+                full + (rest > 0) → full + 1
+                    Where the pictures fill all batches, there is no batch behind the last.
                 full + (rest > 0) → full
                     The last batch is missing. It is not full, and its calls come one after another all the same.
                 evaluations = rounds * calls → evaluations = pictures * calls
@@ -219,6 +254,8 @@ TASKS = (
                     The decoder is missing. It works once for each picture.
                 pictures * decoder → pictures * guided * decoder
                     Guidance doubles the network's evaluations. The decoder sees one picture.
+                pictures * calls * guided * each → evaluations * each
+                    You charged one picture an evaluation. `each` is paid for every picture that is in it.
                 calls * guided * each → calls * each
                     Guidance doubles the whole evaluation: what it costs a picture, too.
             """),
@@ -249,7 +286,8 @@ TASKS = (
                 "a student with guidance folded in, against a guided solver",
                 lambda g: claim(g, ((1, 4), 1, 2.0, True), ((20, 60), 3, 2.0, False), 1.0),
             ),
-            Case("too good", lambda g: claim(g, ((10, 50), 2, 1.0, False), ((400, 1000), 1, 3.0, False), 1.6)),
+            Case("too good", lambda g: claim(g, ((10, 50), 2, 0.0, False), ((400, 1000), 1, 3.0, False), 1.6)),
+            Case("w between 0 and 1", lambda g: claim(g, ((10, 50), 3, uniform(g, 0.3, 0.7), False), DDPM, 0.9)),
             Case("a scale that nobody names", lambda g: claim(g, ((10, 50), 1, None, False), DDPM, uniform(g, 0.5, 2))),
         ),
         mistakes=(
@@ -257,9 +295,9 @@ TASKS = (
                 steps * a_step * → steps *
                     Steps are not evaluations: a step of some solvers asks more than once.
                 folded or w in (0, 1) → w in (0, 1)
-                    Guidance is folded into a student: it answers once, whatever its w.
+                    Count each side by itself. Folded in, guidance costs nothing; otherwise a guided step asks twice.
                 folded or w in (0, 1) → folded
-                    At w = 0 and w = 1 one of the two predictions drops out.
+                    Count each side by itself. At w = 0 and 1 one prediction drops out; at any other w none does.
                 counts[1] / counts[0] → counts[0] / counts[1]
                     The factor is upside down: say how many times more the rival makes.
                 w is None → w == "none"
@@ -290,6 +328,10 @@ TASKS = (
                 Times fall. A sampler begins with the noisiest.
             stride * k for k in reversed → stride * k + 1 for k in reversed
                 This is leading with an offset of 1, as some configs have it. Here it begins to count at 0.
+            reversed(range(steps)) → reversed(range(1, steps))
+                The library's 0 is a noisy level like the others, and leading visits it.
+            stride * k for k in reversed → stride * k - 1 for k in reversed
+                Leading takes the multiples of the stride themselves, 0 among them.
             [t + 1 for t in theirs] → [t for t in theirs]
                 Ours is theirs plus 1: their 0 is the first noisy level, our 0 is clean.
             [t + 1 for t in theirs] → [t - 1 for t in theirs]
@@ -323,24 +365,37 @@ TASKS = (
             Case("a baseline that is hard to beat", lambda g: offered(g, poor=True)),
             Case("a budget of two calls", lambda g: offered(g, tight=True)),
         ),
-        mistakes=edits("""
-            if one_right: → if False:
-                The first question was not asked: where one answer is right, it is computed.
-            if exists: → if False:
-                The second question was not asked: what exists is looked up.
-            calls <= budget → calls >= 0
-                The budget is forgotten: a maker that calls too often is no choice.
-            if keeps: → if False:
-                Somebody needs the same picture from the same noise, and was given a sampler that draws fresh noise.
-            distance <= 1.1 * best → distance <= best
-                This takes the best. Take the cheapest of those that are as good, within a tenth.
-            torch.where(good, calls → torch.where(fits, calls
-                This takes the cheapest, however bad. Only those within a tenth of the best count.
-            < baseline → < math.inf
-                The baseline was not asked: what does not beat it is not worth a network.
-            return "baseline" → return "none"
-                Where no maker fits, the baseline is what is left.
-        """),
+        mistakes=(
+            *edits("""
+                if one_right: → if False:
+                    The first question was not asked: where one answer is right, it is computed.
+                if exists: → if False:
+                    The second question was not asked: what exists is looked up.
+                calls <= budget → calls >= 0
+                    The budget is forgotten: a maker that calls too often is no choice.
+                if keeps: → if False:
+                    Somebody needs the same picture from the same noise, and was given a sampler that draws fresh noise.
+                distance <= 1.1 * best → distance <= best
+                    This takes the best. Take the cheapest of those that are as good, within a tenth.
+                torch.where(good, calls → torch.where(fits, calls
+                    This takes the cheapest, however bad. Only those within a tenth of the best count.
+                < baseline → < math.inf
+                    The baseline was not asked: what does not beat it is not worth a network.
+                return "baseline" → return "none"
+                    Where no maker fits, the baseline is what is left.
+                if not fits.any(): → if False:
+                    Nothing fits here. Ask whether anything is left before you look for the best of it.
+                distance[fits].min() → distance.min()
+                    The best of all does not fit. A tenth above the best counts from the best of those that are left.
+                maker {taken} → maker {taken + 1}
+                    The row is one too far: rows are counted from 0.
+            """),
+            WrongWay(_exchanged, "Exchanged: one right answer is computed, and what exists is looked up."),
+            WrongWay(
+                _number_among_those_left,
+                "This is its number among those left. Return the number of its row in makers.",
+            ),
+        ),
         hints=(
             "Five questions in the order of their cost: first those that need no network at all.",
             "Keep those within the budget, and with the same noise if that is asked. Of these, the ones within a tenth "
@@ -356,7 +411,8 @@ TASKS = (
         cases=(
             Case("a no, and an open answer behind it", lambda g: case(g, "yyny?")),
             Case("a no behind an open answer", lambda g: case(g, "y?yny")),
-            Case("an open answer that matters", lambda g: case(g, "yy?yy")),
+            Case("a no where the case touches nothing", lambda g: case(g, "yyxyy")),
+            Case("an open answer that matters", lambda g: case(g, "yyy?y")),
             Case("an open answer that does not matter", lambda g: case(g, "-yyyy")),
             Case("five times yes", lambda g: case(g, "yyyyy")),
         ),
@@ -364,6 +420,8 @@ TASKS = (
             *edits("""
                 answer is False → answer is not True
                     An open answer was taken for a no. It is a question to somebody.
+                if answer is False: → if answer is False and layer in touched:
+                    Any no ends the test. Only for an open answer it matters whether the case touches the layer.
                 if answer is None and layer in touched → if answer is None
                     You ask where the case has nothing to ask: an open answer counts only in a layer that it touches.
                 return order, f"stop at → return order, f"ask at
@@ -374,6 +432,8 @@ TASKS = (
                     Where nothing is open and nothing is refused, go on.
             """),
             WrongWay(_first_doubt, "You stopped at the first open answer. A no further down ends the test at once."),
+            WrongWay(_last_word, "The walk goes on after its verdict, and what comes later replaces it."),
+            WrongWay(_layer_for_each, "Two categories lie in one layer. Return each layer once."),
             WrongWay(
                 _in_order_of_the_case, "The layers come in the order of the case. Return them in the order of the test."
             ),
@@ -394,24 +454,31 @@ TASKS = (
             Case("16 greys", lambda g: densities(g, 16 * whole(g, 2, 8), 16)),
             Case("four greys", lambda g: densities(g, whole(g, 50, 90), 4)),
         ),
-        mistakes=edits("""
-            / math.log(2) → / 1
-                These are nats. Divide by log 2.
-            log_p / dim → log_p
-                This is the bill of a whole picture. Divide its density by the numbers in it.
-            -(log_p → (log_p
-                The sign: what is likely costs few bits.
-            2 / (levels - 1) → 2 / levels
-                Between 256 greys from -1 to 1 there are 255 steps.
-            2 / (levels - 1) → 1 / (levels - 1)
-                From -1 to 1 it is 2, not 1. That is a bit a number.
-            + math.log(cell) → - math.log(cell)
-                The cell counts the other way: probability is density times width.
-            + math.log(cell) → + dim * math.log(cell)
-                The cell of one number has the width of one step. You counted it once too often for each number.
-            + math.log(cell) → + 0 * cell
-                This is the price of a density. A code pays for a cell: multiply by its width.
-        """),
+        mistakes=(
+            *edits("""
+                / math.log(2) → * math.log(2)
+                    Divide by log 2, do not multiply: a nat is 1.44 bits.
+                / math.log(2) → / 1
+                    These are nats. Divide by log 2.
+                log_p / dim → log_p
+                    This is the bill of a whole picture. Divide its density by the numbers in it.
+                -(log_p → (log_p
+                    The sign: what is likely costs few bits.
+                2 / (levels - 1) → 2 / levels
+                    Between 256 greys from -1 to 1 there are 255 steps.
+                2 / (levels - 1) → 1 / (levels - 1)
+                    From -1 to 1 it is 2, not 1. That is a bit a number.
+                2 / (levels - 1) → 1 / levels
+                    From -1 to 1 it is 2, and between so many levels there is one step fewer.
+                + math.log(cell) → - math.log(cell)
+                    The cell counts the other way: probability is density times width.
+                + math.log(cell) → + dim * math.log(cell)
+                    The cell of one number has the width of one step. You counted it once too often for each number.
+                + math.log(cell) → + 0 * cell
+                    This is the price of a density. A code pays for a cell: multiply by its width.
+            """),
+            WrongWay(_by_probability, "So large a power overflows. Stay with logarithms until the end."),
+        ),
         hints=(
             "A density is no probability. What is the probability of one grey level?",
             "Density times the width of a step, 2 / (levels - 1), for every number. Then minus log2, divided by dim.",
