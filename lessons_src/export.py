@@ -1,11 +1,11 @@
 """Out of the course and back: networks and schedules for Hugging Face diffusers, networks for ONNX.
 
 What goes wrong between two libraries is rarely the network. Time: diffusers counts from 0, so its t is ours less 1.
-Start: its schedulers begin at T only with timestep_spacing "trailing"; with "leading", the default of most, twenty
-steps begin at t = 951, where a network has not seen pure noise. Guidance: its pipelines guide only for guidance_scale
-> 1 and take any other scale for "conditional", where w = 0 is unconditional here (`guidance`). The end: DDIMScheduler
-and DDPMScheduler clip x0 unless told otherwise, and DDIMScheduler strides by T // steps, so that "trailing" needs
-steps that divide T.
+Start: with timestep_spacing "leading", the default of DDPMScheduler and DDIMScheduler, twenty steps begin at t = 951,
+where a network has not seen pure noise; with "trailing" they begin at T. Guidance: its pipelines guide only for
+guidance_scale > 1 and take any other scale for "conditional", where w = 0 is unconditional here (`guidance`). The end:
+DDIMScheduler and DDPMScheduler clip x0 unless told otherwise, and DDIMScheduler strides by T // steps, so that
+"trailing" needs steps that divide T.
 """
 
 import ast
@@ -49,6 +49,8 @@ def scheduler_config(schedule: NoiseSchedule, prediction: str = "eps") -> dict[s
     prediction is what the network's output means, "eps" or "v". Its steps begin at T, nothing is clipped.
     """
     check_choice("prediction", prediction, PREDICTIONS)
+    if not isinstance(schedule, NoiseSchedule):
+        refuse("schedule", schedule, "a NoiseSchedule", TypeError)
     beta = schedule.beta[1:]
     first, last = beta[0].item(), beta[-1].item()
     levels: dict[str, Any] = {"trained_betas": beta.tolist()}
@@ -76,14 +78,19 @@ def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
     Levels only: which times are visited is `times_of`. Raises ValueError, naming the key, for what no schedule here
     can be: levels that reach alpha_bar = 0, schedulers without betas (flow matching, EDM), betas of an unknown kind.
     """
+    _check_config(config)
     for key in ("rescale_betas_zero_snr", "use_flow_sigmas"):
         if config.get(key):
             refuse(key, config[key], "false: a schedule here ends above alpha_bar = 0, and is not a flow")
     T = check_int("num_train_timesteps", config.get("num_train_timesteps", 1000), 1)
     if config.get("trained_betas") is not None:
-        beta = torch.as_tensor(config["trained_betas"], dtype=torch.float64)
+        expected = f"{T} numbers, one a training step, in (0, 1)"
+        try:
+            beta = torch.as_tensor(config["trained_betas"], dtype=torch.float64)
+        except (TypeError, ValueError):
+            refuse("trained_betas", config["trained_betas"], expected, TypeError)
         if beta.shape != (T,) or not ((beta > 0) & (beta < 1)).all():
-            refuse("trained_betas", config["trained_betas"], f"{T} numbers, one a training step, in (0, 1)")
+            refuse("trained_betas", config["trained_betas"], expected)
         return of_betas(beta)
     kinds = ("linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2")
     kind = check_choice("beta_schedule", config.get("beta_schedule"), kinds)
@@ -98,9 +105,15 @@ def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
     return of_betas(first + (last - first) * torch.linspace(-6, 6, T, dtype=torch.float64).sigmoid())
 
 
+def _check_config(config: Any) -> Mapping[str, Any]:
+    if not isinstance(config, Mapping):
+        refuse("config", config, "a dictionary, as scheduler.config is", TypeError)
+    return config
+
+
 def prediction_of(config: Mapping[str, Any]) -> str:
     """What a network's output means to a diffusers scheduler with this config: "eps" or "v", ValueError for others."""
-    kind = config.get("prediction_type", "epsilon")
+    kind = _check_config(config).get("prediction_type", "epsilon")
     check_choice("prediction_type", kind, tuple(PREDICTIONS.values()))
     return next(name for name, theirs in PREDICTIONS.items() if theirs == kind)
 
@@ -110,6 +123,8 @@ def times_of(scheduler: Any) -> list[int]:
 
     Raises ValueError, naming what is in the way, if it visits levels between times, or does not end at clean data.
     """
+    if not hasattr(scheduler, "config") or not hasattr(scheduler, "timesteps"):
+        refuse("scheduler", scheduler, "a scheduler of diffusers", TypeError)
     config = scheduler.config
     for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas"):
         if config.get(key):
@@ -119,10 +134,13 @@ def times_of(scheduler: Any) -> list[int]:
     if not config.get("set_alpha_to_one", True):
         refuse("set_alpha_to_one", False, "true: our samplers end at clean data")
     times = [1 + t for t in scheduler.timesteps.tolist()]
+    T = config["num_train_timesteps"]
+    if not times or not all(1 <= t <= T for t in times):
+        refuse("scheduler.timesteps", scheduler.timesteps.tolist(), f"one or more from 0 to {T - 1}")
     strides = {t - s for t, s in pairwise(times)}
     if any(t != int(t) for t in times) or min(strides, default=1) <= 0:
         refuse("scheduler.timesteps", times, "whole numbers that fall strictly: one evaluation a step")
-    stride = config["num_train_timesteps"] // len(times)
+    stride = T // len(times)
     if type(scheduler).__name__ == "DDIMScheduler" and (strides - {stride} or times[-1] > stride):
         refuse("scheduler.timesteps", times, f"strides of T // steps = {stride}, by which DDIMScheduler steps anyway")
     return [*map(int, times), 0]

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ def rehearse(plan: Plan, x: Tensor, schedule: NoiseSchedule, clock: Clock = time
 
     Counted, not looked up: guidance, the solver's starting steps and the savings of the last one are in it.
     """
+    _check_plan(plan)
     free = Counted(lambda x, t, condition=None: x)
     seconds = _timed(partial(plan.run, free, x, schedule), clock, x)
     return free.nfe, seconds
@@ -59,7 +60,13 @@ def rehearse(plan: Plan, x: Tensor, schedule: NoiseSchedule, clock: Clock = time
 
 def calls(plan: Plan) -> int:
     """How often the plan evaluates a network."""
-    return rehearse(plan, torch.zeros(1, 1), linear(max(1000, plan.steps)))[0]
+    return rehearse(plan, torch.zeros(1, 1), linear(max(1000, _check_plan(plan).steps)))[0]
+
+
+def _check_plan(plan: Any) -> Plan:
+    if not isinstance(plan, Plan):
+        refuse("plan", plan, 'a Plan, as Plan("DDIM", 20)', TypeError)
+    return plan
 
 
 # --- The table of costs -----------------------------------------------------------------------------------------------
@@ -146,6 +153,7 @@ class Speed:
 
         Raises ValueError outside the batches that were measured.
         """
+        check_real("quantile", quantile, 0, 1)
         sizes = sorted(self.timed)
         check_int("batch", batch, sizes[0], sizes[-1])
         i = bisect_left(sizes, batch)
@@ -157,7 +165,7 @@ class Speed:
 
     def predict(self, plan: Plan) -> Estimate:
         """What the plan will take with this network: evaluations x seconds of one, and the loop, rehearsed."""
-        x = _noise(self.net, plan.batch)
+        x = _noise(self.net, _check_plan(plan).batch)
         rehearsals = [rehearse(plan, x, self.net.schedule, self.clock) for _ in range(3)]
         count, loop = rehearsals[0][0], statistics.median(seconds for _, seconds in rehearsals)
         middle, slow = (count * self.seconds(plan.batch, q) + loop for q in (0.5, 0.95))
@@ -166,7 +174,7 @@ class Speed:
     def check(self, plan: Plan, runs: int = 5) -> "Check":
         """Predict, then run the plan `runs` times and see."""
         check_int("runs", runs, 1)
-        x, predicted = _noise(self.net, plan.batch), self.predict(plan)
+        x, predicted = _noise(self.net, _check_plan(plan).batch), self.predict(plan)
         work = partial(plan.run, self.net, x, self.net.schedule)
         return Check(predicted, [_timed(work, self.clock, x) for _ in range(runs)])
 
@@ -208,7 +216,7 @@ def measure(
     check_int("turns", turns, 1)
     check_real("least", least, 0)
     check_int("warm_up", warm_up, 0)
-    if not batches:
+    if not isinstance(batches, Sequence) or not batches:
         refuse("batches", batches, "one batch size or more")
     timed: dict[int, list[float]] = {check_int("batches", batch, 1): [] for batch in batches}
     for _ in range(turns):

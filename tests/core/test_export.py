@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -353,6 +354,29 @@ def test_times_that_we_do_not_visit_are_refused_by_name(kind, options, said):
     scheduler.set_timesteps(8)
     with pytest.raises(ValueError, match=said):
         times_of(scheduler)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: scheduler_config("cosine"), "schedule is 'cosine'; expected a NoiseSchedule"),
+        (lambda: schedule_of(None), "config is None; expected a dictionary"),
+        (lambda: schedule_of({"trained_betas": "abc"}), "trained_betas is 'abc'; expected 1000 numbers"),
+        (lambda: prediction_of(None), "config is None; expected a dictionary"),
+        (lambda: times_of("DDIM"), "scheduler is 'DDIM'; expected a scheduler of diffusers"),
+        (lambda: times_of(visiting()), r"scheduler.timesteps is []; expected one or more from 0 to 9"),
+        (lambda: times_of(visiting(5, -1)), r"scheduler.timesteps is [5, -1]; expected one or more from 0 to 9"),
+        (lambda: times_of(visiting(10, 5)), r"scheduler.timesteps is [10, 5]; expected one or more from 0 to 9"),
+    ],
+)
+def test_bad_input_is_refused(make, said):
+    with pytest.raises((TypeError, ValueError)) as error:
+        make()
+    assert said in str(error.value)
+
+
+def visiting(*times):
+    return SimpleNamespace(config={"num_train_timesteps": 10}, timesteps=torch.tensor(times))
 
 
 # --- Networks come back

@@ -8,7 +8,7 @@ import torch
 
 from lessons_src import weights
 from lessons_src.guidance import classifier_free
-from lessons_src.latency import Plan, Speed, calls, cost_table, measure, rehearse, six_passes
+from lessons_src.latency import Check, Estimate, Plan, Speed, calls, cost_table, measure, rehearse, six_passes
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import linear, time_grid
 from lessons_src.solvers import SOLVERS
@@ -142,6 +142,11 @@ def test_one_slow_turn_moves_the_promise_and_not_the_prediction():
     assert 110 < estimate.promise <= 1100
 
 
+def test_a_run_between_prediction_and_promise_keeps_the_promise():
+    check = Check(Estimate(1, 1.0, 2.0), [0.5, 1.5, 2.0, 2.5])
+    assert (check.kept, check.error) == (0.75, 0.75)
+
+
 def test_batch_sizes_take_turns():
     machine = Machine()
     measure(machine, batches=(1, 8), turns=2, least=0, warm_up=1, clock=machine.clock)
@@ -182,9 +187,18 @@ def test_a_real_network_is_measured():
         (lambda: measure(Machine(), warm_up=-1), "warm_up is -1"),
         (lambda: Speed(Machine(), {1: [1.0]}, float).check(Plan("DDIM", 2), runs=0), "runs is 0"),
         (lambda: cost_table(students=(0,)), "steps is 0"),
+        (lambda: measure(Machine(), batches=4), "batches is 4; expected one batch size or more"),
+        (
+            lambda: Speed(Machine(), {1: [1.0]}, float).seconds(1, 95),
+            "quantile is 95; expected a finite number in [0, 1]",
+        ),
+        (lambda: Speed(Machine(), {1: [1.0]}, float).predict("DDIM"), "plan is 'DDIM'; expected a Plan"),
+        (lambda: Speed(Machine(), {1: [1.0]}, float).check("DDIM"), "plan is 'DDIM'; expected a Plan"),
+        (lambda: rehearse("DDIM", torch.zeros(1, 1), linear()), "plan is 'DDIM'; expected a Plan"),
+        (lambda: calls("DDIM"), "plan is 'DDIM'; expected a Plan"),
     ],
 )
 def test_bad_input_is_refused(make, said):
-    with pytest.raises(ValueError) as error:  # noqa: PT011
+    with pytest.raises((TypeError, ValueError)) as error:
         make()
     assert said in str(error.value)

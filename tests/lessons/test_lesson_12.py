@@ -289,7 +289,7 @@ def test_every_figure_is_drawn(said, monkeypatch):
         getattr(figures, name)()
     assert len(said) == len(shows)
     assert not [text for text in said if "nan" in str(text)]
-    assert "3,072 numbers 256" in said[0]
+    assert "3,072 numbers into 256" in said[0]
     figures.show_bill()
     bill = said[-1]
     assert bill["numbers"] == ["3,072", "256", "12"]

@@ -199,6 +199,31 @@ def test_what_is_taken_does_all_that_was_asked():
             assert taken.row["recall"] > 0.83
 
 
+def test_a_call_counts_twice_where_guidance_is_chosen_at_use():
+    maker = next(maker for maker in choice.makers() if maker.name == "DDIM")
+    once = maker.calls * choice.rows("call")[0]["ms"]
+    assert maker.ms(Answers()) == pytest.approx(once)
+    assert maker.ms(Answers(steered=YES)) == pytest.approx(2 * once)
+    limit = max(maker.calls for maker in advise(Answers(budget=50, steered=YES)).fit)
+    assert 2 * limit * choice.rows("call")[0]["ms"] <= 50
+
+
+def test_what_each_maker_can_do():
+    """Fresh noise on the way: no ODE, no likelihood, another digit from the same noise."""
+    able = {maker.name: (maker.keeps, maker.likelihood, maker.steered, maker.all_modes) for maker in choice.makers()}
+    assert able == {
+        "DDPM": (False, None, True, True),
+        "SDE-DPM-Solver++(2M)": (False, None, True, True),
+        "DDIM": (True, "ODE", True, True),
+        "DPM-Solver++(2M)": (True, "ODE", True, True),
+        "UniPC-2": (True, "ODE", True, True),
+        "student": (True, None, False, True),
+        "GAN": (True, None, False, False),
+        "autoregressive": (False, "exact", False, True),
+        "VAE": (True, None, False, True),
+    }
+
+
 def test_nothing_is_taken_only_if_nothing_fits():
     for answers in every_answer():
         advice = advise(answers)
@@ -237,6 +262,13 @@ def test_what_would_change_it_does():
         assert there.partition(",")[0] != advise(answers).title.partition(",")[0], name
 
 
+def test_what_would_change_it_names_the_nearest_answer():
+    """From 20 ms the next budgets up are 50 and 200: both lead elsewhere, and 50 is said."""
+    said = next(said for said in choice.changes(Answers()) if said.startswith("Milliseconds"))
+    assert said.startswith("Milliseconds a digit: 50 ")
+    assert [said for said, _ in Answers().others()][:3] == [f"Milliseconds a digit: {ms}" for ms in (10, 50, 5)]
+
+
 def test_answers_that_are_not_offered_are_refused():
     for wrong in ({"budget": 3}, {"variety": "much"}, {"same": True}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -254,6 +286,13 @@ def test_a_picture_of_the_explorer():
     assert list(plot.y_ticks.values()) == ["1", "2", "5"]
     assert plot.grey == explorer.OUT
     assert plot.groups.tolist() == sorted(plot.groups.tolist(), key=(1, 2, 0).index), "what counts lies above"
+    steered = explorer.choice_picture(**start | {"steered": YES}).panels[0]
+    taken = advise(Answers(steered=YES)).taken
+    found = steered.frames[0][steered.groups == explorer.TAKEN][0]
+    assert found.tolist() == pytest.approx(
+        [explorer._x(taken.ms(Answers(steered=YES))), explorer._y(taken.row["frechet"])]
+    )
+    assert steered.frames[0, :, 0].min() > plot.frames[0, :, 0].min(), "two calls for one: all move to the right"
     nothing = explorer.choice_picture(**start | {"variety": ONE})
     assert nothing.sentence().startswith("No generator.")
     assert set(nothing.panels[0].groups.tolist()) == {explorer.OUT}
@@ -351,6 +390,51 @@ def test_the_bound_of_a_vae_is_one():
     assert draws.mean(0).mean() < (draws.logsumexp(0) - math.log(500)).mean()
 
 
+def test_log_normal_is_a_density():
+    x, mean, log_std = (torch.randn(5, 2, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    expected = torch.distributions.Normal(mean, log_std.exp()).log_prob(x).sum(-1)
+    assert torch.allclose(paradigms.log_normal(x, mean, log_std), expected, atol=1e-5)
+
+
+def test_a_diffusion_model_of_the_exact_noise_finds_the_rings_own_density(monkeypatch):
+    """But for the noise of t = 1, where it asks."""
+    model, x = paradigms.Diffusion(), paradigms.RING.sample(50, torch.Generator().manual_seed(1))[0]
+    monkeypatch.setattr(model, "eps", paradigms.RING.network(paradigms.SCHEDULE))
+    own = paradigms.RING.log_density(x, paradigms.SCHEDULE.alpha_bar[1].item())
+    assert model.log_density(x).mean().item() == pytest.approx(own.mean().item(), abs=0.02)
+
+
+class Uneven:
+    """Sends shares of its points to the clusters of the ring, and the rest astray, beside the first cluster."""
+
+    def __init__(self, *shares):
+        self.shares = shares
+
+    def sample(self, n, generator):
+        found = [
+            mean.expand(round(n * share), 2) for mean, share in zip(paradigms.RING.means, self.shares, strict=True)
+        ]
+        left = n - sum(map(len, found))
+        return torch.cat([*found, 1.5 * paradigms.RING.means[:1].expand(left, 2)])
+
+    def log_density(self, x):
+        return None
+
+
+def test_a_cluster_counts_from_a_fifth_of_its_share_and_without_strays():
+    """A fifth of an eighth is 0.025."""
+    found = paradigms.scores(Uneven(0.0, 0.02, 0.03, *[0.15] * 5), 1000)
+    assert found["modes"] == 6
+    assert found["stray"] == pytest.approx(0.2)
+    assert "log" not in found
+
+
+def test_milliseconds_are_for_one_sample(monkeypatch):
+    ticks = itertools.count(0, 0.6)
+    monkeypatch.setattr(paradigms.time, "process_time", lambda: next(ticks))
+    assert paradigms.milliseconds(Uneven(*[0.125] * 8), 240, 3) == pytest.approx(2.5)
+
+
 def test_scores_of_the_ring_itself():
     class Ring:
         def sample(self, n, generator):
@@ -389,12 +473,39 @@ def test_tables_and_figures(said):
     closing.show_timeline()
     closing.show_neighbours()
     assert "GAN 10 %" in said[0]
+    assert "Of the ring itself 1 %" in said[0]
+    four = said[1][0]
+    assert four["paradigm"] == ["diffusion", "GAN", "autoregressive", "VAE"]
+    assert four["likelihood"] == ["by an ODE", "none", "exact", "a lower bound"]
+    assert four["calls a digit"] == ["50", "1", "784", "1"]
+    ms = {name: statistics.fmean(row["ms"] for row in figures.of(name)) for name in four["paradigm"]}
+    assert [float(value) for value in four["ms a point"]] == pytest.approx(list(ms.values()), rel=0.06)
+    assert [word[:9] for word in four["people say"]] == ["stable, c", "very fast", "exact lik", "cheap, fa"]
     assert said[1][0]["clusters, five seeds"][1] == "8, 8, 7, 8, 8"
     costs = said[2][0]
     assert costs["calls"] == ["1,000", "50", "20", "1", "2"]
     assert costs["guided"] == ["2,000", "100", "40", "1", "2"]
     assert costs["times fewer"] == ["1", "20", "50", "1,000", "500"]
     assert costs["guided, ms here"] == ["10,000", "500", "200", "5", "10"], "from the reader's own measurement"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Answers(budget=True), "budget is True; expected one of [1, 2, "),
+        (lambda: paradigms.train("GAN", 0, -1.0), "seconds is -1.0; expected a finite number in"),
+        (lambda: paradigms.milliseconds(None, 0), "n is 0; expected a whole number, at least 1"),
+        (lambda: paradigms.milliseconds(None, 1, 0), "turns is 0; expected a whole number, at least 1"),
+        (lambda: figures.mean("flow", "ms"), "name is 'flow'; expected one of 'diffusion', 'GAN'"),
+        (lambda: figures.read_by_drawing(torch.zeros(2, 1, 28, 28), ()), "times is (); expected one time or more"),
+        (lambda: shipping.start(-1), "n is -1; expected a whole number, at least 1"),
+        (lambda: shipping.opened(NOTEBOOKS / "nowhere"), "expected a folder with a model_index.json"),
+    ],
+)
+def test_bad_input_is_refused(make, said):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        make()
+    assert said in str(error.value)
 
 
 def test_there_are_five_seeds():
@@ -407,8 +518,10 @@ def test_there_are_five_seeds():
 )
 def test_a_promise_is_kept_or_not(capsys, slowest, says):
     check = latency.Check(latency.Estimate(40, 0.21, 0.3), [0.2, 0.22, 0.23, 0.21, slowest])
-    figures.show_promise(SPEED, check)
+    figures.show_promise(latency.Speed(None, {1: [0.005] * 10 + [0.00725] * 10 + [0.005] * 11}, None), check)
     told = capsys.readouterr().out
+    assert "usual call: 5.00 ms, slow call: 7.25 ms" in told
+    assert "promised: 40 slow calls + loop = 300 ms" in told
     assert "40 usual calls + loop = 210 ms" in told
     assert "the loop around them: 10.0 ms" in told
     assert says in told
@@ -472,10 +585,33 @@ def test_one_noise_one_picture(shipped):
     assert pipe.scheduler.config.timestep_spacing == "trailing"
 
 
-def test_each_slip_draws_digits_and_is_far_off(shipped, said):
+def test_the_caption_of_a_pair_says_the_largest_difference(shipped, monkeypatch):
+    texts, (noise, labels) = [], shipping.start()
+    monkeypatch.setattr(plots, "image_rows", lambda rows, text: texts.append(text))
+    own = shipping.ours(shipped[0], noise, labels)
+    own[0, 0, 0, 0] += 0.5
+    shipping.show_pair(shipped[0], noise, labels, own)
+    assert "no pixel differs by more than 0.5," in texts[0]
+
+
+def test_each_slip_draws_digits_and_is_far_off(shipped, said, monkeypatch):
     """Prediction which-slip-shows, and the table below its result."""
+    pictures = []
+    monkeypatch.setattr(plots, "image_rows", lambda rows, text: pictures.append(rows))
     shipping.show_traps(*shipped)
-    table = said[1][0]
+    table, found = said[0][0], shipping.traps(*shipped)
+    assert list(pictures[0]) == ["wanted", "starts at t = 951", "t one too low", "wanted, w = 0.5", "scale 0.5 means 1"]
+    half = found["scale 0.5 means 1"]
+    right = [
+        found["t one too low"].right,
+        *(found[name].wrong for name in list(pictures[0])[1:3]),
+        half.right,
+        half.wrong,
+    ]
+    for drawn, x in zip(pictures[0].values(), right, strict=True):
+        assert torch.equal(drawn, x[:10])
+    assert torch.allclose(half.wrong, found["t one too low"].right, atol=0.01), "0.5 there is 1 here"
+    assert shipping.far(torch.zeros(4), torch.full((4,), 3.0)) == pytest.approx(3), "a root mean square"
     assert table["read right, of 50"] == ["47", "45", "50", "47"]
     assert all(float(value) > 0.1 for value in table["differs by"][1:])
     assert max(table["differs by"]) == table["differs by"][2], "the neatest digits are furthest off"

@@ -43,8 +43,9 @@ class Answers:
 
     def __post_init__(self) -> None:
         for name, (_, options) in QUESTIONS.items():
-            if getattr(self, name) not in options:
-                refuse(name, getattr(self, name), f"one of {list(options)}")
+            answer = getattr(self, name)
+            if answer not in options or isinstance(answer, bool):
+                refuse(name, answer, f"one of {list(options)}")
 
     def others(self) -> Iterator[tuple[str, "Answers"]]:
         """Every answer that differs in one question, the nearest first; with what it says."""

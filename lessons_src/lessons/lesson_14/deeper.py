@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lessons_src import data, measurements
+from lessons_src.checks import check_choice, check_int, check_real, refuse
 from lessons_src.export import SCHEDULER, times_of, to_onnx
 from lessons_src.guidance import classifier_free
 from lessons_src.inversion import sdedit
 from lessons_src.lessons.digit_runs import shipped
+from lessons_src.lessons.lesson_14.on_digits import DRAWERS
 from lessons_src.lessons.lesson_14.paradigms import PARADIGMS, RING, of_the_ring, train
 from lessons_src.measurements import Row, digits_of, points_of
 from lessons_src.metrics import sliced_distance
@@ -80,6 +82,7 @@ def cluster_shares(x: Tensor) -> Tensor:
 
 def after(name: str, steps: int) -> tuple[list[float], float]:
     """The losses of a paradigm after so many steps on points of the ring, and its samples' sliced distance to them."""
+    check_int("steps", steps, 1)
     ticks = itertools.count()
     model, _ = train(name, 0, steps, lambda: float(next(ticks)))
     fresh = RING.sample(4000, seeded(98))[0]
@@ -109,7 +112,7 @@ def show_losses(steps: Sequence[int] = (100, 400, 1600)) -> None:
 
 def drawers(name: str) -> list[Row]:
     """The stored rows of diffusion, GAN or VAE on digits, one a seed."""
-    return [row for row in measurements.load("drawers") if row["paradigm"] == name]
+    return [row for row in measurements.load("drawers") if row["paradigm"] == check_choice("name", name, DRAWERS)]
 
 
 def show_digits() -> None:
@@ -156,6 +159,8 @@ def enlarge(net: NoisePredictor, known: Tensor, seed: int, steps: int = 20) -> T
 
     DDIM, whose guess of the picture gets the known means in every step (Wang et al. 2022, "DDNM").
     """
+    if known.ndim != 4 or known.shape[1:] != (1, 7, 7):
+        refuse("known", known, "small digits of shape (B, 1, 7, 7)")
     schedule, n = net.schedule, len(known)
     times, ab = time_grid(schedule, steps), schedule.alpha_bar
     x = torch.randn(n, 1, 28, 28, generator=seeded(seed))
@@ -171,6 +176,7 @@ def enlarge(net: NoisePredictor, known: Tensor, seed: int, steps: int = 20) -> T
 
 def ours(net: NoisePredictor, noise: Tensor, labels: Tensor, solver: str, w: float, double: bool = False) -> Tensor:
     """Digits by 20 steps of a solver, in float32 or in float64 around a network of float32."""
+    check_choice("solver", solver, SOLVERS)
     schedule, times = net.schedule, time_grid(net.schedule, 20, "trailing")
     x = noise.double() if double else noise
     return sample(SOLVERS[solver].run(classifier_free(net, labels, w), x, schedule, times))
@@ -184,6 +190,7 @@ def largest(a: Tensor, b: Tensor) -> tuple[float, float]:
 
 def slip(net: NoisePredictor, t: int, n: int = 20) -> float:
     """How far the guessed picture moves if the network is told t - 1: root mean square of a pixel."""
+    check_int("t", t, 2, net.schedule.T)
     x, label = (part[:n] for part in data.digits("test"))
     ab, noise = net.schedule.alpha_bar[t], torch.randn(n, 1, 28, 28, generator=seeded(3))
     x_t = (ab.sqrt() * x + (1 - ab).sqrt() * noise).float()
@@ -205,6 +212,7 @@ def theirs(pipe: Any, noise: Tensor, labels: Tensor, solver: str, w: float, step
     """Digits by a pipeline of diffusers; config changes its scheduler's."""
     import diffusers
 
+    check_choice("solver", solver, KINDS)
     first = pipe.scheduler
     pipe.scheduler = getattr(diffusers, KINDS[solver]).from_config(first.config, **config)
     try:
@@ -242,6 +250,7 @@ def starts(steps: int = 20) -> dict[str, list[Any]]:
     """Where each spacing of diffusers begins and how much of the picture is left there."""
     import diffusers
 
+    check_int("steps", steps, 1)
     schedule = shipped()[0].schedule
     columns: dict[str, list[Any]] = {"timestep_spacing": [], "our times": [], "√ᾱ at the start": []}
     for spacing in ("leading", "linspace", "trailing"):
@@ -285,6 +294,7 @@ class Mark(NamedTuple):
 
 def mark(strength: float = 0.1, seed: int = 5) -> Mark:
     """A random pattern."""
+    check_real("strength", strength, 0, 1)
     return Mark(torch.randn(1, 1, 28, 28, generator=seeded(seed)).sign(), strength)
 
 
@@ -305,6 +315,7 @@ def treated(x: Tensor, label: Tensor) -> dict[str, Tensor]:
 def show_marks(n: int = 200) -> None:
     """How many marked digits are found, after what; at a threshold that one in a hundred unmarked ones passes."""
     hidden, (test, label) = mark(), data.digits("test")
+    check_int("n", n, 1, len(test) - 1)
     threshold = hidden.read(test[n:]).quantile(0.99)
     found = treated(hidden.put(test[:n]), label[:n])
     plots.table(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lessons_src import data, latency, weights
-from lessons_src.checks import check_int
+from lessons_src.checks import check_choice, check_int, refuse
 from lessons_src.evaluation import in_batches
 from lessons_src.latency import Check, Speed
 from lessons_src.lessons.digit_runs import shipped
@@ -32,7 +32,7 @@ READ, TIMES = 100, (300, 500, 700)  # digits that are read, and at which times
 
 def of(name: str) -> list[Row]:
     """The stored rows of a paradigm, one a seed."""
-    return [row for row in rows("paradigms") if row["paradigm"] == name]
+    return [row for row in rows("paradigms") if row["paradigm"] == check_choice("name", name, PARADIGMS)]
 
 
 def mean(name: str, key: str) -> float:
@@ -90,6 +90,8 @@ def read_by_drawing(x: Tensor, times: tuple[int, ...] = TIMES) -> Tensor:
 
     Li et al. 2023, "Your diffusion model is secretly a zero-shot classifier", here with one noise at each of few times.
     """
+    if not times:
+        refuse("times", times, "one time or more")
     net = shipped()[0]
     errors = torch.zeros(len(x), net.num_classes)
     for t in times:

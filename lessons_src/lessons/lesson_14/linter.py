@@ -6,6 +6,8 @@ It looks for words, so it can be fooled. What to state in full, and which claims
 
 import re
 
+from lessons_src.checks import refuse
+
 MEASURED = r"\d[\d.,]*[\s-]*(x|×|fold|times|ms|milliseconds?|s|seconds?|steps?|calls?|evaluations?)(?!\w)"
 NEEDED = {  # what must be named: words that name it
     "hardware": r"gpu|cpu|a100|h100|h200|\brtx|\bm[1-4]\b|core|laptop|phone|machine|thread",
@@ -22,6 +24,8 @@ def lint(sentence: str) -> list[str]:
 
     A time alone needs no rival; a number of steps or calls alone needs neither hardware nor batch.
     """
+    if not isinstance(sentence, str):
+        refuse("sentence", sentence, "a string", TypeError)
     text = sentence.lower()
     units = {found.group(1) for found in re.finditer(MEASURED, text)}
     compared = bool(units & {"x", "×", "times", "fold"} or re.search(r"faster|order of magnitude", text))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lessons_src import data
-from lessons_src.checks import check_choice
+from lessons_src.checks import check_choice, check_int, check_real
 from lessons_src.metrics import sliced_distance
 from lessons_src.process import eps_from_velocity, rotate
 from lessons_src.samplers import ddim, sample
@@ -211,6 +211,7 @@ def train(
     name: str, seed: int = 0, seconds: float = SECONDS, clock: Callable[[], float] = time.process_time
 ) -> tuple[nn.Module, int]:
     """A paradigm after so many seconds on one thread, and its steps; the rate falls to 0 with the time left."""
+    check_real("seconds", seconds, 1e-3)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model, steps = PARADIGMS[check_choice("name", name, PARADIGMS)](), 0
@@ -260,8 +261,9 @@ def of_the_ring() -> float:
 @torch.no_grad()
 def milliseconds(model: nn.Module, n: int, turns: int = 20) -> float:
     """Of work for one sample when n are drawn at once, the median of so many turns."""
+    check_int("n", n, 1)
     found = []
-    for turn in range(turns):
+    for turn in range(check_int("turns", turns, 1)):
         start = time.process_time()
         model.sample(n, torch.Generator().manual_seed(turn))
         found.append(1000 * (time.process_time() - start) / n)

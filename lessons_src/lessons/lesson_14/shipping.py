@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lessons_src import weights
+from lessons_src.checks import check_int, refuse
 from lessons_src.guidance import classifier_free
 from lessons_src.networks import NoisePredictor
 from lessons_src.samplers import ddim, sample
@@ -39,11 +40,15 @@ def diffusers() -> Any:
 
 def opened(folder: Path) -> Any:
     """The pipeline in a folder."""
-    return diffusers().DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    library = diffusers()
+    if not (Path(folder) / "model_index.json").is_file():
+        refuse("folder", str(folder), "a folder with a model_index.json, as to_diffusers writes it")
+    return library.DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
 
 
 def start(n: int = 10) -> tuple[Tensor, Tensor]:
     """Start noise (n, 1, 28, 28) and labels (n,), each label in its turn."""
+    check_int("n", n, 1)
     return torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(3)), torch.arange(n) % 10
 
 
@@ -96,7 +101,8 @@ def traps(net: NoisePredictor, pipe: Any, n: int = 50) -> dict[str, Trap]:
         "starts at t = 951": Trap(
             right,
             theirs(pipe, noise, labels, spacing="leading"),
-            "`leading`, the usual spacing of times, leaves out T = 1000: pure noise is taken for less",
+            "`leading`, their DDIM's and DDPM's spacing unless told otherwise, leaves out T = 1000: pure noise is "
+            "taken for less",
             '`timestep_spacing="trailing"`',
         ),
         "t one too low": Trap(
