@@ -477,9 +477,9 @@ def test_tables_and_figures(said):
     four = said[1][0]
     assert four["paradigm"] == ["diffusion", "GAN", "autoregressive", "VAE"]
     assert four["likelihood"] == ["by an ODE", "none", "exact", "a lower bound"]
-    assert four["calls a digit"] == ["50", "1", "784", "1"]
+    assert four["calls for a digit"] == ["50", "1", "784", "1"]
     ms = {name: statistics.fmean(row["ms"] for row in figures.of(name)) for name in four["paradigm"]}
-    assert [float(value) for value in four["ms a point"]] == pytest.approx(list(ms.values()), rel=0.06)
+    assert [float(value) for value in four["ms for a point"]] == pytest.approx(list(ms.values()), rel=0.06)
     assert [word[:9] for word in four["people say"]] == ["stable, c", "very fast", "exact lik", "cheap, fa"]
     assert said[1][0]["clusters, five seeds"][1] == "8, 8, 7, 8, 8"
     costs = said[2][0]
@@ -521,7 +521,7 @@ def test_a_promise_is_kept_or_not(capsys, slowest, says):
     figures.show_promise(latency.Speed(None, {1: [0.005] * 10 + [0.00725] * 10 + [0.005] * 11}, None), check)
     told = capsys.readouterr().out
     assert "usual call: 5.00 ms, slow call: 7.25 ms" in told
-    assert "promised: 40 slow calls + loop = 300 ms" in told
+    assert "promised: 40 slow calls + loop, and a tenth more = 300 ms" in told
     assert "40 usual calls + loop = 210 ms" in told
     assert "the loop around them: 10.0 ms" in told
     assert says in told
