@@ -124,9 +124,14 @@ def made() -> dict[Path, str]:
             page = filled(page, mark, content(lessons))
         found[ROOT / name] = page
     for place, lesson in enumerate(lessons):
-        ways = {NOTEBOOKS / f"{lesson.name}.ipynb": (header(lessons, place), links(lessons, place))}
+        end = f"{links(lessons, place)} · [words and papers](glossary.ipynb)"
+        ways = {NOTEBOOKS / f"{lesson.name}.ipynb": (header(lessons, place), end)}
         if has_deeper(lesson):
-            ways[NOTEBOOKS / "deeper" / f"{lesson.name}.ipynb"] = (deeper_links(lessons, place),) * 2
+            back = deeper_links(lessons, place)
+            ways[NOTEBOOKS / "deeper" / f"{lesson.name}.ipynb"] = (
+                back,
+                f"{back} · [words and papers](../glossary.ipynb)",
+            )
         for path, (top, end) in ways.items():
             found[path] = nbformat.writes(navigated(nbformat.read(path, as_version=4), top, end)) + "\n"
     found[NOTEBOOKS / "glossary.ipynb"] = nbformat.writes(glossary.page(NOTEBOOKS)) + "\n"
