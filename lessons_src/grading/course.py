@@ -29,6 +29,7 @@ from logging import CRITICAL, getLogger
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from unittest.mock import patch
 from warnings import catch_warnings
 
 import nbformat
@@ -36,7 +37,6 @@ from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
-from nbgrader.utils import setenv
 from traitlets import Bool
 from traitlets.config import Config, PyFileConfigLoader
 
@@ -493,7 +493,8 @@ class Course:
         config.CourseDirectory.root = str(self.root)
         api = NbGraderAPI(CourseDirectory(config=config), config=config)
         beside = Path(sys.executable).parent  # where nbgrader looks for `alembic`, to make or renew the gradebook
-        with setenv(PATH=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"), catch_warnings(action="ignore"):
+        path = f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"
+        with patch.dict(os.environ, PATH=path), catch_warnings(action="ignore"):
             outcome = getattr(api, step)(*arguments)
         if not outcome["success"]:
             raise RuntimeError(f"nbgrader {step}: {(outcome.get('log') or outcome['error']).strip()[-500:]}")

@@ -868,6 +868,15 @@ def test_downloads_of_platforms_are_taken_as_they_come(course):
     assert missing == ["la1", "leeann_4712", "Łukasz"]
 
 
+def test_the_path_to_commands_is_as_before(course):
+    """nbgrader's own way of setting it leaves none behind: whatever is started afterwards finds no command."""
+    before = os.environ["PATH"]
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    assert os.environ.get("PATH") == before
+
+
 def test_a_class_has_its_own_names(course, capsys):
     hand_in(course, "hw1-ann", submission())
     arguments = ["collect", "trial", "--folder", str(course.root)]

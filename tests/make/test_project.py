@@ -75,7 +75,8 @@ def test_every_command_is_explained():
 def made(target, folder):
     """A file that the Makefile writes, made in an empty folder as if the packages were there."""
     make = ["make", "-f", str(ROOT / "Makefile"), "--assume-old=.venv/lab", target]
-    subprocess.run(make, cwd=folder, check=True, capture_output=True)
+    done = subprocess.run(make, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder / target
 
 
