@@ -22,7 +22,7 @@ pytestmark = pytest.mark.browser
 RESTARTED = ("00_start_here", "01_forward_shortcut")  # a restart runs the whole lesson again: those that run fastest
 # What a cell shows by its CSS class, and the calls that show it.
 SHOWN_BY = {
-    ".le-explorer": re.compile(r"\blesson\.(?:explore|watch|draw)_\w+\(|\b(?:Explorer|teach)\("),
+    ".le-explorer": re.compile(r"\blesson\.(?:explore|watch|draw)_\w+\(|\b(?:Explorer|teach|follow)\("),
     ".dq": re.compile(r"\.(predict|checkpoint|flashcards)\("),
 }
 
