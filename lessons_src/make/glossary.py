@@ -54,7 +54,7 @@ def words_table(words: dict[str, dict[str, str]], notebooks: dict[str, Notebook]
         if text.casefold() not in notebooks[short].prose.casefold():
             refuse(f"text of {word!r}", text, f"a text that {short} has")
         link = f"{notebooks[short].place}#{heading.replace(' ', '-')}"
-        rows.append(f"| **{word}** | {words[word]['says']} | [{short}]({link}) |")
+        rows.append(f"| **{word}** | {words[word]['says']} | [{short} · {heading}]({link}) |")
     return "\n".join(["| word | what it means | explained in |", "|---|---|---|", *rows])
 
 

@@ -21,7 +21,9 @@ def test_every_word_and_paper_has_its_row():
 
 def test_a_row_links_to_the_heading():
     row = {"loop": {"says": "Again and again.", "at": "05#The loop"}}
-    assert "| **loop** | Again and again. | [05](05_ddim.ipynb#The-loop) |" in glossary.words_table(row, BOOK)
+    assert "| **loop** | Again and again. | [05 · The loop](05_ddim.ipynb#The-loop) |" in glossary.words_table(
+        row, BOOK
+    )
 
 
 @pytest.mark.parametrize(
