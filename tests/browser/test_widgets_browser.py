@@ -474,7 +474,12 @@ def test_a_line_drawn_by_hand_a_preset_by_keyboard_and_clear(lab, page, notebook
     page.mouse.down()
     page.mouse.move(box["x"] + 120, box["y"] + 70, steps=8)
     page.mouse.up()
-    wait_until(page, lambda: 30 < int(caption.inner_text().split()[0]) < 90, "the line to be seen")
+
+    def line_is_seen():
+        found = re.fullmatch(r"(\d+) white pixels\.", caption.inner_text())  # none while the page is laid out anew
+        return found is not None and 30 < int(found[1]) < 90
+
+    wait_until(page, line_is_seen, "the line to be seen")
     assert preset.evaluate("e => e.selectedOptions[0].textContent") == "your own"
     page.wait_for_timeout(500)  # for the picture of the whole line
     before = caption.inner_text()
