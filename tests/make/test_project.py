@@ -49,6 +49,10 @@ def test_constraints_pin_the_tested_torch():
     assert pins()["torch"] == "2.13.0"
 
 
+def test_constraints_keep_out_what_makes_every_start_slow():
+    assert "rfc3987-syntax" not in pins()
+
+
 def test_environment_yml_only_opens_the_door_to_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge", "nodefaults"]
