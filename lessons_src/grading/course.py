@@ -37,6 +37,7 @@ from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
+from sqlalchemy import create_engine
 from traitlets import Bool
 from traitlets.config import Config, PyFileConfigLoader
 
@@ -270,14 +271,26 @@ class Course:
         states = self._states(name)
         if not states:
             refuse("assignment", name, f"one with a graded submission: grade {name}")
-        for student, state in states.items():
-            page = self._path("feedback", name, student).with_suffix(".html")
-            mark = self.root / ".grading" / "shown" / student / name
-            if not (page.exists() and mark.exists() and mark.read_text() == state):
-                self._nbgrader("generate_feedback", name, student)
-                text = page.read_text(encoding="utf-8")
-                _write(page, re.sub(r'<a href="#(\w+)">Test cell</a>', r'<a href="#\1">\1</a>', text))
-                _write(mark, state)
+        pages = {student: self._path("feedback", name, student).with_suffix(".html") for student in states}
+        marks = {student: self.root / ".grading" / "shown" / student / name for student in states}
+        new = [
+            student
+            for student, state in states.items()
+            if not (pages[student].exists() and marks[student].exists() and marks[student].read_text() == state)
+        ]
+        if not new:
+            return self.root / "feedback"
+        for student in new:
+            pages[student].unlink(missing_ok=True)
+        graded = {path.parent.name for path in (self.root / "autograded").glob(f"*/{name}")}
+        try:  # in one call: to read nbgrader's template takes as long as to fill it
+            self._nbgrader("generate_feedback", name, left_out=graded.difference(new))
+        finally:
+            for student in new:
+                if pages[student].exists():
+                    text = pages[student].read_text(encoding="utf-8")
+                    _write(pages[student], re.sub(r'<a href="#(\w+)">Test cell</a>', r'<a href="#\1">\1</a>', text))
+                    _write(marks[student], states[student])
         return self.root / "feedback"
 
     def forget(self, student: str) -> None:
@@ -487,14 +500,19 @@ class Course:
         _write(mark, key)
         return True
 
-    def _nbgrader(self, step: str, *arguments: str) -> None:
-        """Run a step of nbgrader; RuntimeError with the end of its log if it fails."""
+    def _nbgrader(self, step: str, *arguments: str, left_out: Iterable[str] = ()) -> None:
+        """Run a step of nbgrader, without some students; RuntimeError with the end of its log if it fails."""
         config = PyFileConfigLoader("nbgrader_config.py", str(self.root)).load_config()
         config.CourseDirectory.root = str(self.root)
+        config.CourseDirectory.student_id_exclude = ",".join(left_out)
         api = NbGraderAPI(CourseDirectory(config=config), config=config)
         beside = Path(sys.executable).parent  # where nbgrader looks for `alembic`, to make or renew the gradebook
         path = f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"
-        with patch.dict(os.environ, PATH=path), catch_warnings(action="ignore"):
+        with (
+            patch.dict(os.environ, PATH=path),
+            patch("nbgrader.api.create_engine", _engine),
+            catch_warnings(action="ignore"),
+        ):
             outcome = getattr(api, step)(*arguments)
         if not outcome["success"]:
             raise RuntimeError(f"nbgrader {step}: {(outcome.get('log') or outcome['error']).strip()[-500:]}")
@@ -522,6 +540,9 @@ def grade_anywhere(job: Job, wanted: tuple[str, ...], confined: bool) -> Graded:
         sandbox = _sandbox(wanted, confined)
     return grade(job, sandbox)
 
+
+# nbgrader opens the gradebook a dozen times for a submission; a new engine would compile every statement again.
+_engine = cache(create_engine)
 
 _making = Lock()
 _sandbox = cache(Sandbox)
