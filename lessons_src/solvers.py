@@ -11,10 +11,12 @@ into it, as their authors do.
 
 A mean of several eps must not begin where (nearly) no signal is left: x0 divides it by sqrt(alpha_bar), and at T of the
 cosine schedule hundredths become hundreds. Heun, RK4, PLMS, PNDM and DPM-Solver begin below T there, as their authors
-do (`schedules.times_to`), or with short steps of log-SNR. A mean of several x0 may begin anywhere.
+do (`schedules.times_to`), or with short steps of log-SNR, and warn where they do neither. A mean of several x0 may
+begin anywhere.
 """
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial, reduce
@@ -28,6 +30,7 @@ from lessons_src.process import Generators, as_column, posterior_variance, predi
 from lessons_src.samplers import (
     EpsFn,
     State,
+    Step,
     as_sampler,
     check_same_levels,
     ddim,
@@ -45,6 +48,8 @@ Nodes = Sequence[tuple[float, Tensor]]
 # How fast the weight of a prediction grows along a step, in units of the step h of log(SNR) / 2; see `quadrature`.
 STRAIGHT, IN_EPS, IN_X0, IN_X0_SDE = 0, 1, -1, -2
 
+MOST_GROWTH = 100  # of the signal in the first step, where several eps are mixed
+
 # --- Textbook methods in sigma ----------------------------------------------------------------------------------------
 
 
@@ -54,7 +59,7 @@ def heun(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
 
     Costs two evaluations a step, one for the step to 0.
     """
-    for t, s, ab_t, ab_s in steps(schedule, times):
+    for t, s, ab_t, ab_s in _mixing(steps(schedule, times)):
         state = step_with_eps(s, x, _trapezoid(eps_fn, x, t, s, ab_t, ab_s), ab_t, ab_s)
         x = state.x
         yield state
@@ -67,7 +72,7 @@ def rk4(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int] 
     Costs four evaluations a step; two where no time lies between t and s (Heun's step); one for the step to 0.
     """
     sigma = ((1 - schedule.alpha_bar) / schedule.alpha_bar).sqrt().tolist()
-    for t, s, ab_t, ab_s in steps(schedule, times):
+    for t, s, ab_t, ab_s in _mixing(steps(schedule, times)):
         if s == 0 or t - s == 1:
             eps = _trapezoid(eps_fn, x, t, s, ab_t, ab_s)
         else:
@@ -91,7 +96,7 @@ def plms(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
     Costs one evaluation a step, and one more in the first.
     """
     history: deque[Tensor] = deque(maxlen=4)
-    for t, s, ab_t, ab_s in steps(schedule, times):
+    for t, s, ab_t, ab_s in _mixing(steps(schedule, times)):
         history.appendleft(predict(eps_fn, x, t))
         eps = _sum(ADAMS_BASHFORTH[len(history) - 1], history)
         if len(history) == 1 and s > 0:
@@ -111,7 +116,7 @@ def pndm(eps_fn: EpsFn, x: Tensor, schedule: NoiseSchedule, times: Sequence[int]
     if len(plan) < 4:
         refuse("times", [t for t, *_ in plan] + [0], "at least 4 steps: three start the method")
     history: deque[Tensor] = deque(maxlen=4)
-    for i, (t, s, ab_t, ab_s) in enumerate(plan):
+    for i, (t, s, ab_t, ab_s) in enumerate(_mixing(plan)):
         if i < 3:
             stages = _runge_kutta(eps_fn, x, schedule, t, (t + s) // 2, s)
             history.appendleft(stages[0])
@@ -138,7 +143,8 @@ def dpm_solver(
     which keeps its order at any r1 and r2. Order 1 is DDIM. Costs one evaluation for every step of `times`.
     """
     rate = STRAIGHT if check_int("order", order, 1, 3) == 2 else IN_EPS
-    for i, (t, s, ab_t, ab_s) in enumerate(steps(schedule, times)):
+    plan = steps(schedule, times)
+    for i, (t, s, ab_t, ab_s) in enumerate(plan if order == 1 else _mixing(plan)):
         if i % order == 0 or s == 0:
             start, ab_start, nodes = x, ab_t, []
         nodes.append((_half_log_snr(ab_t), predict(eps_fn, x, t)))
@@ -268,6 +274,22 @@ def _half_log_snr(alpha_bar: float) -> float:
 
 def _sum(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
     return reduce(add, (w * value for w, value in zip(weights, values, strict=True)))
+
+
+def _mixing(plan: list[Step]) -> list[Step]:
+    """The plan of a solver that mixes eps, with a warning where it begins with hardly any signal.
+
+    With an exact predictor, nine in ten of such runs end farther off than DDIM, and half miss the data altogether.
+    """
+    t, s, ab_t, ab_s = plan[0]
+    if s > 0 and (growth := math.sqrt(ab_s / ab_t)) > MOST_GROWTH:
+        warnings.warn(
+            f"times: from t = {t} to {s} the signal grows {growth:,.0f}-fold, and with it what the mixed eps differ "
+            "by; begin lower (schedules.times_to), or mix x0 (dpm_solver_pp, unipc)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return plan
 
 
 def step_with_eps(s: int, x: Tensor, eps: Tensor, ab_t: float, ab_s: float) -> State:

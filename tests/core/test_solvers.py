@@ -1,6 +1,8 @@
 """Fast solvers: their algorithm boxes, what every step must keep, their cost, and their order on an exact mixture."""
 
 import math
+import re
+import warnings
 from functools import partial
 from itertools import pairwise
 
@@ -16,7 +18,7 @@ from lessons_src import solvers
 from lessons_src.oracle import GaussianMixture, exact_flow
 from lessons_src.process import predict_x0
 from lessons_src.samplers import Counted, ddim, ddpm, renoise, sample, trajectory
-from lessons_src.schedules import GRIDS, SCHEDULES, NoiseSchedule, cosine, linear, make_schedule, time_grid
+from lessons_src.schedules import GRIDS, SCHEDULES, NoiseSchedule, cosine, linear, make_schedule, time_grid, times_to
 from lessons_src.solvers import (
     SOLVERS,
     dpm_solver,
@@ -483,6 +485,32 @@ def test_ten_evaluations(ring_end):
         for name in ("DDIM", "DPM-Solver++(2M)")
     }  # fmt: skip
     assert error["DPM-Solver++(2M)"] < 0.4 * error["DDIM"]
+
+
+MIX_EPS = ("Heun", "RK4", "PLMS", "PNDM", "DPM-Solver-2", "DPM-Solver-3")
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("start", ["at T", "below T", "at T, finely"])
+def test_mixing_eps_where_no_signal_is_left_is_warned_of_and_rightly(name, start):
+    schedule, x = cosine(), draws(16, 2)
+    fine = time_grid(schedule, 60, "log_snr")
+    times = {"at T": time_grid(schedule, 16), "below T": times_to(980, 16)}.get(start, fine)
+    with warnings.catch_warnings(record=True, action="always") as said:
+        end = sample(SOLVERS[name].run(RING.network(schedule), x, schedule, times))
+    is_bad = name in MIX_EPS and start == "at T"
+    assert len(said) == is_bad
+    assert all(re.match("times: from t = 1000 to 938 the signal grows 1,9..-fold", str(w.message)) for w in said)
+    exact = exact_flow(RING.eps, x, float(schedule.alpha_bar[times[0]]))
+    misses = [(found - exact).norm() for found in (end, sample(ddim(RING.network(schedule), x, schedule, times)))]
+    assert SOLVERS[name].random or (misses[0] > 10 * misses[1] if is_bad else misses[0] <= misses[1])
+
+
+def test_a_first_step_that_mixes_nothing_is_not_warned_of():
+    schedule, x = cosine(), draws(4, 2)
+    with warnings.catch_warnings(action="error"):
+        sample(heun(RING.network(schedule), x, schedule, [1000, 0]))
+        sample(dpm_solver(RING.network(schedule), x, schedule, [1000, 500, 0], order=1))
 
 
 # --- Grids and thresholds ---------------------------------------------------------------------------------------------

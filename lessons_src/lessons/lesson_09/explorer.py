@@ -1,6 +1,7 @@
 """A race of solvers: the same starts, the same exact predictor, the same number of network evaluations."""
 
 import math
+import warnings
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -57,10 +58,11 @@ def run(name: str, budget: int, grid: str, schedule: str) -> Run:
     steps = solver.steps(check_int("budget", budget, solver.nfe(FEWEST)))
     predict = Counted(data.ring().network(levels))
     frames, times = [start], [levels.T]
-    for state in solver.run(predict, start, levels, time_grid(levels, steps, grid)):
-        waiting = predict.nfe - len(frames)  # evaluations spent before the solver moved
-        frames += [frames[-1]] * waiting + [state.x]
-        times += [times[-1]] * waiting + [state.t]
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # some races are there to be lost
+        for state in solver.run(predict, start, levels, time_grid(levels, steps, grid)):
+            waiting = predict.nfe - len(frames)  # evaluations spent before the solver moved
+            frames += [frames[-1]] * waiting + [state.x]
+            times += [times[-1]] * waiting + [state.t]
     left = budget + 1 - len(frames)
     frames, times = frames + [frames[-1]] * left, times + [0] * left
     error = (frames[-1] - end).square().sum(1).mean().sqrt().item()
