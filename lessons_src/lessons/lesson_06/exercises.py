@@ -267,6 +267,12 @@ TASKS = (
                 The square roots are missing where x0 is noised to level s.
             (times) → (times[:-1])
                 The last step is missing: the loop has to arrive at 0.
+            / math.sqrt(ab_t) → / ab_t
+                x0 is divided by alpha_bar itself. Divide by its square root.
+            math.sqrt(1 - ab_t) → (1 - ab_t)
+                The noise lacks its square root where x0 is predicted.
+            math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t) → (1 - ab_t) * eps) / ab_t
+                The square roots are missing where x0 is predicted.
         """),  # noqa: E501
         hints=(
             "The DDIM loop of lesson 05, with one line changed. Which one?",

@@ -558,6 +558,8 @@ TASKS = (
                     These are counts. Divide each row by its sum.
                 counts / counts.sum(1, keepdim=True) → counts / counts.sum(0)
                     You divided the columns: of what was read, how much was asked for. Divide each row by its sum.
+                counts / counts.sum(1, keepdim=True) → counts / counts.sum(1)
+                    Without keepdim=True the sums of the rows divide the columns: row and column do not fit.
                 counts / counts.sum(1, keepdim=True) → counts / counts.sum()
                     These are shares of all objects. Divide each row by its own sum.
                 sure = read >= 0 → sure = read < hues

@@ -178,6 +178,8 @@ TASKS = (
                 torch.cov wants one variable a row, and samples as columns: hand it a.T.
             torch.linalg.eigvals(A @ B).real.clamp(min=0).sqrt().sum() → (A @ B).trace().sqrt()
                 This is the root of the trace. Take the root first: the sum of the roots of the eigenvalues.
+            torch.linalg.eigvals(A @ B).real.clamp(min=0).sqrt().sum() → (A @ B).clamp(min=0).sqrt().trace()
+                These are the roots of the numbers in A B. The root of a matrix has the roots of its eigenvalues.
             torch.linalg.eigvals(A @ B).real.clamp(min=0).sqrt().sum() → (A.diagonal() * B.diagonal()).sqrt().sum()
                 Only the variances of single features are compared. How features go together has to count.
             .square().sum() → .norm()
