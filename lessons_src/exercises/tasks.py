@@ -236,10 +236,17 @@ def judge(
     """Put every case (the task's own by default) to an answer and return what it earned, with reasons.
 
     call(arguments) returns the answer's value, or raises `NoAnswer` where there is none. Arguments are drawn from
-    seeds that the generator gives, separately for the answer, the reference and every mistake.
+    seeds that the generator gives, separately for the answer, the reference and every mistake. A mistake that explains
+    every wrong case goes before those that explain some of them; otherwise the first goes that explains the case.
     """
     put = task.cases if cases is None else cases
-    return Verdict(task.name, tuple(_judge_case(task, case, call, generator) for case in put))
+    answers = [_put(task, case, call, generator) for case in put]
+    known = iter(_known(task, [answer for answer in answers if answer.says]))
+    results = []
+    for answer in answers:
+        says = answer.says and (next(known) or _unchanged(task, answer) or _drawn(call, answer))
+        results.append(Result(answer.case.label, answer.case.points, says))
+    return Verdict(task.name, tuple(results))
 
 
 def helpers(task: Task, tasks: Mapping[str, Task]) -> list[str]:
@@ -306,48 +313,63 @@ def difference(got: Any, want: Any, tolerance: float) -> str:
     )
 
 
-def _judge_case(task: Task, case: Case, call: Callable[[tuple], Any], generator: torch.Generator) -> Result:
+@dataclass(frozen=True)
+class _Answer:
+    """What was answered to a case; `says` is empty if that is right."""
+
+    case: Case
+    draw: Callable[[], tuple]
+    got: Any
+    says: str
+
+    def is_of(self, wrong: Callable[..., Any]) -> bool:
+        """Whether a mistake's function comes to the same."""
+        try:
+            return not difference(self.got, wrong(*self.draw()), self.case.tolerance)
+        except Exception as error:
+            return self.says.startswith(_stopped(error))
+
+
+def _known(task: Task, answers: list[_Answer]) -> list[str]:
+    """For each wrong answer the sentence of the mistake that it is of; empty if it is of none."""
+    first = [next((says for wrong, says in task.wrong_answers if answer.is_of(wrong)), "") for answer in answers]
+    if "" in first or len(set(first)) < 2:
+        return first
+    # Two mistakes often agree on one case, as with w = 0 or alpha_bar = 1. The whole tells them apart.
+    of_all = (says for wrong, says in task.wrong_answers if all(answer.is_of(wrong) for answer in answers))
+    one = next(of_all, "")
+    return [one or says for says in first]
+
+
+def _put(task: Task, case: Case, call: Callable[[tuple], Any], generator: torch.Generator) -> _Answer:
     seed = int(torch.randint(1 << 62, (), generator=generator))
 
     def draw() -> tuple:
         return case.arguments(torch.Generator().manual_seed(seed))
 
-    got = None
     try:
         got = call(draw())
     except NoAnswer as reason:
-        says = str(reason)
-    else:
-        says = difference(got, task.reference(*draw()), case.tolerance)
-    if says:
-        known = (s for wrong, s in task.wrong_answers if _explains(wrong, draw(), got, says, case.tolerance))
-        says = next(known, "") or _unchanged(task, draw(), got) or _drawn(call, draw, got, says)
-    return Result(case.label, case.points, says)
+        return _Answer(case, draw, None, str(reason))
+    return _Answer(case, draw, got, difference(got, task.reference(*draw()), case.tolerance))
 
 
-def _drawn(call: Callable[[tuple], Any], draw: Callable[[], tuple], got: Any, says: str) -> str:
+def _drawn(call: Callable[[tuple], Any], answer: _Answer) -> str:
     """The sentence for a wrong answer, and what may be amiss with the random numbers of one that was to draw some."""
-    if got is None or not any(isinstance(argument, torch.Generator) for argument in draw()):
-        return says
+    if answer.got is None or not any(isinstance(argument, torch.Generator) for argument in answer.draw()):
+        return answer.says
     with suppress(NoAnswer):
-        if wire.encode(call(draw())) != wire.encode(got):
+        if wire.encode(call(answer.draw())) != wire.encode(answer.got):
             return "The same seed gave other values in a second call: draw all random numbers from the generator given."
-    return f"{says}. If only the draws differ: their number, order, shape and dtype must be as the text says."
+    return f"{answer.says}. If only the draws differ: their number, order, shape and dtype must be as the text says."
 
 
-def _unchanged(task: Task, arguments: tuple, got: Any) -> str:
+def _unchanged(task: Task, answer: _Answer) -> str:
     """A sentence for an answer that is one of the arguments."""
-    for name, argument in zip(inspect.signature(task.reference).parameters, arguments, strict=True):
-        if isinstance(argument, Tensor) and isinstance(got, Tensor) and torch.equal(argument, got):
+    for name, argument in zip(inspect.signature(task.reference).parameters, answer.draw(), strict=True):
+        if isinstance(argument, Tensor) and isinstance(answer.got, Tensor) and torch.equal(argument, answer.got):
             return f"This is {name}, just as it was given."
     return ""
-
-
-def _explains(wrong: Callable[..., Any], arguments: tuple, got: Any, says: str, tolerance: float) -> bool:
-    try:
-        return not difference(got, wrong(*arguments), tolerance)
-    except Exception as error:
-        return says.startswith(_stopped(error))
 
 
 def _differing_values(got: Tensor, want: Tensor, tolerance: float) -> str:

@@ -205,6 +205,30 @@ def test_a_mistake_that_cannot_run_explains_the_same_exception():
     assert says(pick) == ""
 
 
+def test_a_mistake_that_explains_every_wrong_case_goes_before_an_earlier_one_that_explains_some():
+    def scaled(x, w):
+        return w * x
+
+    cases = [Case(f"w = {w:g}", lambda g, w=w: (3 + torch.rand((), generator=g), w)) for w in (1.0, 0.0, 2.0)]
+    mistakes = edits("""
+        w * x → x
+            Unused.
+        w * x → w + x
+            Added.
+        w * x → w * w * x
+            Squared.
+    """)
+    task = Task(scaled, cases, mistakes, "abc", 1, 1)
+
+    def says(function):
+        return [r.says for r in judge(task, lambda arguments: ask(function, arguments), torch.Generator()).results]
+
+    assert says(lambda x, w: w + x) == ["Added."] * 3
+    assert says(lambda x, w: w + x if w else 0.0) == ["Added.", "", "Added."]
+    assert says(lambda x, w: w * w * x if w else x) == ["", "Unused.", "Squared."], "none explains both"
+    assert says(lambda x, w: w + x if w < 2 else -1.0)[:2] == ["Added.", "Unused."], "none explains the last"
+
+
 def test_fresh_inputs_every_time_and_the_same_for_the_same_seed():
     def drawn(seed):
         seen = []
