@@ -47,7 +47,7 @@ def owner(name: str, own: re.Pattern[str] | None = None) -> Owner | None:
     """
     name = unicodedata.normalize("NFC", name)
     if own is not None and (found := own.fullmatch(name)):
-        return _checked(found["student"])
+        return _checked(found["student"] or "")
     for platform, pattern in PLATFORMS.items():
         if found := pattern.fullmatch(name):
             said = found.groupdict()

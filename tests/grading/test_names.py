@@ -92,3 +92,7 @@ def test_a_table_without_the_column_is_refused():
         filled("ID,Grade\n1,\n", "DDIM", {}, {})
     with pytest.raises(ValueError, match="columns of the table"):
         filled("Who,Grade\n1,\n", "Grade", {}, {})
+
+
+def test_a_group_of_a_pattern_that_takes_no_part_is_nobody():
+    assert owner("draft", pattern(r"hw-(?P<student>\w+)|draft")) is None
