@@ -281,6 +281,7 @@ class Course:
         if not new:
             return self.root / "feedback"
         for student in new:
+            marks[student].unlink(missing_ok=True)  # first: one that was killed here must not pass for written
             pages[student].unlink(missing_ok=True)
         graded = {path.parent.name for path in (self.root / "autograded").glob(f"*/{name}")}
         try:  # in one call: to read nbgrader's template takes as long as to fill it
