@@ -1,8 +1,12 @@
 """The class workflow in a terminal: `python -m lessons_src.grading --help`."""
 
 import argparse
+import csv
 import sys
 from pathlib import Path
+
+from nbgrader.api import MissingEntry
+from sqlalchemy.exc import SQLAlchemyError
 
 from lessons_src.checks import refuse
 from lessons_src.grading.course import Course, show
@@ -69,7 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (SQLAlchemyError, MissingEntry) as error:
+        reason = str(error).splitlines()[0]
+        print(f"gradebook.db is locked, damaged, or of another class: {reason}", file=sys.stderr)
+        return 1
+    except (ValueError, RuntimeError, OSError, csv.Error) as error:
         print(f"{type(error).__name__ if not isinstance(error, NotConfined) else 'refused'}: {error}", file=sys.stderr)
         return 1
 

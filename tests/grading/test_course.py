@@ -888,3 +888,36 @@ def test_a_class_has_its_own_names(course, capsys):
     assert "names is 'hw'; expected a regular expression with a group" in capsys.readouterr().err
     course.forget("ann")
     assert not (course.root / "inbox" / "trial" / "hw1-ann").exists()
+
+
+@pytest.mark.parametrize("step", ["export", "feedback", "grade"])
+def test_a_damaged_gradebook_is_one_sentence(course, capsys, step):
+    (course.root / "gradebook.db").write_bytes(b"no database" * 99)
+    assert main([step, "trial", "--folder", str(course.root)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "gradebook.db is locked, damaged, or of another class: " in said
+
+
+def test_a_table_that_cannot_be_read_is_one_sentence(course, capsys, tmp_path):
+    hand_in(course, "ann", submission())
+    (tmp_path / "table.csv").write_text("Full name,Grade\n" + 200_000 * "x" + ",1\n")
+    assert main(["export", "trial", "--into", str(tmp_path / "table.csv"), "--folder", str(course.root)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_feedback_that_was_killed_leaves_no_page_for_written(course, monkeypatch):
+    """A comment comes, the run that shows it is killed, the comment goes again: the page must go with it."""
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    course.feedback("trial")
+    page = course.root / "feedback" / "ann" / "trial" / "trial.html"
+    set_by_hand(course, "ann", "why", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(course, "_nbgrader", lambda *_, **__: page.write_text("half a page"))
+        patch.setattr(course_module, "_write", lambda path, content: None)
+        course.feedback("trial")
+    set_by_hand(course, "ann", "why", None)
+    course.feedback("trial")
+    assert "half a page" not in page.read_text()
