@@ -73,6 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
+    except KeyboardInterrupt:
+        print("interrupted: what is done is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
     except (SQLAlchemyError, MissingEntry) as error:
         reason = str(error).splitlines()[0]
         print(f"gradebook.db is locked, damaged, or of another class: {reason}", file=sys.stderr)
@@ -111,7 +114,7 @@ def _run(chosen: argparse.Namespace) -> int:
         for student, said in notes.items():
             print(f"{student}: {' '.join(said) or 'complete'}")
     elif chosen.step == "handout":
-        print(course.hand_out(name, chosen.learners.read_text(encoding="utf-8").split()))
+        print(course.hand_out(name, chosen.learners.read_text(encoding="utf-8-sig").split()))
     elif chosen.step == "grade":
         failed = course.grade(name, chosen.workers, chosen.dask, not chosen.unconfined, tell=print)
         print(show(course.table(name)))

@@ -178,8 +178,15 @@ class Course:
         for student, entries in sorted(handed_in.items()):
             try:
                 files = [file for entry in entries for file in _files(entry.path)]
-                expected = [inbox / f"{student}.ipynb", *(entry.path / f"{name}.ipynb" for entry in entries)]
+                doubtful = [entry for entry in entries if entry.path.parent != inbox and not entry.owner.order]
+                own = [entry.path / f"{name}.ipynb" for entry in entries if entry not in doubtful]
+                expected = [inbox / f"{student}.ipynb", *own]
                 path, said = choose(files, expected, known)
+                said += [
+                    f"It lay in the folder {entry.path.parent.name!r}, beside learners' own: see whose it is."
+                    for entry in entries
+                    if entry in doubtful and path in _files(entry.path)
+                ]
                 notebook, more = rebuild(read_file(path) if path else b"", exam.personal(release, student))
                 notes[student] = said + more * bool(path)
             except Exception as error:  # one learner's files never stop the others
@@ -411,7 +418,7 @@ class Course:
                 left_out[repr(path.name)] = ["Left out: it has the assignment's name, not a learner's."]
             else:
                 entries.append(Entry(path, whose))
-        return told_apart(entries), left_out
+        return told_apart(_own_first(entries, self.root / "inbox" / name)), left_out
 
     def students(self, name: str) -> list[str]:
         """Who has a collected submission."""
@@ -587,6 +594,14 @@ def _entries(folder: Path) -> Iterator[Path]:
             if path.is_dir() and not path.is_symlink() and not of_a_platform(path.name):
                 inner = sorted(path.iterdir())
         yield from inner if any(of_a_platform(file.stem) or of_a_platform(file.name) for file in inner) else [path]
+
+
+def _own_first(entries: list[Entry], inbox: Path) -> list[Entry]:
+    """Entries; those from a folder beside learners' own, which may be a learner's, come last and without an order."""
+    own = [entry for entry in entries if entry.path.parent == inbox]
+    if all(of_a_platform(entry.path.stem) or of_a_platform(entry.path.name) for entry in own):
+        return entries
+    return own + [Entry(path, whose._replace(order="")) for path, whose in entries if path.parent != inbox]
 
 
 def _files(path: Path) -> list[Path]:

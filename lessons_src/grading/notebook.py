@@ -153,7 +153,8 @@ def graded(
         elif index in outputs:
             cell = {**cell, "outputs": outputs[index]}
         cells.append(cell)
-    return _assemble(cells, notebook.metadata)
+    # Not IPython's: its lexer reads the cell of a magic as that language, and takes minutes for some texts.
+    return _assemble(cells, notebook.metadata | {"language_info": {"name": "python"}})
 
 
 def _cells(content: bytes) -> tuple[list[dict], list[str]]:

@@ -868,6 +868,45 @@ def test_downloads_of_platforms_are_taken_as_they_come(course):
     assert missing == ["la1", "leeann_4712", "Łukasz"]
 
 
+def test_nobody_hands_in_for_others_unnoticed(course):
+    """A folder of an inbox may be a learner's, who may put names of others into it, and later dates."""
+    inbox = course.root / "inbox" / "trial"
+    for path, made in {
+        "ann/my work.ipynb": submission(),
+        "mallory/HW_ann_attempt_2999-01-01-00-00-00_trial.ipynb": submission(halve="pass"),
+        "mallory/HW_bob_attempt_2999-01-01-00-00-00/trial.ipynb": submission(halve="pass"),
+    }.items():
+        (inbox / path).parent.mkdir(parents=True, exist_ok=True)
+        (inbox / path).write_text(nbformat.writes(made))
+    notes = course.collect("trial")
+    told = "It lay in the folder 'mallory', beside learners' own: see whose it is."
+    assert (told in notes["ann"], told in notes["bob"]) == (False, True)
+    course.grade("trial")
+    assert scores(course)["ann"] == FULL
+
+
+def test_pages_show_every_cell_as_plain_python(course):
+    """IPython's lexer reads the cell of a magic as that language, and takes minutes for some texts."""
+    notebook = submission()
+    notebook.cells.append(new_code_cell("%%html\n<b class='x'>"))
+    hand_in(course, "ann", notebook)
+    course.collect("trial")
+    course.grade("trial")
+    page = (course.feedback("trial") / "ann" / "trial" / "trial.html").read_text()
+    assert "%%" in page
+    assert 'class="nt"' not in page, "a tag of HTML"
+    assert 'class="k">def' in page
+
+
+def test_ctrl_c_is_one_sentence(course, capsys, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Course, "collect", interrupted)
+    assert main(["collect", "trial", "--folder", str(course.root)]) == 130
+    assert capsys.readouterr().err == "interrupted: what is done is kept, and the same command goes on from there\n"
+
+
 def test_the_path_to_commands_is_as_before(course):
     """nbgrader's own way of setting it leaves none behind: whatever is started afterwards finds no command."""
     before = os.environ["PATH"]

@@ -19,7 +19,7 @@ def course(tmp_path_factory, bubblewrap):
     exercise = root / "trial.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), exercise)
     folder = ["--folder", str(root / "class")]
-    (root / "learners.txt").write_text("ada\nben\ncyd\ndan\n")
+    (root / "learners.txt").write_text("\ufeffada\nben\ncyd\ndan\n")  # as Windows saves it
     assert main(["setup", str(exercise), *folder]) == 0
     assert main(["exam", "autumn", *folder]) == 0
     assert main(["release", NAME, *folder]) == 0
