@@ -178,14 +178,13 @@ class Course:
         for student, entries in sorted(handed_in.items()):
             try:
                 files = [file for entry in entries for file in _files(entry.path)]
-                doubtful = [entry for entry in entries if entry.path.parent != inbox and not entry.owner.order]
-                own = [entry.path / f"{name}.ipynb" for entry in entries if entry not in doubtful]
+                own = [entry.path / f"{name}.ipynb" for entry in entries if not entry.is_doubtful]
                 expected = [inbox / f"{student}.ipynb", *own]
                 path, said = choose(files, expected, known)
                 said += [
                     f"It lay in the folder {entry.path.parent.name!r}, beside learners' own: see whose it is."
                     for entry in entries
-                    if entry in doubtful and path in _files(entry.path)
+                    if entry.is_doubtful and path in _files(entry.path)
                 ]
                 notebook, more = rebuild(read_file(path) if path else b"", exam.personal(release, student))
                 notes[student] = said + more * bool(path)
@@ -597,11 +596,12 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def _own_first(entries: list[Entry], inbox: Path) -> list[Entry]:
-    """Entries; those from a folder beside learners' own, which may be a learner's, come last and without an order."""
+    """Entries; those from a folder beside learners' own are doubtful, and older than all others."""
     own = [entry for entry in entries if entry.path.parent == inbox]
     if all(of_a_platform(entry.path.stem) or of_a_platform(entry.path.name) for entry in own):
         return entries
-    return own + [Entry(path, whose._replace(order="")) for path, whose in entries if path.parent != inbox]
+    others = [entry for entry in entries if entry.path.parent != inbox]
+    return own + [Entry(entry.path, entry.owner._replace(order=""), is_doubtful=True) for entry in others]
 
 
 def _files(path: Path) -> list[Path]:

@@ -33,10 +33,11 @@ class Owner(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A file or folder of the inbox, and whose it is."""
+    """A file or folder of the inbox, and whose it is; doubtful if it lay in a folder that may be another learner's."""
 
     path: Path
     owner: Owner
+    is_doubtful: bool = False
 
 
 def owner(name: str, own: re.Pattern[str] | None = None) -> Owner | None:
