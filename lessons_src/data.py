@@ -1,11 +1,8 @@
 """What the course generates: bundled handwritten digits, full digit sets if wanted, and two-dimensional point sets."""
 
 import gzip
-import hashlib
-import http.client
 import math
 import os
-import urllib.request
 import warnings
 import zipfile
 import zlib
@@ -220,8 +217,8 @@ IDX = {
 def full(name: str, folder: str | Path, split: str = "train") -> tuple[Tensor, Tensor]:
     """All of a set in IDX: x (N, 1, 28, 28) float32 in [-1, 1] and labels (N,) int64, as from `digits`.
 
-    Files that are not in `folder` are downloaded there, checked, from the first mirror that answers. Raises
-    ConnectionError if none does, and ValueError naming a file that is damaged. Needed nowhere in the course.
+    Files that are missing in `folder`, or damaged, are downloaded there by pooch, from the first mirror that has the
+    right one. Raises ConnectionError if none does. Needed nowhere in the course.
     """
     found = IDX[check_choice("name", name, IDX)]
     start = {"train": "train", "test": "t10k"}[check_choice("split", split, ("train", "test"))]
@@ -231,32 +228,26 @@ def full(name: str, folder: str | Path, split: str = "train") -> tuple[Tensor, T
 
 def _idx(found: IdxSet, path: Path) -> np.ndarray:
     """The array in an IDX file: two zero bytes, 8 (for uint8), the rank, the sizes, the bytes."""
-    if not path.exists():
-        packed = _download([mirror + path.name for mirror in found.mirrors], found.md5[path.name])
-        write_whole(path, lambda part: part.write_bytes(packed))
-    packed = path.read_bytes()
-    if hashlib.md5(packed, usedforsecurity=False).hexdigest() != found.md5[path.name]:
-        raise ValueError(f"{path} is damaged: its MD5 is not {found.md5[path.name]}; remove it to download it again")
-    raw = gzip.decompress(packed)
+    _retrieve(found, path)
+    raw = gzip.decompress(path.read_bytes())
     sizes = np.frombuffer(raw, ">u4", raw[3], offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(sizes).copy()
 
 
-def _download(urls: list[str], md5: str) -> bytes:
-    """The first of `urls` that answers with a file of this MD5."""
+def _retrieve(found: IdxSet, path: Path) -> None:
+    """See to it that the file of a set is at `path`, with the right MD5."""
+    import pooch
+
     reasons = []
-    for url in urls:
+    for mirror in found.mirrors:
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
-                packed = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            reasons.append(f"{url}: {error}")
-            continue
-        if hashlib.md5(packed, usedforsecurity=False).hexdigest() == md5:
-            return packed
-        reasons.append(f"{url}: {len(packed)} bytes, but not the file expected")
-    told = "; ".join(reasons)
-    raise ConnectionError(f"no mirror gave the file ({told}). The bundled digits need none: data.digits()")
+            pooch.retrieve(mirror + path.name, f"md5:{found.md5[path.name]}", path.name, path.parent)
+            return
+        except (OSError, ValueError) as error:  # of the network or the disk; another file than expected
+            reasons.append(f"{mirror}: {error}")
+    raise ConnectionError(
+        f"no mirror gave {path.name} ({'; '.join(reasons)}). The bundled digits need none: data.digits()"
+    )
 
 
 def ring(n: int = 8, radius: float = 1.4, std: float = 0.15) -> GaussianMixture:
