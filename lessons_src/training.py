@@ -393,8 +393,8 @@ def _progress(
     by_time: list[float] = []
     if gathered[0].tenth is not None:
         tenth = _of_all(torch.cat([losses.tenth for losses in gathered if losses.tenth is not None]), trainer.world)
-        total = torch.zeros(10, device=loss.device).index_add_(0, tenth, loss)
-        by_time = (total / torch.zeros(10, device=loss.device).index_add_(0, tenth, torch.ones_like(loss))).tolist()
+        total = loss.new_zeros(10).index_add_(0, tenth, loss)
+        by_time = (total / loss.new_zeros(10).index_add_(0, tenth, torch.ones_like(loss))).tolist()
     pace = steps * trainer.recipe.batch_size / seconds
     return Progress(trainer.step_count, trainer.recipe.steps, mean, by_time, seconds, pace)
 

@@ -36,7 +36,8 @@ class PointClassifier(nn.Module):
         )
 
     def forward(self, x: Tensor, alpha_bar: Level = 1.0) -> Tensor:
-        """A clean point is what is meant when no level is said."""
+        """A clean point is what is meant when no level is said. Logits are of the weights' precision."""
+        x = x.to(self.layers[0].weight)
         level = [
             torch.as_tensor(part).to(x).reshape(-1, 1).expand(len(x), 1) for part in signal_and_noise(alpha_bar, x)
         ]
@@ -45,12 +46,16 @@ class PointClassifier(nn.Module):
 
 @cache
 def learned(aware: bool) -> PointClassifier:
-    """A classifier of `data.ring()`, learned from 20,000 points: noised to all levels, or as they are."""
+    """A classifier of `data.ring()`, learned from 20,000 points: noised to all levels, or as they are.
+
+    It learns in double precision, so that its far-off gradients are the same digits on every processor.
+    """
     mixture = data.ring()
     x, label = mixture.sample(20_000, torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     loss = NoisyClassification(shift=0) if aware else Classification(shift=0)
-    return train(Trainer(PointClassifier(mixture.num_classes), loss, Samples(x.float(), label), LEARNING)).eval()
+    net = PointClassifier(mixture.num_classes).double()
+    return train(Trainer(net, loss, Samples(x.float(), label), LEARNING)).eval()
 
 
 def guides() -> dict[str, LogProb]:
@@ -59,8 +64,8 @@ def guides() -> dict[str, LogProb]:
     return {  # those that learned do so when they are asked first
         EXACT: ring.log_class_posterior,
         CLEAN_EXACT: lambda x, alpha_bar: ring.log_class_posterior(x, 1.0),
-        AWARE: lambda x, alpha_bar: learned(True)(x.float(), alpha_bar).log_softmax(1).to(x),
-        CLEAN: lambda x, alpha_bar: learned(False)(x.float()).log_softmax(1).to(x),
+        AWARE: lambda x, alpha_bar: learned(True)(x, alpha_bar).log_softmax(1),
+        CLEAN: lambda x, alpha_bar: learned(False)(x).log_softmax(1),
     }
 
 
