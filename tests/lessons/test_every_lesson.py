@@ -5,9 +5,11 @@ number, RIGHT, two other right answers to each exercise, and tests of its pictur
 """
 
 import base64
+import copy
 import inspect
 import re
 from collections import Counter
+from functools import cache
 from importlib import import_module
 from importlib.resources import files
 
@@ -120,8 +122,28 @@ def test_no_setting_of_a_control_raises_and_the_text_is_finite(key):
 # --- Exercises
 
 
+def remembered(wrong):
+    """A mistake's function that is called once for the same arguments: every other answer is held against it."""
+    known = {}
+
+    def call(*arguments):
+        key = str([wire.encode(argument) for argument in arguments])
+        if key not in known:
+            known[key] = wrong(*arguments)
+        return known[key]
+
+    return call
+
+
+@cache
+def with_memory(name):
+    task = copy.copy(TASKS[name])
+    vars(task)["wrong_answers"] = tuple((remembered(wrong), says) for wrong, says in task.wrong_answers)
+    return task
+
+
 def verdict(name, answer, seed):
-    return judge(TASKS[name], lambda arguments: ask(answer, arguments), torch.Generator().manual_seed(seed))
+    return judge(with_memory(name), lambda arguments: ask(answer, arguments), torch.Generator().manual_seed(seed))
 
 
 def test_every_task_has_other_right_answers():

@@ -546,9 +546,9 @@ TASKS = (
         minutes=6,
         difficulty=2,
         cases=(
-            Case("hues that leak", lambda g: hues_read(g, 900, 4, 0.2, 0.1)),
-            Case("six hues, many not read", lambda g: hues_read(g, 1100, 6, 0.1, 0.3)),
-            Case("three hues", lambda g: hues_read(g, 1000, 3, 0.3, 0.1)),
+            Case("hues that leak", lambda g: hues_read(g, 200, 4, 0.2, 0.1)),
+            Case("six hues, many not read", lambda g: hues_read(g, 300, 6, 0.1, 0.3)),
+            Case("three hues", lambda g: hues_read(g, 240, 3, 0.3, 0.1)),
         ),
         mistakes=(
             *edits("""
