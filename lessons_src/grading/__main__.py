@@ -76,7 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: what is done is kept, and the same command goes on from there", file=sys.stderr)
         return 130
-    except (SQLAlchemyError, MissingEntry) as error:
+    except MissingEntry:
+        print(f"gradebook.db does not know {chosen.assignment}: release it again, collect and grade", file=sys.stderr)
+        return 1
+    except SQLAlchemyError as error:
         reason = str(error).splitlines()[0]
         print(f"gradebook.db is locked, damaged, or of another class: {reason}", file=sys.stderr)
         return 1

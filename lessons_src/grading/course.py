@@ -42,7 +42,7 @@ from traitlets import Bool
 from traitlets.config import Config, PyFileConfigLoader
 
 from lessons_src import exam
-from lessons_src.checks import refuse
+from lessons_src.checks import check_int, refuse
 from lessons_src.files import write_whole
 from lessons_src.grading.grade import Graded, Job, gone, grade, modules, prove
 from lessons_src.grading.names import STUDENT, Entry, filled, of_a_platform, owner, pattern, told_apart
@@ -93,6 +93,9 @@ class Course:
         self.root = root.resolve()
         if not (self.root / "nbgrader_config.py").is_file():
             refuse("folder", str(root), "the folder of a class; `setup` makes one")
+        beside = str(Path(sys.executable).parent)  # where nbgrader finds `alembic`, to make or renew the gradebook
+        if beside not in (path := os.environ.get("PATH", "")).split(os.pathsep):
+            os.environ["PATH"] = f"{beside}{os.pathsep}{path}"  # for good: to take it back would unsettle other threads
 
     @classmethod
     def setup(cls, root: Path, sources: Iterable[Path] = ()) -> "Course":
@@ -204,16 +207,18 @@ class Course:
         """Grade what is new or changed and write it to the gradebook; return what went wrong, by student.
 
         Each result is entered as soon as it is there. Submissions are graded by `workers` at a time here, or by
-        the Dask workers of `scheduler`; `tell` hears a line for each. Scores set by hand stay. Raises as `results`.
+        the Dask workers of `scheduler`; `tell` hears a line for each. Scores set by hand stay. Raises as `results`, and
+        nbgrader's MissingEntry if the gradebook does not know the assignment.
         """
         failed = {}
         found = self.results(name, self.students(name), workers, scheduler, confined, tell)
         with self._alone(), closing(found):
+            entered = self._entered(name)
             for student, result in found:
                 try:
                     if isinstance(result, Exception):
                         raise result
-                    if self._enter(name, student):
+                    if self._enter(name, student, student in entered):
                         earned = sum(score for score, _ in result.scores.values())
                         tell(f"{student}: {earned:g} points by the checks, {result.seconds:.1f} s")
                 except Exception as error:  # one submission never stops the others
@@ -236,6 +241,7 @@ class Course:
         course no longer has (every answer would fail with it), and RuntimeError if there is no Dask or no scheduler.
         """
         self._refuse_gone(name, "release")
+        check_int("workers", workers, 1)
         new: dict[str, tuple[Job, list[str]]] = {}
         lost = False
         for student in students:
@@ -320,7 +326,7 @@ class Course:
             }
             paths.append(self.root / "handout" / folder.name / f"{student}.ipynb")
         found = [path for path in paths if os.path.lexists(path)]
-        with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook:
+        with self._gradebook() as gradebook:
             if student not in {known.id for known in gradebook.students} and not found:
                 refuse("student", student, "a learner of whom something is kept")
             with suppress(MissingEntry):
@@ -334,7 +340,7 @@ class Course:
     def table(self, name: str) -> list[dict[str, Any]]:
         """A row for everybody whom the gradebook knows or the inbox shows: total, maximum, a column a task, remarks."""
         rows, (handed_in, left_out) = [], self._inbox(name)
-        with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook:
+        with self._gradebook() as gradebook:
             cells = gradebook.find_assignment(name).notebooks[0].grade_cells
             known = {student.id for student in gradebook.students}
             for student in sorted({*known, *self.students(name), *handed_in, *left_out}):
@@ -426,6 +432,9 @@ class Course:
     def _path(self, folder: str, name: str, student: str = "") -> Path:
         return self.root / folder / student / name / f"{name}.ipynb"
 
+    def _gradebook(self) -> Gradebook:
+        return Gradebook(f"sqlite:///{self.root / 'gradebook.db'}")
+
     def _mark(self, name: str, student: str) -> Path:
         return self._path("autograded", name, student).with_name("graded_as.txt")
 
@@ -446,7 +455,7 @@ class Course:
     def _states(self, name: str) -> dict[str, str]:
         """By graded student, a digest of what a page shows: the notebook, and what people wrote in the gradebook."""
         states = {}
-        with Gradebook(f"sqlite:///{self.root / 'gradebook.db'}") as gradebook:
+        with self._gradebook() as gradebook:
             for submission in gradebook.assignment_submissions(name):
                 path = self._path("autograded", name, submission.student_id)
                 if path.exists():
@@ -498,10 +507,15 @@ class Course:
         secret = (self.root / ".grading" / "secret").read_text()
         return Job(content, self._source(name, student), seed=_digest(secret + content))
 
-    def _enter(self, name: str, student: str) -> bool:
+    def _entered(self, name: str) -> set[str]:
+        with self._gradebook() as gradebook:
+            gradebook.find_assignment(name)
+            return {submission.student_id for submission in gradebook.assignment_submissions(name)}
+
+    def _enter(self, name: str, student: str, is_known: bool) -> bool:
         """Let nbgrader write a result into the gradebook; False if it is there already."""
         mark, key = self._mark(name, student), self._job(name, student).key
-        if mark.exists() and mark.read_text() == key:
+        if is_known and mark.exists() and mark.read_text() == key:
             return False
         self._nbgrader("autograde", name, student)
         _write(mark, key)
@@ -513,13 +527,7 @@ class Course:
         config.CourseDirectory.root = str(self.root)
         config.CourseDirectory.student_id_exclude = ",".join(left_out)
         api = NbGraderAPI(CourseDirectory(config=config), config=config)
-        beside = Path(sys.executable).parent  # where nbgrader looks for `alembic`, to make or renew the gradebook
-        path = f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"
-        with (
-            patch.dict(os.environ, PATH=path),
-            patch("nbgrader.api.create_engine", _engine),
-            catch_warnings(action="ignore"),
-        ):
+        with patch("nbgrader.api.create_engine", _engine), catch_warnings(action="ignore"):
             outcome = getattr(api, step)(*arguments)
         if not outcome["success"]:
             raise RuntimeError(f"nbgrader {step}: {(outcome.get('log') or outcome['error']).strip()[-500:]}")
@@ -563,7 +571,8 @@ def _executor(scheduler: str, workers: int) -> Iterator[Executor]:
         except ImportError:
             raise RuntimeError("Dask is not installed: pip install -e '.[cluster]'") from None
 
-        getLogger("distributed").setLevel(CRITICAL)  # pages of it when a connection ends
+        for name in ("distributed", "distributed.client"):
+            getLogger(name).setLevel(CRITICAL)  # pages of it when a connection ends
         try:
             client = Client(scheduler)
         except (OSError, ValueError) as error:

@@ -100,7 +100,7 @@ def all_cases(source: str) -> dict[str, tuple[Case, ...]]:
     """
     found, tasks = {}, tasks_of(source)
     for cell in filter(is_check, nbformat.reads(source, as_version=4).cells):
-        name, points = grade_id(cell), cell.metadata["nbgrader"]["points"]
+        name, points = grade_id(cell), cell.metadata["nbgrader"].get("points")
         if name not in tasks:
             refuse("grade_id", name, "the name of a task")
         hidden: list[Case] = []
