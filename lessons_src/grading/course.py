@@ -25,6 +25,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
+from io import StringIO
 from logging import CRITICAL, getLogger
 from pathlib import Path
 from threading import Lock
@@ -388,10 +389,11 @@ class Course:
     def export(self, name: str) -> Path:
         """Write the table of an assignment as grades_NAME.csv and return its path."""
         rows, path = self.table(name), self.root / f"grades_{name}.csv"
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0] if rows else ["student"])
-            writer.writeheader()
-            writer.writerows(rows)
+        text = StringIO()
+        writer = csv.DictWriter(text, rows[0] if rows else ["student"])
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8", newline=""))
         return path
 
     def fill(self, name: str, table: Path, column: str) -> tuple[Path, list[str]]:
