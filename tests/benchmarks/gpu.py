@@ -21,7 +21,6 @@ from agreement import checkpoint, correctness
 from peers import PEERS, size
 from sections import Section, named, run_section, write
 from steps import (
-    DDIM_STEPS,
     Run,
     advance,
     both_ways,
@@ -72,16 +71,17 @@ class Sizes(NamedTuple):
     solver_steps: int = 10
     checkpoint: tuple[int, int] = (128, 20)  # batch, and steps on either side of the checkpoint
     matrix: int = 8192
-    timing: tuple[int, float] = (5, 0.25)  # rounds, and the seconds they take together at least
+    timing: tuple[int, int, float] = (2, 5, 0.25)  # calls to warm up, rounds, the seconds they take together at least
     runs: tuple[Run, ...] = RUNS
     run_seconds: float = 60.0  # training seconds that all runs of a network may take together
     judged: int = 2000  # digits; the first half of them for the accuracy
     looks: int = 8
     peer_batch: int = 512
+    ddim_steps: int = 20
 
 
 SMOKE = Sizes(
-    (4,), (("small", 4),), "eager", 50, 2, 5, (4, 2), 64, (1, 0), (Run("small", 4, 8, 2e-3, 0.9),), 60, 80, 2, 2
+    (2,), (("small", 2),), "eager", 50, 2, 5, (2, 1), 64, (0, 1, 0), (Run("small", 2, 4, 2e-3, 0.9),), 60, 80, 2, 2, 2
 )
 
 
@@ -119,7 +119,12 @@ def throughput(section: Section) -> None:
                     trainer = timing_trainer(network, batch, precision, section.device)
                     both_ways(section, (network, batch, precision), trainer, "")
                     if precision == "bfloat16":
-                        measure(section, (network, batch, precision), "DDIM", drawing(trainer, precision))
+                        measure(
+                            section,
+                            (network, batch, precision),
+                            "DDIM",
+                            drawing(trainer, precision, section.sizes.ddim_steps),
+                        )
     section.note("CUDA graphs: measured." if section.cuda else "CUDA graphs: not on this device.")
 
 
@@ -131,7 +136,7 @@ def quality(section: Section) -> None:
     real = in_batches(classifier.features, data.digits("test")[0].to(device)).cpu()
 
     def judge(net: NoisePredictor) -> tuple[float, float]:
-        x, label = generate(net, sizes.judged, 1.0, DDIM_STEPS, seed=1)
+        x, label = generate(net, sizes.judged, 1.0, sizes.ddim_steps, seed=1)
         frechet, half = frechet_distance(in_batches(classifier.features, x).cpu(), real), sizes.judged // 2
         return accuracy(classifier, x[:half], label[:half]), frechet
 

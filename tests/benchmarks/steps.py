@@ -20,8 +20,6 @@ from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import cosine, time_grid
 from lessons_src.training import Recipe, Trainer
 
-DDIM_STEPS = 20
-
 
 class Run(NamedTuple):
     """One training run of `quality`, in bfloat16; with `graph`, its steps are replays of CUDA graphs."""
@@ -46,8 +44,8 @@ def clocked(function: Callable[[], object], section: Section, calls: int = 1) ->
 
 def seconds_of(function: Callable[[], object], section: Section) -> float:
     """Median seconds of a call in several rounds, each long enough to be timed, after a warm-up."""
-    rounds, seconds = section.sizes.timing
-    clocked(function, section, 2)
+    warm_up, rounds, seconds = section.sizes.timing
+    clocked(function, section, warm_up)
     calls = max(1, math.ceil(seconds / rounds / max(clocked(function, section), 1e-6)))
     return statistics.median(clocked(function, section, calls) / calls for _ in range(rounds))
 
@@ -80,13 +78,19 @@ def warmed_up(function: Callable[[], object]) -> Callable[[], object]:
     return function
 
 
+@cache
+def digits() -> Samples:
+    """What every run learns from."""
+    return Samples(*data.digits())
+
+
 def make_trainer(run: Run, precision: str, device: str) -> Trainer:
     """A new run on the bundled digits, always from the same start; its step can be recorded."""
     torch.manual_seed(0)
     net = NoisePredictor(UNet(**UNET_PRESETS[run.network]), cosine(1000), "v")
     recipe = Recipe(run.steps, run.batch, run.learning_rate, min(50, run.steps), run.ema)
     name = "bfloat16" if precision == "bfloat16" else "float32"
-    trainer = Trainer(net, Denoising(), Samples(*data.digits()), recipe, device, name)
+    trainer = Trainer(net, Denoising(), digits(), recipe, device, name)
     if trainer.device.type == "cuda":
         trainer.optimizers[0].param_groups[0]["capturable"] = True  # AdamW asks; its fused form always is
     return trainer
@@ -111,15 +115,15 @@ def forward(trainer: Trainer, precision: str) -> Callable[[], Tensor]:
     return call
 
 
-def drawing(trainer: Trainer, precision: str) -> Callable[[], Tensor]:
-    """A batch of digits by DDIM, with every check of the package."""
+def drawing(trainer: Trainer, precision: str, steps: int) -> Callable[[], Tensor]:
+    """A batch of digits by so many steps of DDIM, with every check of the package."""
     net, device, batch = trainer.net, trainer.device, trainer.recipe.batch_size
     x, label = data.noise(batch, 1, 28, 28).to(device, torch.float32), torch.arange(batch, device=device) % 10
 
     def call() -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             eps_fn = classifier_free(net, label, 1.0)
-            return sample(ddim(eps_fn, x, net.schedule, time_grid(net.schedule, DDIM_STEPS)))
+            return sample(ddim(eps_fn, x, net.schedule, time_grid(net.schedule, steps)))
 
     return call
 
@@ -144,7 +148,7 @@ def measure(section: Section, case: tuple[str, int, str], what: str, function: C
     (network, batch, precision), seconds = case, seconds_of(function, section)
     a_forward, a_step, besides = operations(network)
     work = {"training step": batch * a_step + besides, "forward": batch * a_forward}
-    rate = work.get(what.split(",")[0], batch * a_forward * DDIM_STEPS) / seconds
+    rate = work.get(what.split(",")[0], batch * a_forward * section.sizes.ddim_steps) / seconds
     share = rate / section.peaks[precision] if precision in section.peaks else None
     row = {"network": network, "batch": batch, "precision": precision, "what": what, "images/s": batch / seconds}
     section.add(**row, ms=1000 * seconds, **{"TFLOP/s": rate / 1e12, "share of peak": share})
