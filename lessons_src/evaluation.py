@@ -132,15 +132,16 @@ def digit_quality(reference: Reference, judge: DigitClassifier, x: Tensor, label
     read = accuracy(judge, x, label)
     if len(label.unique()) < 2:
         refuse("label", label, "at least two classes: the reference has them all")
+    ratio = reference.neighbour_ratio(x)  # looks whether x is such as the images are
     features = in_batches(reference.features, x)
     return Quality(
         len(x),
-        reference.frechet(x),
+        frechet_distance(features, reference.real),
         *reference.floor(label),
         kernel_distance(features, reference.real),
         *precision_recall(reference.real, features),
         read,
-        reference.neighbour_ratio(x),
+        ratio,
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lessons_src import data, latency, weights
-from lessons_src.evaluation import Reference, digit_quality, in_batches
+from lessons_src.evaluation import digit_quality, in_batches
 from lessons_src.files import write_whole
 from lessons_src.lessons.lesson_07 import steering
 from lessons_src.lessons.lesson_11 import digits, ring
@@ -27,6 +27,7 @@ from lessons_src.lessons.lesson_13.detection import NONE, Detection
 from lessons_src.lessons.lesson_13.faults import FAULTS
 from lessons_src.lessons.lesson_14 import on_digits, paradigms
 from lessons_src.losses import Denoising, Samples
+from lessons_src.make.students import judges
 from lessons_src.measurements import (
     AVERAGE_EPS,
     FOLDER,
@@ -44,7 +45,7 @@ from lessons_src.measurements import (
     start_noise,
 )
 from lessons_src.metrics import class_spread, frechet_distance
-from lessons_src.networks import UNET_PRESETS, DigitClassifier, NoisePredictor, UNet
+from lessons_src.networks import UNET_PRESETS, NoisePredictor, UNet
 from lessons_src.samplers import EpsFn, State, sample
 from lessons_src.scenes import SETS
 from lessons_src.schedules import NoiseSchedule, make_schedule, time_grid
@@ -70,15 +71,9 @@ EVALUATIONS = (4, 5, 6, 8, 10, 15, 20, 30, 50)
 MANY_EVALUATIONS = (*EVALUATIONS, 100, 250, 1000)  # of the two that older papers count in hundreds
 
 
-@cache
-def _judges() -> tuple[DigitClassifier, Reference]:
-    judge, _ = weights.load("judge")
-    return judge, Reference(judge.features, data.digits("test")[0], *data.digits("train"))
-
-
 def judged(x: Tensor, kept: int = 10) -> Row:
     """Scores of digits from `draw`: `digit_quality`, spread within classes against real digits; and the first ones."""
-    judge, reference = _judges()
+    judge, reference = judges()
     label, real_label = start_noise(len(x))[1], data.digits("test")[1]
     spread = class_spread(in_batches(judge.features, x), label)
     relative = {"spread": spread / class_spread(reference.real, real_label)}
@@ -121,7 +116,7 @@ def measure_student(row: Row) -> Row:
 
 def _paired(x: Tensor) -> Row:
     """Scores of digits with their standard error, and the distances of bootstrap samples."""
-    judge, reference = _judges()
+    judge, reference = judges()
     features, label = in_batches(judge.features, x), start_noise(N)[1]
     scores = torch.tensor([frechet_distance(features[index], reference.real) for index in resample(label)])
     stored = base64.b64encode(scores.numpy().tobytes()).decode("ascii")
@@ -130,7 +125,7 @@ def _paired(x: Tensor) -> Row:
 
 def _left_out(x: Tensor) -> list[float]:
     """The feature-Frechet distance of x to the test digits when one tenth of x after the other is left out."""
-    judge, reference = _judges()
+    judge, reference = judges()
     features = in_batches(judge.features, x)
     group = torch.arange(len(x)) * 10 // len(x)
     return [frechet_distance(features[group != k], reference.real) for k in range(10)]
@@ -163,7 +158,7 @@ def measure_recipes(row: Row) -> Row:
 
 @cache
 def _detection() -> Detection:
-    return Detection(_judges()[0])
+    return Detection(judges()[0])
 
 
 def measure_detection(row: Row) -> Row:
@@ -181,7 +176,7 @@ def measure_steering(row: Row) -> Row:
     """One guide at one scale, 20 DDIM steps: what it reads itself, what the judge does, how the caption fits."""
     label = start_noise(N)[1]
     x, cost = steering.draw(row["guide"], row["w"], N, row["base"] == "conditional", row["start"])
-    judge, embedding = _judges()[0], weights.load("embedding")[0]
+    judge, embedding = judges()[0], weights.load("embedding")[0]
     with torch.no_grad():
         cosine = embedding.cosine(x, steering.tokens_for(label)).mean().item()
     right = {"guide": steering.reads(row["guide"], x) == label, "judge": in_batches(judge, x).argmax(1) == label}

@@ -10,6 +10,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from lessons_src.guidance import classifier_free
 from lessons_src.lessons.lesson_11 import digits
 from lessons_src.lora import merge, plug
 from lessons_src.metrics import class_spread
-from lessons_src.networks import NoisePredictor
+from lessons_src.networks import DigitClassifier, NoisePredictor
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import time_grid
 from lessons_src.solvers import unipc
@@ -102,11 +103,17 @@ def drawn(student: Student, seed: int, n: int = JUDGED) -> Tensor:
     return torch.cat([sample(few_steps(student, x, label)) for x, label in parts]).clamp(-1, 1)
 
 
+@cache
+def judges() -> tuple[DigitClassifier, Reference]:
+    """The shipped judge, and what it sees in real digits."""
+    judge, _ = weights.load("judge")
+    return judge, Reference(judge.features, data.digits("test")[0], *data.digits("train"))
+
+
 def judged(x: Tensor, label: Tensor) -> dict[str, float]:
     """What the shipped judge says of digits, and their spread within a class against that of real ones."""
-    judge, _ = weights.load("judge")
-    real, real_label = data.digits("test")
-    reference = Reference(judge.features, real, *data.digits("train"))
+    judge, reference = judges()
+    real_label = data.digits("test")[1]
     spread = class_spread(in_batches(judge.features, x), label) / class_spread(reference.real, real_label)
     return digit_quality(reference, judge, x, label)._asdict() | {"spread": spread}
 
@@ -166,10 +173,14 @@ def write(name: str, student: Student, made: dict[str, Any]) -> None:
 
 def image_error(student: Student, n: int = 200) -> float:
     """Root mean square difference a pixel to what the teacher draws from the same noise in 16 steps of DDIM."""
+    return (drawn(student, SEEDS[0], n) - _of_the_teacher(student.w, n)).square().mean().sqrt().item()
+
+
+@cache
+def _of_the_teacher(w: float, n: int) -> Tensor:
     teacher, (noise, label) = weights.load("digits")[0], start(SEEDS[0], n)
     times = time_grid(teacher.schedule, 16)
-    ends = sample(ddim(classifier_free(teacher, label, student.w), noise, teacher.schedule, times)).clamp(-1, 1)
-    return (drawn(student, SEEDS[0], n) - ends).square().mean().sqrt().item()
+    return sample(ddim(classifier_free(teacher, label, w), noise, teacher.schedule, times)).clamp(-1, 1)
 
 
 def make_adapter(rank: int = 8) -> None:
