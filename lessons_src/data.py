@@ -7,6 +7,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -159,6 +160,11 @@ def save_sheet(x: Tensor, path: str | Path, columns: int = 8) -> None:
 
 def one_each() -> Tensor:
     """The first test digit of each class, (10, 1, 28, 28)."""
+    return _one_each().clone()
+
+
+@cache
+def _one_each() -> Tensor:
     x, y = digits("test")
     return torch.stack([x[y == digit][0] for digit in range(10)])
 

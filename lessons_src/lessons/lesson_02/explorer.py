@@ -12,7 +12,8 @@ from lessons_src.schedules import NoiseSchedule, cosine, linear, sigmoid
 from lessons_src.show.panels import Curves, Images, Picture, grey
 from lessons_src.show.widgets import Choice, Explorer, Slider
 
-OTHERS = {"cosine": cosine, "sigmoid": sigmoid}
+LINEAR = linear()
+OTHERS = {"cosine": cosine(), "sigmoid": sigmoid()}
 TIMES = list(range(50, 1001, 5))
 CUT = 12.0  # steps with a log-SNR beyond are not drawn
 WASTED = 0.01  # SNR below is almost pure noise
@@ -21,9 +22,9 @@ LITTLE = 0.001  # share of the power that is practically nothing
 
 def levels_picture(digit: int, left: int, other: str, right: int) -> Picture:
     """A digit at time `left` of linear, at time `right` of another schedule, and their difference; one noise."""
-    schedule, level = OTHERS[other](), linear().log_snr[left]
+    schedule, level = OTHERS[other], LINEAR.log_snr[left]
     x0, eps = data.one_each()[digit, 0], data.noise(28, 28, seed=1).float()
-    fixed = add_noise(x0, eps, linear().alpha_bar[left].item())
+    fixed = add_noise(x0, eps, LINEAR.alpha_bar[left].item())
     moving = add_noise(x0, eps, schedule.alpha_bar[right].item())
     difference, gap = moving - fixed, schedule.log_snr[right] - level
     nearest = right == TIMES[int((schedule.log_snr[TIMES] - level).abs().argmin())]
