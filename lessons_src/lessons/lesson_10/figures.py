@@ -54,20 +54,26 @@ class Edit(NamedTuple):
 
 
 @cache
+def taken_up(way: str, steps: int = 10, n: int = 300) -> Tensor:
+    """The latents of the first n of `hands` by one of WAYS."""
+    x, label = hands()
+    return way_up(way, x[:n], label[:n], times_of(way, time_grid(shipped()[0].schedule, steps)))[-1].x
+
+
+@cache
 def edited(way: str, steps: int = 10, n: int = 300) -> Edit:
     """The first n of `hands` taken up one of WAYS, and down again as 3 with w = W."""
-    (x, label), (net, _) = hands(), shipped()
-    x, label, times = x[:n], label[:n], times_of(way, time_grid(net.schedule, steps))
-    latent = way_up(way, x, label, times)[-1].x
+    (net, _), latent = shipped(), taken_up(way, steps, n)
+    times = times_of(way, time_grid(net.schedule, steps))
     return Edit(latent, sample(ddim(classifier_free(net, 3, W), latent, net.schedule, times)))
 
 
 @cache
-def back(way: str) -> float:
+def back(way: str, n: int = 300) -> float:
     """How far from home the latents of `edited` are decoded under their own labels, w = 1."""
     (x, label), (net, _) = hands(), shipped()
-    times = times_of(way, time_grid(net.schedule, 10))
-    return apart(sample(ddim(classifier_free(net, label, 1.0), edited(way).latent, net.schedule, times)), x)
+    own, times = classifier_free(net, label[:n], 1.0), times_of(way, time_grid(net.schedule, 10))
+    return apart(sample(ddim(own, taken_up(way, n=n), net.schedule, times)), x[:n])
 
 
 def kept(measure: Callable[[Tensor], Tensor], way: str, steps: int = 10, n: int = 300) -> float:
@@ -106,23 +112,22 @@ def show_survivors() -> None:
     )
 
 
-def show_ways() -> None:
-    """The four ways up, beside each other."""
-    x, _ = hands()
-    threes = data.digits("test")[0][data.digits("test")[1] == 3]
-    found = {way: edited(way) for way in WAYS}
+def show_ways(n: int = 300) -> None:
+    """The four ways up, beside each other, for the first n of `hands`."""
+    digits, labels = data.digits("test")
+    threes, found = digits[labels == 3], {way: edited(way, n=n) for way in WAYS}
     judge = shipped()[1]
     plots.table(
         {
             "way up": list(WAYS),
             "spread of the latents": [f"{edit.latent.std():.2f}" for edit in found.values()],
             "read as 3": [
-                f"{100 * accuracy(judge, e.three.clamp(-1, 1), THREE.expand(len(x))):.0f} %" for e in found.values()
+                f"{100 * accuracy(judge, e.three.clamp(-1, 1), THREE.expand(n)):.0f} %" for e in found.values()
             ],
-            "slant kept": [signed(kept(slant, way)) for way in WAYS],
+            "slant kept": [signed(kept(slant, way, n=n)) for way in WAYS],
             "variety of the 3s": [f"{variety(edit.three):.2f}" for edit in found.values()],
         },
-        "The same, for all 300 and with ten steps. Slant kept: how the slants of digits and 3s correlate; 1 is "
+        f"The same, for all {n} and with ten steps. Slant kept: how the slants of digits and 3s correlate; 1 is "
         "perfect, 0 is chance. Variety: how far two of the 3s lie apart per pixel. For 3s written by people it is "
         f"{variety(threes):.2f}.",
     )
