@@ -161,7 +161,7 @@ def test_the_dare():
         (grid, schedule)
         for schedule in explorer.SCHEDULES
         for grid, name in GRIDS.items()
-        for n in slider
+        for n in slider[::3]
         if run("Heun", n, name, schedule).error > 10
         and max(run(other, n, name, schedule).error for other in explorer.ALWAYS) < 0.1
     }
