@@ -339,6 +339,19 @@ def test_the_training_is_followed(monkeypatch):
     assert (~trained(parse(taught.CAPTIONS))).tolist() == [False, False, False, True]
 
 
+@pytest.mark.slow
+def test_hues_are_learned_first_then_sizes_then_shapes():
+    """In the first sixth of its minute. Over three seeds, of 100: hues 78 to 88, sizes 53 to 67, shapes 0 or 1."""
+    codec, asked = explorer.shipped()[1], measured.asked_for("one seen", 100)
+    trainer = Trainer(measured.small_network(), Denoising(), measured.single_scenes(codec), measured.small_recipe(100))
+    for _ in trainer.run():
+        pass
+    right = measured.shown(measured.pictures(trainer.ema, codec, asked, taught.W), asked)
+    assert right["hue"] > 65
+    assert right["hue"] - right["size"] > 8
+    assert right["size"] - right["shape"] > 30
+
+
 def test_the_cell_trains_what_the_measurement_trains():
     source = cells()["train"]
     assert "Trainer(small_network(), Denoising(label_drop=0.1), samples, small_recipe())" in source

@@ -14,13 +14,11 @@ from lessons_src.losses import Denoising
 from lessons_src.make import scenes as make
 from lessons_src.make.scenes import GUIDANCE, SETS, Size, asked_for, autoencoder_metrics, pictures
 from lessons_src.metrics import wilson_interval
-from lessons_src.networks import NoisePredictor
 from lessons_src.process import add_noise, noise_like
 from lessons_src.scene_checker import ATTRIBUTES, judge, read
 from lessons_src.scenes import HUES, combinations, draw, parse
-from lessons_src.schedules import cosine
 from lessons_src.text_to_image import CaptionUNet, captioned
-from lessons_src.training import Recipe, Trainer
+from lessons_src.training import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -138,22 +136,6 @@ def test_the_unet_of_the_benchmark_draws_too(codec):
 def test_the_same_seed_draws_the_same_picture(dit, codec):
     asked = asked_for("one held", 3)
     assert torch.equal(pictures(dit, codec, asked, 2.0, 3), pictures(dit, codec, asked, 2.0, 3))
-
-
-@pytest.mark.slow
-def test_a_minute_of_one_core_draws_single_objects(codec):
-    """What a lesson can train while its reader watches."""
-    generator = torch.Generator().manual_seed(2)
-    scenes = draw(combinations()["one seen"], 6000, generator)
-    torch.manual_seed(0)
-    net = NoisePredictor(CaptionUNet(channels=(32, 48), text=(32, 1)), cosine(), "v")
-    trainer = Trainer(net, Denoising(), captioned(codec, scenes, generator), Recipe(800, 32, 4e-3, 50, ema=0.98))
-    for _ in trainer.run():
-        pass
-    asked = asked_for("one seen", 100)
-    judged = judge(read(pictures(trainer.ema, codec, asked, 2.0, 7)), asked)
-    assert judged["hue"].double().mean() > 0.95
-    assert judged["all"].double().mean() > 0.5
 
 
 def test_makers_write_weights_and_the_cards_they_fit(tmp_path, monkeypatch):
