@@ -28,12 +28,12 @@ BELOW = {  # a room, and the rooms that its modules may import from
     "make": {"core", "show", "exercises", "lessons", "make"},
 }
 MORE = {
-    "data": {"PIL"},
+    "data": {"PIL", "pooch"},
     "weights": {"safetensors"},
     "export": {"safetensors", "onnxruntime"},
 }  # what a module of the front room needs beside torch and numpy
 HEAVY = {"IPython", "anywidget", "diffusers", "ipykernel", "ipywidgets", "jupyter_core", "jupyterlab", "matplotlib"}
-HEAVY |= {"nbformat", "PIL", "pandas", "scipy", "sklearn", "traitlets"}
+HEAVY |= {"nbformat", "PIL", "pandas", "pooch", "scipy", "sklearn", "traitlets"}
 
 SCRIPT = """
 import importlib, json, sys
