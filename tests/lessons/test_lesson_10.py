@@ -422,6 +422,13 @@ def test_memory_against_freedom(shown):
     )
 
 
+def test_an_edit_is_made_once_however_it_is_asked_for():
+    """Minutes of a lesson: `cache` keeps f(x) and f(x, n=300) apart."""
+    made = figures.edited("inversion", 2, 3)
+    assert figures.edited("inversion", n=3, steps=2) is made
+    assert figures.edited(way="inversion", steps=2, n=3) is made
+
+
 def test_with_fifty_steps_the_questions_differ_less(shown):
     figures.show_more_steps(30)
     [(columns, _)] = shown

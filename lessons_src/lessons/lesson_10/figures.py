@@ -54,15 +54,19 @@ class Edit(NamedTuple):
 
 
 @cache
-def taken_up(way: str, steps: int = 10, n: int = 300) -> Tensor:
+def taken_up(way: str, steps: int, n: int) -> Tensor:
     """The latents of the first n of `hands` by one of WAYS."""
     x, label = hands()
     return way_up(way, x[:n], label[:n], times_of(way, time_grid(shipped()[0].schedule, steps)))[-1].x
 
 
-@cache
 def edited(way: str, steps: int = 10, n: int = 300) -> Edit:
     """The first n of `hands` taken up one of WAYS, and down again as 3 with w = W."""
+    return _edited(way, steps, n)  # `cache` would take edited(way), edited(way, 10) and edited(way, n=300) for three
+
+
+@cache
+def _edited(way: str, steps: int, n: int) -> Edit:
     (net, _), latent = shipped(), taken_up(way, steps, n)
     times = times_of(way, time_grid(net.schedule, steps))
     return Edit(latent, sample(ddim(classifier_free(net, 3, W), latent, net.schedule, times)))
@@ -73,7 +77,7 @@ def back(way: str, n: int = 300) -> float:
     """How far from home the latents of `edited` are decoded under their own labels, w = 1."""
     (x, label), (net, _) = hands(), shipped()
     own, times = classifier_free(net, label[:n], 1.0), times_of(way, time_grid(net.schedule, 10))
-    return apart(sample(ddim(own, taken_up(way, n=n), net.schedule, times)), x[:n])
+    return apart(sample(ddim(own, taken_up(way, 10, n), net.schedule, times)), x[:n])
 
 
 def kept(measure: Callable[[Tensor], Tensor], way: str, steps: int = 10, n: int = 300) -> float:
