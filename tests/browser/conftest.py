@@ -2,7 +2,7 @@ import json
 
 import nbformat
 import pytest
-from lab import CHROMIUM_FLAGS, Watcher, find_chromium, lab_server, missing
+from lab import CHROMIUM_FLAGS, PATIENCE, Watcher, find_chromium, lab_server, missing
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def lab(tmp_path_factory, chromium):
 def page(chromium, lab):
     """A fresh tab; the test fails if the page, its console, the kernel or the network misbehaved in it."""
     page = chromium.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(1000 * PATIENCE)
     watcher = Watcher(page, lab.url)
     logged = len(lab.log.read_text())
     yield page

@@ -35,6 +35,9 @@ RACES = (
     "tornado.websocket.WebSocketClosedError",
     "Socket operation on non-socket",  # a message for a kernel that is being shut down
 )
+PATIENCE = (
+    180  # seconds for what takes one or two: a machine may be ten times slower, and busy; who is right never waits
+)
 TOKEN = "browser-tests"  # the server listens on 127.0.0.1 only and lives for one test run
 
 
@@ -84,7 +87,7 @@ def lab_server(root: Path, scratch: Path) -> Iterator["Lab"]:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     lab = Lab(f"http://127.0.0.1:{port}", root, log)
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE
         while not lab.answers():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
@@ -121,19 +124,19 @@ class Lab:
         self._wait_for_kernel(page)
 
     def _wait_for_kernel(self, page) -> None:
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=1000 * PATIENCE)
         page.wait_for_function(
             "() => [...document.querySelectorAll('.jp-StatusBar-TextItem')].some(e => /\\| *Idle/.test(e.textContent))",
-            timeout=90_000,
+            timeout=1000 * PATIENCE,
         )
 
-    def run_all(self, page, seconds: float = 180) -> None:
+    def run_all(self, page, seconds: float = PATIENCE) -> None:
         """Run > Run All Cells, then wait until every code cell has its number and the kernel is idle."""
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
         self._wait_for_every_cell(page, seconds)
 
-    def restart_and_run_all(self, page, seconds: float = 180) -> None:
+    def restart_and_run_all(self, page, seconds: float = PATIENCE) -> None:
         """Run > Restart Kernel and Run All Cells, confirmed."""
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-item[data-command="runmenu:restart-and-run-all"]')
@@ -197,7 +200,7 @@ def pixels(view) -> list[str]:
     return view.locator(".le-panels canvas").evaluate_all("all => all.map(canvas => canvas.toDataURL())")
 
 
-def wait_until(page, check, what: str, seconds: float = 15) -> None:
+def wait_until(page, check, what: str, seconds: float = PATIENCE) -> None:
     """Wait until check() is true; a plain loop, because the answer may need Python on both sides."""
     deadline = time.monotonic() + seconds
     while not check():
@@ -221,9 +224,7 @@ SETTLED = """async view => {
     return picture() === before ? before : null; }"""
 
 
-def wait_settled(
-    page, view, seconds: float = 15, what: str = "the final picture", unlike: str = "", like: str = ""
-) -> str:
+def wait_settled(page, view, what: str = "the final picture", unlike: str = "", like: str = "") -> str:
     """Wait until the explorer shows its final picture, one unlike or like an earlier one if that is given."""
     view.scroll_into_view_if_needed()
     picture = None
@@ -233,7 +234,7 @@ def wait_settled(
         picture = view.evaluate(SETTLED)
         return picture is not None and picture != unlike and like in ("", picture)
 
-    wait_until(page, settled, what, seconds)
+    wait_until(page, settled, what)
     return picture
 
 

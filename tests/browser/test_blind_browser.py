@@ -159,6 +159,6 @@ def test_a_dead_kernel_is_told_with_what_to_do(lab, page, notebook):
     view.locator(".lb-side").first.click()
     wait_for_pair(page, view, 3)
     alert = view.get_by_role("alert")
-    wait_until(page, alert.is_visible, "what to do", 20)
+    wait_until(page, alert.is_visible, "what to do")
     assert "Run All Above Selected Cell" in alert.inner_text()
     assert "only Python knew whose side was whose" in alert.inner_text()

@@ -30,7 +30,7 @@ def open_explorer(lab, page, notebook, number):
     view.locator(".le-panel canvas").first.wait_for()
     play = view.get_by_role("button", name="Play")
     wait_until(page, play.is_visible, "the film that plays once to end")
-    wait_settled(page, view, 30)
+    wait_settled(page, view)
     return view
 
 
@@ -40,10 +40,10 @@ def test_a_digit_of_your_own(lab, page, notebook, number):
     view = open_explorer(lab, page, notebook, number)
     sheet, preset = view.locator(".le-sheet"), view.locator(".le-drawing select")
     chosen = "select => select.selectedOptions[0].textContent"
-    opened = wait_settled(page, view, 30)
+    opened = wait_settled(page, view)
 
     view.get_by_role("button", name="Clear").press("Enter")
-    empty = wait_settled(page, view, 30, "an empty sheet", unlike=opened)
+    empty = wait_settled(page, view, "an empty sheet", unlike=opened)
     assert preset.evaluate(chosen) == "your own"
     if number == "10":
         assert view.locator(".le-caption").inner_text().startswith("The sheet is empty.")
@@ -53,20 +53,20 @@ def test_a_digit_of_your_own(lab, page, notebook, number):
     wait_until(page, lambda: pixels(view) != before, "the line on the sheet")
     if number == "10":
         wait_until(page, lambda: view.locator(".le-caption").inner_text().startswith("Yours is read as 7 "), "a 7")
-    seven = wait_settled(page, view, 30, "what becomes of the drawn 7", unlike=empty)
+    seven = wait_settled(page, view, "what becomes of the drawn 7", unlike=empty)
     assert preset.evaluate(chosen) == "your own"
 
     view.get_by_role("button", name="Clear").press("Enter")
-    wait_settled(page, view, 30, "an empty sheet again", unlike=seven)
+    wait_settled(page, view, "an empty sheet again", unlike=seven)
     draw(page, sheet, ONE)
     if number == "10":
         wait_until(page, lambda: view.locator(".le-caption").inner_text().startswith("Yours is read as 1 "), "a 1")
-    one = wait_settled(page, view, 30, "what becomes of the drawn 1", unlike=seven)
+    one = wait_settled(page, view, "what becomes of the drawn 1", unlike=seven)
 
     preset.focus()
     preset.press("Home")
-    taken = wait_settled(page, view, 30, "a digit of the list", unlike=one)
+    taken = wait_settled(page, view, "a digit of the list", unlike=one)
     assert preset.evaluate(chosen) != "your own"
     preset.press("ArrowDown")
-    wait_settled(page, view, 30, "the next one", unlike=taken)
+    wait_settled(page, view, "the next one", unlike=taken)
     assert not view.get_by_role("alert").is_visible()

@@ -4,7 +4,7 @@ import shutil
 
 import nbformat
 import pytest
-from lab import TOKEN, lab_server, missing
+from lab import PATIENCE, TOKEN, lab_server, missing
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +39,7 @@ def test_scores_and_reasons_are_shown(chromium, course, tmp_path, monkeypatch):
     assert 0 < partial["score"] < full["score"] == full["max"]
     with lab_server(course.root, tmp_path / "jupyter") as lab:
         page = chromium.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("dialog", lambda dialog: pytest.fail(dialog.message))
         page.goto(f"{lab.url}/tree?token={TOKEN}", wait_until="domcontentloaded")  # log in first
         page.goto(f"{lab.url}/formgrader/manage_submissions/{name}", wait_until="domcontentloaded")

@@ -1,6 +1,7 @@
 """Every lesson in JupyterLab: it runs, every control of every explorer moves something, and nothing complains.
 
-A deeper notebook is driven too if it has an explorer; what else is in it, `make test-notebooks` runs.
+A deeper notebook is driven too if it has an explorer, with the cells that its explorers need; all others,
+`make test-notebooks` runs.
 
 Set SCREENSHOTS to a folder to keep a picture of each explorer and of each lesson's first screen.
 """
@@ -9,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import symtable
 from pathlib import Path
 
 import pytest
@@ -28,11 +30,41 @@ SHOWN_BY = {
 
 
 @pytest.fixture(scope="module")
-def lessons(lab) -> str:
+def lessons(lab) -> Path:
     """A copy of the notebooks below the server's root, so that a run never changes the stored ones."""
-    ignore = shutil.ignore_patterns(".ipynb_checkpoints")
-    shutil.copytree(FOLDER, lab.root / "notebooks", ignore=ignore)
-    return "notebooks"
+    copy = lab.root / "notebooks"
+    shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for notebook in DRIVEN:
+        if notebook in DEEPER:
+            book = json.loads(notebook.read_text(encoding="utf-8"))
+            book["cells"] = driven_cells(book["cells"])
+            (copy / notebook.relative_to(FOLDER)).write_text(json.dumps(book), encoding="utf-8")
+    return copy
+
+
+def given_and_read(source: str) -> tuple[set[str], set[str]]:
+    """Global names that a cell gives a value to, also by `import` or `def`, and those that it reads."""
+    top = symtable.symtable(source, "cell", "exec")
+    given = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    read, scopes = set(), [top]
+    for scope in scopes:
+        scopes += scope.get_children()
+        read |= {s.get_name() for s in scope.get_symbols() if s.is_referenced() and (scope is top or s.is_global())}
+    return given, read
+
+
+def driven_cells(cells: list[dict]) -> list[dict]:
+    """Text, explorers, quizzes, and the earlier cells that they need; what is left out need not be waited for twice."""
+    kept, wanted = [], set()
+    for cell in reversed(cells):
+        if cell["cell_type"] == "code":
+            source = "".join(cell["source"])
+            given, read = given_and_read(source)
+            if not (given & wanted or any(view.search(source) for view in SHOWN_BY.values())):
+                continue
+            wanted = wanted - given | read
+        kept.append(cell)
+    return kept[::-1]
 
 
 def code_cells(notebook: Path) -> list[dict]:
@@ -58,13 +90,13 @@ def check_moves(page, view, control) -> None:
     there, back = ("ArrowDown", "ArrowUp") if select else ("ArrowRight", "ArrowLeft")
     if last:
         there, back = back, there
-    before, value = wait_settled(page, view, 60), control.input_value()
+    before, value = wait_settled(page, view), control.input_value()
     control.press(there)
     assert control.input_value() != value
-    wait_settled(page, view, 60, f"{name!r} to change the picture", unlike=before)
+    wait_settled(page, view, f"{name!r} to change the picture", unlike=before)
     control.press(back)
     assert control.input_value() == value
-    wait_settled(page, view, 60, f"{name!r} to bring back the picture of the same settings", like=before)
+    wait_settled(page, view, f"{name!r} to bring back the picture of the same settings", like=before)
 
 
 def reveal(page, view, control) -> None:
@@ -74,9 +106,9 @@ def reveal(page, view, control) -> None:
             if control.is_visible():
                 return
             if option != select.evaluate("e => e.selectedIndex"):
-                before = wait_settled(page, view, 60)
+                before = wait_settled(page, view)
                 select.select_option(index=option)
-                wait_settled(page, view, 60, f"option {option} to change the picture", unlike=before)
+                wait_settled(page, view, f"option {option} to change the picture", unlike=before)
     assert control.is_visible()
 
 
@@ -119,30 +151,6 @@ def name(notebook: Path) -> str:
 DRIVEN = [*LESSONS, *(notebook for notebook in DEEPER if calls(notebook, ".le-explorer"))]
 
 
-@pytest.mark.parametrize("notebook", DRIVEN, ids=name)
-def test_lesson(lab, page, lessons, notebook):
-    page.emulate_media(reduced_motion="reduce")  # no picture begins to play while it is compared
-    lab.open(page, f"{lessons}/{name(notebook)}.ipynb")
-    lab.run_all(page, 300)
-    check_outputs(page, notebook)
-    for number, view in enumerate(page.locator(".le-explorer").all()):
-        go_to_the_end(page, view)
-        keep_picture(view, f"{name(notebook).replace('/', '-')}-{number}")
-        for control in view.locator("input, select").all():
-            if control.evaluate("e => e.name") == "-replay" and not control.is_visible():
-                continue  # a still picture has nothing to replay
-            reveal(page, view, control)
-            check_moves(page, view, control)
-        assert not view.get_by_role("alert").is_visible(), view.get_by_role("alert").inner_text()
-    lab.reload(page)
-    check_outputs(page, notebook)
-    check_first_controls(page)
-    if notebook.stem in RESTARTED:
-        lab.restart_and_run_all(page, 300)
-        check_outputs(page, notebook)
-        check_first_controls(page)
-
-
 # The pictures of an explorer that are not wholly within the part of the notebook that is in sight.
 OUT_OF_SIGHT = """view => {
     const seen = view.closest('.jp-NotebookPanel-notebook').getBoundingClientRect();
@@ -152,13 +160,10 @@ OUT_OF_SIGHT = """view => {
     ).map(box => `${Math.round(box.top)} to ${Math.round(box.bottom)} of ${Math.round(seen.bottom)}`); }"""
 
 
-@pytest.mark.parametrize("notebook", LESSONS, ids=name)
-def test_first_screen(lab, page, notebook):
+def check_first_screen(page, notebook: Path) -> None:
     """At 1440 x 900 the top of a lesson has something to move in sight, and not its set-up."""
+    usual = page.viewport_size
     page.set_viewport_size({"width": 1440, "height": 900})
-    copy = f"first-screen-{notebook.name}"  # by another name: the kernel of the one that ran whole may have gone
-    shutil.copy(notebook, lab.root / copy)
-    lab.open(page, copy)
     page.locator(".jp-Notebook .jp-Cell").first.focus()
     for _ in range(minutes.of_lesson(notebook).first + 1):
         page.keyboard.press("Shift+Enter")
@@ -170,3 +175,31 @@ def test_first_screen(lab, page, notebook):
     set_up = page.locator(".jp-CodeCell").first
     assert set_up.locator(".jp-InputPlaceholder").is_visible()
     assert not set_up.locator(".jp-InputArea-editor").is_visible()
+    page.set_viewport_size(usual)
+
+
+@pytest.mark.parametrize("notebook", DRIVEN, ids=name)
+def test_lesson(lab, page, lessons, notebook):
+    page.emulate_media(reduced_motion="reduce")  # no picture begins to play while it is compared
+    copy = lessons / notebook.relative_to(FOLDER)
+    lab.open(page, copy.relative_to(lab.root))
+    if notebook in LESSONS:
+        check_first_screen(page, notebook)
+    lab.run_all(page, 900)
+    check_outputs(page, copy)
+    for number, view in enumerate(page.locator(".le-explorer").all()):
+        go_to_the_end(page, view)
+        keep_picture(view, f"{name(notebook).replace('/', '-')}-{number}")
+        for control in view.locator("input, select").all():
+            if control.evaluate("e => e.name") == "-replay" and not control.is_visible():
+                continue  # a still picture has nothing to replay
+            reveal(page, view, control)
+            check_moves(page, view, control)
+        assert not view.get_by_role("alert").is_visible(), view.get_by_role("alert").inner_text()
+    lab.reload(page)
+    check_outputs(page, copy)
+    check_first_controls(page)
+    if notebook.stem in RESTARTED:
+        lab.restart_and_run_all(page, 900)
+        check_outputs(page, copy)
+        check_first_controls(page)

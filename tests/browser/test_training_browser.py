@@ -4,7 +4,7 @@ import re
 
 import nbformat
 import pytest
-from lab import wait_settled, wait_until
+from lab import PATIENCE, wait_settled, wait_until
 from test_anatomy import FOLDER
 
 pytestmark = pytest.mark.browser
@@ -32,7 +32,7 @@ def run(page, cell: int) -> None:
 
 def wait_idle(page) -> None:
     idle = "document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status === 'idle'"
-    page.wait_for_function(idle, timeout=120_000)
+    page.wait_for_function(idle, timeout=1000 * PATIENCE)
 
 
 def errors(page) -> list[str]:
@@ -47,16 +47,16 @@ def test_stopped_gone_on_with_and_started_anew(lab, page, notebook):
     bar, caption = output.locator("progress"), output.locator(".le-caption")
     run(page, SET_UP)
     run(page, MORE)
-    wait_until(page, lambda: errors(page) != [], "what to do first", 60)
+    wait_until(page, lambda: errors(page) != [], "what to do first")
     assert errors(page) == ["There is no training to go on with: run the cell below the heading Train it first."]
 
     run(page, TRAIN)
     caption.wait_for()
     assert "before the first of its steps" in caption.inner_text()
-    wait_until(page, lambda: "Step " in caption.inner_text(), "the first report", 30)
+    wait_until(page, lambda: "Step " in caption.inner_text(), "the first report")
     assert "s left" in output.inner_text()
     page.click(STOP)
-    wait_until(page, lambda: "You stopped the training after" in caption.inner_text(), "the sentence", 30)
+    wait_until(page, lambda: "You stopped the training after" in caption.inner_text(), "the sentence")
     wait_idle(page)
     stopped = int(bar.get_attribute("value"))
     assert 0 < stopped < 150
@@ -65,7 +65,7 @@ def test_stopped_gone_on_with_and_started_anew(lab, page, notebook):
 
     run(page, MORE)
     more = page.locator(".jp-CodeCell").nth(MORE).locator(".jp-OutputArea")
-    wait_until(page, lambda: "All 150 steps are done." in more.inner_text(), "the rest of the run", 120)
+    wait_until(page, lambda: "All 150 steps are done." in more.inner_text(), "the rest of the run")
     wait_idle(page)
     assert errors(page) == []
     view = more.locator(".le-explorer")
@@ -77,8 +77,8 @@ def test_stopped_gone_on_with_and_started_anew(lab, page, notebook):
     assert re.search(r"done\. Step 0: the loss is \d\.\d\d\.$", view.locator(".le-caption").inner_text())
 
     run(page, TRAIN)
-    wait_until(page, lambda: caption.count() and "before the first" in caption.inner_text(), "a new start", 30)
-    wait_until(page, lambda: int(bar.get_attribute("value")) > 0, "its first report", 30)
+    wait_until(page, lambda: caption.count() and "before the first" in caption.inner_text(), "a new start")
+    wait_until(page, lambda: int(bar.get_attribute("value")) > 0, "its first report")
     assert int(bar.get_attribute("value")) < 150
-    wait_until(page, lambda: "All 150 steps are done." in caption.inner_text(), "the end", 120)
+    wait_until(page, lambda: "All 150 steps are done." in caption.inner_text(), "the end")
     wait_idle(page)
