@@ -19,7 +19,7 @@ def cells() -> list[str]:
     sources = [cell.source for cell in book.cells if cell.cell_type == "code"]
     found = [sources[0], *(s for s in sources if "watch_training(" in s), "lesson.go_on(trainer)"]
     assert len(found) == 3
-    found[TRAIN], count = re.subn(r"steps=\d+", "steps=150", found[TRAIN])
+    found[TRAIN], count = re.subn(r"steps=\d+", "steps=100", found[TRAIN])
     assert count == 1
     return found
 
@@ -59,18 +59,18 @@ def test_stopped_gone_on_with_and_started_anew(lab, page, notebook):
     wait_until(page, lambda: "You stopped the training after" in caption.inner_text(), "the sentence")
     wait_idle(page)
     stopped = int(bar.get_attribute("value"))
-    assert 0 < stopped < 150
+    assert 0 < stopped < 100
     assert output.locator("canvas").count() == 2
     assert len(errors(page)) == 1  # the one from before: stopping is no error
 
     run(page, MORE)
     more = page.locator(".jp-CodeCell").nth(MORE).locator(".jp-OutputArea")
-    wait_until(page, lambda: "All 150 steps are done." in more.inner_text(), "the rest of the run")
+    wait_until(page, lambda: "All 100 steps are done." in more.inner_text(), "the rest of the run")
     wait_idle(page)
     assert errors(page) == []
     view = more.locator(".le-explorer")
     now, back = wait_settled(page, view), view.get_by_label("Look back to")
-    assert back.get_attribute("aria-valuetext") == "step 150"
+    assert back.get_attribute("aria-valuetext") == "step 100"
     back.press("Home")
     wait_settled(page, view, unlike=now)
     assert back.get_attribute("aria-valuetext") == "step 0"
@@ -79,6 +79,6 @@ def test_stopped_gone_on_with_and_started_anew(lab, page, notebook):
     run(page, TRAIN)
     wait_until(page, lambda: caption.count() and "before the first" in caption.inner_text(), "a new start")
     wait_until(page, lambda: int(bar.get_attribute("value")) > 0, "its first report")
-    assert int(bar.get_attribute("value")) < 150
-    wait_until(page, lambda: "All 150 steps are done." in caption.inner_text(), "the end")
+    assert int(bar.get_attribute("value")) < 100
+    wait_until(page, lambda: "All 100 steps are done." in caption.inner_text(), "the end")
     wait_idle(page)

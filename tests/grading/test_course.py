@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -655,6 +656,22 @@ def test_a_gradebook_that_was_deleted_is_made_anew(course, capsys):
     course.collect("trial")
     assert course.grade("trial") == {}
     assert scores(course) == {"ann": FULL}
+
+
+def test_a_table_that_finds_no_room_leaves_the_one_before(course):
+    hand_in(course, "ann", submission())
+    course.collect("trial")
+    course.grade("trial")
+    before = course.export("trial").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            course.export("trial")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (course.root / "grades_trial.csv").read_bytes() == before
+    assert list(course.root.glob("*grades_trial*")) == [course.root / "grades_trial.csv"]
 
 
 def test_no_workers_are_refused(course):
