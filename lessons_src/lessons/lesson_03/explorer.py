@@ -19,6 +19,7 @@ from lessons_src.process import add_noise, predict_x0
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import time_grid
 from lessons_src.show.panels import Curves, Images, Picture, grey
+from lessons_src.show.progress import progress_bar
 from lessons_src.show.widgets import Drawing, Explorer, Live, Slider
 from lessons_src.training import Trainer, print_progress, train
 
@@ -194,10 +195,3 @@ def go_on(trainer: Trainer | None, steps: int = 400) -> None:
     if trainer.step_count == trainer.recipe.steps:
         trainer.recipe = replace(trainer.recipe, steps=trainer.recipe.steps + steps)
     watch_training(trainer)
-
-
-def progress_bar(done: int, of: int, more: str = "", what: str = "steps") -> dict[str, str]:
-    """A progress bar with its words, as raw display data."""
-    words = f"{done} of {of} {what}{more}"
-    bar = f'<progress max="{of}" value="{done}" aria-label="Progress"></progress> {words}'
-    return {"text/html": bar, "text/plain": words}

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from IPython.display import display
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,13 +14,14 @@ from lessons_src import data, process, weights
 from lessons_src.evaluation import Reference, accuracy
 from lessons_src.guidance import classifier_free
 from lessons_src.lessons.digit_runs import shipped
-from lessons_src.lessons.lesson_03.explorer import RunFirst, progress_bar, ten_digits
+from lessons_src.lessons.lesson_03.explorer import RunFirst, ten_digits
 from lessons_src.networks import DigitClassifier, NoisePredictor
 from lessons_src.oracle import GaussianMixture
 from lessons_src.samplers import ddim, sample
 from lessons_src.schedules import time_grid
 from lessons_src.show import plots
 from lessons_src.show.look import BLUE, VERMILLION
+from lessons_src.show.progress import counted
 from lessons_src.training import Trainer
 
 PER_CLASS = 20  # digits of each class that a network is judged by
@@ -255,10 +255,4 @@ def compare(trainer: Trainer | None, net: NoisePredictor) -> None:
         {name: ten_digits(each).clamp(-1, 1) for name, each in networks.items()},
         "The digits 0 to 9, from the same noise in both rows.",
     )
-    scores: dict[str, Score] = {}
-    bar = display(progress_bar(0, len(networks), what="networks judged"), raw=True, display_id=True)
-    for name, each in networks.items():
-        scores[name] = score(each)
-        if bar:  # there is none in a terminal
-            bar.update(progress_bar(len(scores), len(networks), what="networks judged"), raw=True)
-    show_scores(scores)
+    show_scores({name: score(networks[name]) for name in counted(networks, "networks judged")})

@@ -30,6 +30,7 @@ from lessons_src.samplers import EpsFn, ddim, sample
 from lessons_src.schedules import NoiseSchedule, linear, time_grid, times_to
 from lessons_src.show import plots
 from lessons_src.show.look import BLUE, GREEN, INK, VERMILLION
+from lessons_src.show.progress import counted
 
 THREE = torch.tensor(3)
 Climb = Callable[[EpsFn, Tensor, NoiseSchedule, Sequence[int], str], Tensor]
@@ -93,8 +94,9 @@ def signed(value: float) -> str:
 def show_edits(ways: Sequence[str] = WAYS) -> None:
     """Ten of the digits, and the 3s they become by some ways up."""
     short = {AT_T: "asking at t", NOISE_FIRST: "a little noise,\nthen inversion", FRESH: "fresh noise"}
+    threes = {short.get(way, way): edited(way).three[:10] for way in counted(ways, "ways up")}
     plots.image_rows(
-        {"digits": hands()[0][:10]} | {short.get(way, way): edited(way).three[:10] for way in ways},
+        {"digits": hands()[0][:10]} | threes,
         f"Ten of 300 test digits, and the 3s they become from t = 1000. Guidance w = {W:g}, ten steps. Fresh noise "
         "knows nothing of the digit above it." + " The last two rows use the same noise." * (NOISE_FIRST in ways),
     )
@@ -139,7 +141,8 @@ def show_ways(n: int = 300) -> None:
 
 def show_more_steps(n: int = 100) -> None:
     """The two questions with ten steps and with fifty, for the first n of `hands`."""
-    rows = [(way, steps, edited(way, steps, n)) for way in ("inversion", AT_T) for steps in (10, 50)]
+    kinds = [(way, steps) for way in ("inversion", AT_T) for steps in (10, 50)]
+    rows = [(way, steps, edited(way, steps, n)) for way, steps in counted(kinds, "edits")]
     read = [accuracy(shipped()[1], edit.three.clamp(-1, 1), THREE.expand(n)) for _, _, edit in rows]
     plots.table(
         {
@@ -456,13 +459,11 @@ def heights(n: int = 50) -> dict[str, list[tuple[float, float]]]:
     """
     (net, judge), (x, label) = shipped(), hands()
     x, label = x[label != 3][:n], label[label != 3][:n]
-    towards, found = classifier_free(net, 3, W), {}
-    for way in ("inversion", AT_T, FRESH):
-        found[way] = []
-        for top in TOPS:
-            times = times_to(top, 10)
-            end = sample(ddim(towards, way_up(way, x, label, times)[-1].x, net.schedule, times))
-            found[way].append((apart(end, x), 100 * accuracy(judge, end.clamp(-1, 1), THREE.expand(n))))
+    towards, found = classifier_free(net, 3, W), {way: [] for way in ("inversion", AT_T, FRESH)}
+    for way, top in counted([(way, top) for way in found for top in TOPS], "edits"):
+        times = times_to(top, 10)
+        end = sample(ddim(towards, way_up(way, x, label, times)[-1].x, net.schedule, times))
+        found[way].append((apart(end, x), 100 * accuracy(judge, end.clamp(-1, 1), THREE.expand(n))))
     return found
 
 

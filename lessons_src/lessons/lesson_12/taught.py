@@ -7,11 +7,11 @@ from IPython import get_ipython
 from IPython.display import display
 
 from lessons_src.latent import Autoencoder
-from lessons_src.lessons.lesson_03.explorer import progress_bar
 from lessons_src.lessons.lesson_12.measured import asked_for, pictures, shown
 from lessons_src.scene_checker import ATTRIBUTES
 from lessons_src.scenes import parse
 from lessons_src.show.panels import Curves, Images, Picture, colour
+from lessons_src.show.progress import progress_bar
 from lessons_src.show.widgets import Live
 from lessons_src.training import Trainer
 

@@ -29,6 +29,7 @@ from lessons_src.process import predict_x0
 from lessons_src.samplers import renoise, sample
 from lessons_src.schedules import time_grid
 from lessons_src.show import plots
+from lessons_src.show.progress import counted
 from lessons_src.solvers import SOLVERS
 
 SHRINK = 4  # a small digit has 7 x 7 places
@@ -94,7 +95,8 @@ def after(name: str, steps: int) -> tuple[list[float], float]:
 
 def show_losses(steps: Sequence[int] = (100, 400, 1600)) -> None:
     """What each of four says of itself while it learns, and what its samples are like."""
-    found = [(name, n, *after(name, n)) for name in PARADIGMS for n in steps]
+    trainings = [(name, n) for name in PARADIGMS for n in steps]
+    found = [(name, n, *after(name, n)) for name, n in counted(trainings, "trainings")]
     plots.table(
         {
             "paradigm": [name for name, *_ in found],
