@@ -14,7 +14,7 @@ QUIET := .venv/share/jupyter/lab/settings/overrides.json
 KERNEL := .venv/etc/ipython/ipython_kernel_config.json
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 EXECUTE := $(BIN)/python -m lessons_src.make.notebooks $(if $(ALL),--all)
-NBVAL := $(BIN)/pytest --nbval --nbval-cell-timeout=600 -n 2 --dist loadfile
+NBVAL := $(BIN)/pytest --nbval --nbval-cell-timeout=600 --nbval-sanitize-with tests/notebooks/nbval.cfg -n 2 --dist loadfile
 
 # Two test workers on two cores: one thread each, or they wait for each other.
 test-unit test-notebooks test-browser lesson quick notebooks exercises class-demo: export OMP_NUM_THREADS = 1

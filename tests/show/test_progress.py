@@ -1,6 +1,14 @@
 """A bar tells how much of a cell's work is done, and never changes the work."""
 
+import re
+from pathlib import Path
+
+import pytest
+from nbval.plugin import get_sanitize_patterns
+
 from lessons_src.show import progress
+
+SAME = Path(__file__).parents[1] / "notebooks" / "nbval.cfg"
 
 
 class Screen:
@@ -51,3 +59,19 @@ def test_a_bar_can_be_seen_and_heard():
     bar, words = progress.progress_bar(3, 7, ", about 2 s left"), "3 of 7 steps, about 2 s left"
     assert bar["text/plain"] == words
     assert bar["text/html"] == f'<progress max="7" value="3" aria-label="Progress"></progress> {words}'
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/html"])
+@pytest.mark.parametrize("what", ["edits", "steps", "trainings", "ways up"])
+def test_a_check_of_notebooks_takes_a_bar_for_the_same_however_far_it_is(kind, what):
+    rules = get_sanitize_patterns(SAME.read_text(encoding="utf-8"))
+    assert len(rules) == 2
+
+    def compared(done, of):
+        text = progress.progress_bar(done, of, what=what)[kind]
+        for pattern, same in rules:
+            text = re.sub(pattern, same, text)
+        return text
+
+    assert compared(0, 12) == compared(7, 12) == compared(12, 12)
+    assert compared(12, 12) != compared(13, 13)
