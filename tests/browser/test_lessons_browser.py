@@ -38,7 +38,9 @@ def lessons(lab) -> Path:
         if notebook in DEEPER:
             book = json.loads(notebook.read_text(encoding="utf-8"))
             book["cells"] = driven_cells(book["cells"])
-            (copy / notebook.relative_to(FOLDER)).write_text(json.dumps(book), encoding="utf-8")
+            shortened = copy / notebook.relative_to(FOLDER)
+            shortened.write_text(json.dumps(book), encoding="utf-8")
+            assert all(calls(shortened, view) == calls(notebook, view) for view in SHOWN_BY)
     return copy
 
 
